@@ -1,0 +1,1 @@
+"""The Streamlit app; `main.py` is its entry, `ltp_ui` what its pages share."""

@@ -1,0 +1,1 @@
+"""What the pages share: state, live model calls, charts, the token view, wording and exports."""

@@ -1,0 +1,90 @@
+"""Files that a trace can be taken away as."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+
+from app.ltp_ui import figure, markup
+from app.ltp_ui.view import TokenView
+from app.ltp_ui.wording import SAME_WEIGHTS, WITH_PRUNING, counted, percent
+from ltp_core.records import Prediction, Trace
+
+PNG_SCALE = 2.0
+
+
+def trace_frame(trace: Trace) -> pd.DataFrame:
+    """One row a layer and token: layers from 1, positions from 0, score empty where not live."""
+    return pd.DataFrame(
+        [
+            {
+                "layer": number,
+                "position": position,
+                "token": token,
+                "token_id": trace.token_ids[position],
+                "score": layer.score[position],
+                "threshold": layer.threshold,
+                "retained": layer.retained[position],
+            }
+            for number, layer in enumerate(trace.layers, start=1)
+            for position, token in enumerate(trace.tokens)
+        ]
+    )
+
+
+def trace_csv(trace: Trace) -> bytes:
+    """`trace_frame` as CSV in UTF-8; cells that a spreadsheet would take for a formula are quoted.
+
+    A token such as `=` or `@` gets a leading apostrophe, as spreadsheets want it.
+    """
+    frame = trace_frame(trace)
+    frame["token"] = [f"'{t}" if t[:1] in "=+-@\t\r" and t else t for t in frame["token"]]
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue().encode()
+
+
+def trace_json(trace: Trace) -> bytes:
+    """The trace as `ltp_core.records.Trace.from_json` reads it."""
+    return trace.to_json().encode()
+
+
+def view_html(view: TokenView, trace: Trace) -> bytes:
+    """The token view as a page of its own, without script."""
+    return markup.static_html(view, f"Tokens pruned by {trace.checkpoint}", facts(trace)).encode()
+
+
+def view_svg(view: TokenView) -> bytes:
+    """The token × layer grid as a figure."""
+    return figure.grid_figure(view, figure.LIGHT).encode()
+
+
+def view_png(view: TokenView) -> bytes:
+    """The same figure in pixels, twice the size."""
+    import vl_convert
+
+    svg = figure.grid_figure(view, figure.LIGHT)
+    return bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
+
+
+def facts(trace: Trace) -> list[str]:
+    """What an exported page says above the picture."""
+    pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
+    lines = [f"{WITH_PRUNING}: {answer(pruned)}."]
+    if trace.unpruned:
+        lines.append(f"{SAME_WEIGHTS}: {answer(trace.unpruned)}.")
+    paper, executed = trace.relative_flops["paper"], trace.relative_flops["executed"]
+    lines.append(
+        f"{counted(trace.lengths[0], 'token')} at the input, {trace.lengths[-1]} at the end; "
+        f"{percent(paper)} of the unpruned FLOPs in the paper’s accounting, {percent(executed)} as "
+        "executed."
+    )
+    return lines
+
+
+def answer(prediction: Prediction) -> str:
+    """The likeliest class with its probability, or the value of a regression."""
+    if prediction.probabilities is None:
+        return ", ".join(f"{value:.2f}" for value in prediction.logits)
+    return f"{prediction.label} {percent(max(prediction.probabilities))}"

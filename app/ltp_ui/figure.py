@@ -1,0 +1,210 @@
+"""The token × layer grid as an SVG of its own, for the exports: labelled, wrapped into bands."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+
+from app.ltp_ui.view import GONE, LEFT, NUM_LEVELS, SPARED, Column, TokenView
+from app.ltp_ui.wording import counted, number
+
+CELL, ROW = 18, 18
+GUTTER, LABELS, MARGIN = 34, 78, 16
+COLUMNS_PER_BAND = 56
+LABEL_CHARACTERS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Palette:
+    """Colours of one appearance; the same as in `app/.streamlit/config.toml`."""
+
+    background: str
+    panel: str
+    text: str
+    muted: str
+    border: str
+    keep: str
+    drop: str
+    drop_background: str
+    drop_text: str
+
+
+LIGHT = Palette(
+    background="#ffffff",
+    panel="#f4f5f7",
+    text="#1c2330",
+    muted="#5a6372",
+    border="#d3d8e0",
+    keep="#0072b2",
+    drop="#d55e00",
+    drop_background="#fdeee3",
+    drop_text="#9c3f00",
+)
+DARK = Palette(
+    background="#12151b",
+    panel="#1b2029",
+    text="#e8ebf0",
+    muted="#a3acba",
+    border="#3a4250",
+    keep="#56b4e9",
+    drop="#e69f00",
+    drop_background="#3a2a08",
+    drop_text="#ffc55c",
+)
+
+
+def fill_opacity(level: int) -> float:
+    """Opacity of a retained cell by its level."""
+    return round(0.24 + 0.76 * level / (NUM_LEVELS - 1), 3)
+
+
+def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> str:
+    """The grid as a standalone SVG.
+
+    Args:
+        view: What is shown.
+        palette: Colours; written out, since exported files have no style sheet.
+        heading: Put the checkpoint and the counts above the grid.
+    """
+    bands = _bands(len(view.columns))
+    widest = max((end - start for start, end in bands), default=0)
+    width = 2 * MARGIN + GUTTER + max(widest * CELL, 420) + LABELS
+    top = MARGIN + (30 if heading else 0)
+    height_of_band = LABELS + view.num_layers * ROW + 14
+    parts = [_heading(view, palette)] if heading else []
+    for index, (start, end) in enumerate(bands):
+        y = top + index * height_of_band + LABELS
+        parts.append(_band(view, palette, start, end, y))
+    bottom = top + len(bands) * height_of_band
+    parts.append(_legend(view, palette, bottom + 10))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom + 36}"'
+        f' viewBox="0 0 {width} {bottom + 36}" role="img"'
+        f' aria-label="{escape(summary(view))}"'
+        f' font-family="Source Sans 3, Source Sans Pro, Noto Sans, DejaVu Sans, sans-serif"'
+        f' font-size="12">'
+        f'<rect width="100%" height="100%" fill="{palette.background}"/>{"".join(parts)}</svg>'
+    )
+
+
+def summary(view: TokenView) -> str:
+    """How many tokens go in and come out, as a phrase."""
+    return (
+        f"{counted(view.lengths[0], 'token')} at the input, {view.lengths[-1]} after layer "
+        f"{view.num_layers}"
+    )
+
+
+def _bands(num_columns: int) -> list[tuple[int, int]]:
+    """Column ranges of about equal width, at most `COLUMNS_PER_BAND` wide."""
+    count = math.ceil(num_columns / COLUMNS_PER_BAND)
+    size = math.ceil(num_columns / count) if count else 0
+    return [(i * size, min((i + 1) * size, num_columns)) for i in range(count)]
+
+
+def _heading(view: TokenView, palette: Palette) -> str:
+    text = f"{view.checkpoint}: {summary(view)}"
+    if view.num_cut:
+        text += f"; {counted(view.num_cut, 'token')} cut off"
+    return (
+        f'<text x="{MARGIN}" y="{MARGIN + 14}" font-size="14" font-weight="600"'
+        f' fill="{palette.text}">{escape(text)}</text>'
+    )
+
+
+def _band(view: TokenView, palette: Palette, start: int, end: int, y: int) -> str:
+    x = MARGIN + GUTTER
+    parts = [
+        f'<text x="{x - 8}" y="{y + layer * ROW + 13}" text-anchor="end"'
+        f' fill="{palette.muted}">{layer + 1}</text>'
+        for layer in range(view.num_layers)
+    ]
+    parts += [
+        _label(column, view.num_layers, palette, x + index * CELL + CELL // 2 + 4, y - 6)
+        for index, column in enumerate(view.columns[start:end])
+    ]
+    for layer, row in enumerate(view.grid):
+        for index, cell in enumerate(row[start:end]):
+            corner = x + index * CELL, y + layer * ROW
+            parts.append(_cell(cell, *corner, palette))
+            parts.append(_ghost(view.columns[start + index], layer, *corner, palette))
+    right = x + (end - start) * CELL + 10
+    parts += [
+        _row_note(view, layer, right, y + layer * ROW + 13, palette)
+        for layer in range(view.num_layers)
+    ]
+    return "".join(parts)
+
+
+def _label(column: Column, num_layers: int, palette: Palette, x: int, y: int) -> str:
+    text = column.text
+    if len(text) > LABEL_CHARACTERS:
+        text = text[: LABEL_CHARACTERS - 1] + "…"
+    kept = column.survived >= num_layers
+    style = 'font-weight="600"' if kept else 'text-decoration="line-through"'
+    fill = palette.text if kept else palette.muted
+    return (
+        f'<text transform="translate({x} {y}) rotate(-55)" {style} fill="{fill}">'
+        f"{escape(text)}</text>"
+    )
+
+
+def _cell(cell: str, x: int, y: int, palette: Palette) -> str:
+    side = CELL - 2
+    if cell == GONE:
+        return ""
+    if cell == LEFT:
+        cross = f"M{x + 5} {y + 5}l6 6m0 -6l-6 6"
+        return (
+            f'<rect x="{x}" y="{y}" width="{side}" height="{side}" rx="2" fill="{palette.drop}"/>'
+            f'<path d="{cross}" stroke="{palette.background}" stroke-width="2"/>'
+        )
+    opacity = fill_opacity(0 if cell == SPARED else int(cell))
+    box = (
+        f'<rect x="{x}" y="{y}" width="{side}" height="{side}" rx="2" fill="{palette.keep}"'
+        f' fill-opacity="{opacity}"/>'
+    )
+    if cell == SPARED:
+        box += f'<circle cx="{x + 8}" cy="{y + 8}" r="3.5" fill="{palette.text}"/>'
+    return box
+
+
+def _ghost(column: Column, layer: int, x: int, y: int, palette: Palette) -> str:
+    """What the learned thresholds would have done here, where that differs."""
+    learned = column.survived_learned
+    if learned is None or learned == column.survived:
+        return ""
+    if column.survived < layer <= learned or layer == learned:
+        side = CELL - 3
+        return (
+            f'<rect x="{x + 0.5}" y="{y + 0.5}" width="{side}" height="{side}" rx="2" fill="none"'
+            f' stroke="{palette.muted}" stroke-dasharray="2 2"/>'
+        )
+    return ""
+
+
+def _row_note(view: TokenView, layer: int, x: int, y: int, palette: Palette) -> str:
+    threshold = view.thresholds[layer]
+    note = f"{view.lengths[layer + 1]} live"
+    if threshold is not None:
+        note += f" · {number(threshold)}"
+    return f'<text x="{x}" y="{y}" fill="{palette.muted}">{note}</text>'
+
+
+def _legend(view: TokenView, palette: Palette, y: int) -> str:
+    x = MARGIN + GUTTER
+    reference = "threshold" if any(view.thresholds) else "uniform attention"
+    swatches = "".join(
+        f'<rect x="{x + 94 + i * 16}" y="{y}" width="16" height="12" fill="{palette.keep}"'
+        f' fill-opacity="{fill_opacity(i)}"/>'
+        for i in range(NUM_LEVELS)
+    )
+    right = x + 94 + NUM_LEVELS * 16
+    return (
+        f'<g fill="{palette.muted}"><text x="{x}" y="{y + 10}">score ÷ {reference[:9]}</text>'
+        f"{swatches}"
+        f'<text x="{right + 6}" y="{y + 10}">1 to 32 times</text>'
+        f'{_cell(LEFT, right + 96, y - 2, palette)}'
+        f'<text x="{right + 118}" y="{y + 10}">left here</text></g>'
+    )

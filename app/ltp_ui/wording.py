@@ -1,0 +1,164 @@
+"""Sentences and number formats: every text of the screen that depends on a result.
+
+Layers are counted from 1 here, fractions become percent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.ltp_ui.view import Column, TokenView
+
+WITH_PRUNING = "With pruning"
+SAME_WEIGHTS = "Same weights, unpruned"
+DENSE = "Dense counterpart"
+UNIT = "times uniform attention"
+SCORE_UNIT_HELP = (
+    "The score of a token is the attention it receives, averaged over heads and summed over the "
+    "live tokens. Attention spread evenly over the live tokens would give every token 1.00."
+)
+
+
+def number(value: float) -> str:
+    """Two decimals, more for small values, so that a score never reads as 0 unless it is."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.2f}"
+    decimals = 2 if abs(value) >= 0.1 else min(6, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def apart(a: float, b: float) -> tuple[str, str]:
+    """Both numbers with as many decimals as it takes to tell them apart."""
+    for decimals in range(2, 7):
+        texts = f"{a:.{decimals}f}", f"{b:.{decimals}f}"
+        if texts[0] != texts[1] or a == b:
+            break
+    return (number(a), number(b)) if min(a, b) < 0.1 and number(a) != number(b) else texts
+
+
+def percent(fraction: float, decimals: int = 1) -> str:
+    """A fraction as percent, with the space that the unit wants."""
+    return f"{100 * fraction:.{decimals}f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in signed percentage points."""
+    return f"{100 * difference:+.1f} points".replace("-", "−")
+
+
+def quoted(column: Column) -> str:
+    """The column's text in quotation marks."""
+    return f"‘{column.text}’"
+
+
+def why(view: TokenView, index: int) -> str:
+    """The sentence that says why the column's token left or stayed."""
+    column = view.columns[index]
+    if column.survived < view.num_layers:
+        return _why_left(view, index)
+    name, layers = quoted(column), view.num_layers
+    spared = [i for i, row in enumerate(view.grid) if row[index] == "!"]
+    if column.forced == "keep" and spared:
+        return f"{name} is kept by hand; {_against(view, index, spared[0])} at layer {spared[0] + 1}."
+    if spared:
+        where = f"at layer {spared[0] + 1} {_against(view, index, spared[0])}"
+        return f"{name} is protected and stays whatever its score; {where}."
+    closest = closest_layer(view, index)
+    if closest is None:
+        return f"{name} stayed through all {layers} layers."
+    call = f"closest call at layer {closest + 1}, where {_against(view, index, closest)}"
+    return f"{name} stayed through all {layers} layers; {call}."
+
+
+def _why_left(view: TokenView, index: int) -> str:
+    column, layer_index = view.columns[index], view.columns[index].survived
+    name, layer = quoted(column), layer_index + 1
+    if column.forced == "drop":
+        return f"{name} was dropped by hand after layer {layer}."
+    score, threshold = view.scores[layer_index][index], view.thresholds[layer_index]
+    if score is None:
+        return f"{name} left after layer {layer}."
+    if threshold is None:
+        drew = f"it drew {number(score)} of uniform attention"
+        return f"{name} left after layer {layer}: {drew}, others drew more."
+    return f"{name} left after layer {layer}: {_against(view, index, layer_index)}."
+
+
+def _against(view: TokenView, index: int, layer_index: int) -> str:
+    score, threshold = view.scores[layer_index][index], view.thresholds[layer_index]
+    assert score is not None
+    if threshold is None:
+        return f"it drew {number(score)} of uniform attention"
+    drew, limit = apart(score, threshold)
+    return f"it drew {drew} of uniform attention, the threshold there is {limit}"
+
+
+def closest_layer(view: TokenView, index: int) -> int | None:
+    """The layer whose decision about the column was closest; None where no threshold decided."""
+    margins = {
+        layer_index: abs(margin)
+        for layer_index in range(view.num_layers)
+        if (margin := _margin(view, index, layer_index)) is not None
+    }
+    return min(margins, key=margins.__getitem__) if margins else None
+
+
+def _margin(view: TokenView, index: int, layer_index: int) -> float | None:
+    """Decades by which the score lies above the threshold."""
+    score, threshold = view.scores[layer_index][index], view.thresholds[layer_index]
+    if not score or not threshold:
+        return None
+    return math.log10(score / threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearMiss:
+    """A decision that a slightly different threshold would have turned.
+
+    Attributes:
+        index: Column.
+        layer_index: Layer that decided.
+        margin: Fraction by which the score lies above (+) or below (−) the threshold.
+    """
+
+    index: int
+    layer_index: int
+    margin: float
+
+    @property
+    def left(self) -> bool:
+        """The token left there."""
+        return self.margin <= 0
+
+
+def nearest_misses(view: TokenView, limit: int = 8) -> list[NearMiss]:
+    """The closest decision of each column, closest first; what was forced or protected is out."""
+    return sorted(_closest_calls(view), key=lambda miss: abs(math.log1p(miss.margin)))[:limit]
+
+
+def _closest_calls(view: TokenView) -> Iterator[NearMiss]:
+    for index, column in enumerate(view.columns):
+        has_left = column.survived < view.num_layers
+        layer_index = column.survived if has_left else closest_layer(view, index)
+        is_free = not column.forced and all(row[index] != "!" for row in view.grid)
+        if layer_index is None or not is_free:
+            continue
+        margin = _margin(view, index, layer_index)
+        if margin is None:
+            continue
+        yield NearMiss(index=index, layer_index=layer_index, margin=10**margin - 1)
+
+
+def state_of(column: Column, num_layers: int) -> str:
+    """The column's fate in a few words, for labels."""
+    by_hand = " by hand" if column.forced else ""
+    if column.survived < num_layers:
+        return f"left after layer {column.survived + 1}{by_hand}"
+    return f"stayed through all layers{by_hand}"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 token`, `2 tokens`, `1,000 tokens`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

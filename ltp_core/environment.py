@@ -1,0 +1,84 @@
+"""What ran where: versions, hardware and commit, for manifests and for `doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "accelerate",
+    "peft",
+    "numpy",
+    "pandas",
+    "streamlit",
+)
+
+
+def packages() -> dict[str, str]:
+    """Installed versions of the packages that results depend on, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: str = "cpu") -> dict[str, Any]:
+    """Processor, cores in use and accelerator, without a name of this machine."""
+    import torch
+
+    card: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        card["accelerator"] = torch.cuda.get_device_name(device)
+    return card
+
+
+def _processor() -> str:
+    """Model name of the processor, with its matrix extensions where Linux lists them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    flags = facts.get("flags", "").split()
+    extensions = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in flags]
+    return " ".join([facts.get("model name", platform.machine()), *extensions])
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the code and whether it had changes; nulls outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}

@@ -1,0 +1,155 @@
+"""Metrics of the paper (section 4.1), as fractions 0..1, and a paired interval for differences."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Num, Shaped
+
+from ltp_core.records import UserError
+
+Vector = Num[np.ndarray, " examples"]
+
+
+def _f1(predictions: Vector, labels: Vector) -> float:
+    hits = np.count_nonzero((predictions == 1) & (labels == 1))
+    named = np.count_nonzero(predictions == 1) + np.count_nonzero(labels == 1)
+    return float(2 * hits / named) if named else 0.0
+
+
+def _pearson(x: Vector, y: Vector) -> float:
+    # A constant can leave a rounding residue after centring, so constancy is tested before it.
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    x, y = x - x.mean(), y - y.mean()
+    # Scaled first: the squares of very small or large deviations would leave the float range.
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()
+    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+
+
+def _ranks(values: Vector) -> Vector:
+    """Ranks from 0; ties share the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    shared: Vector = (ends - (counts + 1) / 2)[inverse]
+    return shared
+
+
+def _accuracy_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
+    return {"accuracy": float(np.mean(predictions == labels))}
+
+
+def _accuracy_f1_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
+    accuracy = float(np.mean(predictions == labels))
+    f1 = _f1(predictions, labels)
+    return {"accuracy_f1": (accuracy + f1) / 2, "accuracy": accuracy, "f1": f1}
+
+
+def _correlation_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
+    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    pearson, spearman = _pearson(x, y), _pearson(_ranks(x), _ranks(y))
+    return {
+        "pearson_spearman": (pearson + spearman) / 2,
+        "pearson": pearson,
+        "spearman": spearman,
+    }
+
+
+_SCORES: dict[str, Callable[[Vector, Vector], dict[str, float]]] = {
+    "sst2": _accuracy_scores,
+    "rotten_tomatoes": _accuracy_scores,
+    "imdb": _accuracy_scores,
+    "rte": _accuracy_scores,
+    "qnli": _accuracy_scores,
+    "mnli": _accuracy_scores,
+    "mrpc": _accuracy_f1_scores,
+    "qqp": _accuracy_f1_scores,
+    "stsb": _correlation_scores,
+}
+
+
+def compute_metrics(
+    task: str,
+    predictions: Shaped[np.ndarray, " examples"],
+    labels: Shaped[np.ndarray, " examples"],
+) -> dict[str, float]:
+    """Metrics of a task by name; the first one is the headline.
+
+    Accuracy; for mrpc and qqp the mean of accuracy and F1 (of class 1), then both; for stsb the mean
+    of Pearson's and Spearman's correlation, then both. F1 is 0 where class 1 occurs neither in the
+    predictions nor in the labels; a correlation is 0 where either side is constant.
+
+    Args:
+        task: Name of a task.
+        predictions: Class index of each example, or the predicted value for stsb.
+        labels: The truth in the same form.
+
+    Raises:
+        UserError: The task has no metric.
+        ValueError: There is no example, or the numbers of predictions and labels differ.
+
+    Example:
+        >>> compute_metrics("mrpc", np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0]))
+        {'accuracy_f1': 0.7083333333333333, 'accuracy': 0.75, 'f1': 0.6666666666666666}
+    """
+    scores = _scores_of(task)
+    if len(predictions) != len(labels) or not len(labels):
+        raise ValueError(f"{task}: {len(predictions)} predictions do not fit {len(labels)} labels")
+    return scores(predictions, labels)
+
+
+def paired_interval(
+    task: str,
+    labels: Shaped[np.ndarray, " examples"],
+    predictions_a: Shaped[np.ndarray, " examples"],
+    predictions_b: Shaped[np.ndarray, " examples"],
+    *,
+    seed: int = 0,
+    num_resamples: int = 2000,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """Difference of the headline metric, a minus b, with a paired bootstrap interval.
+
+    Examples are drawn with replacement, the same ones for both models, and the percentiles of the
+    differences are the bounds. Spread over training seeds is not in it.
+
+    Args:
+        task: Name of a task.
+        labels: The truth.
+        predictions_a: What model a says about the same examples.
+        predictions_b: What model b says.
+        seed: Seed of the draws; equal seeds give equal bounds.
+        num_resamples: Number of draws.
+        level: Share of the draws between the bounds, 0..1.
+
+    Returns:
+        Difference, lower bound, upper bound; fractions.
+
+    Raises:
+        UserError: The task has no metric.
+        ValueError: There is no example, or the lengths differ.
+    """
+    difference = _headline(task, predictions_a, labels) - _headline(task, predictions_b, labels)
+    random = np.random.default_rng(seed)
+    draws = np.empty(num_resamples)
+    for i in range(num_resamples):
+        index = random.integers(len(labels), size=len(labels))
+        draws[i] = _headline(task, predictions_a[index], labels[index]) - _headline(
+            task, predictions_b[index], labels[index]
+        )
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return difference, float(low), float(high)
+
+
+def _headline(task: str, predictions: Vector, labels: Vector) -> float:
+    return next(iter(compute_metrics(task, predictions, labels).values()))
+
+
+def _scores_of(task: str) -> Callable[[Vector, Vector], dict[str, float]]:
+    if task in _SCORES:
+        return _SCORES[task]
+    near = difflib.get_close_matches(task, _SCORES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_SCORES)}."
+    raise UserError(f"There is no metric for the task {task!r}; {hint}")

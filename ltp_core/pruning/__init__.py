@@ -1,0 +1,41 @@
+"""Pruning methods, one file each; `METHODS` is the one list that everything else reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ltp_core.pruning.base import Decision, LayerState, MethodConfig, PruningMethod, ThresholdMethod
+from ltp_core.pruning.importance import importance_score
+from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
+from ltp_core.pruning.manual import ManualConfig, ManualThreshold
+from ltp_core.pruning.unpruned import Unpruned
+
+METHODS: dict[str, type[PruningMethod]] = {
+    method.name: method for method in (Unpruned, LearnedTokenPruning, ManualThreshold)
+}
+
+
+def load_method(state: dict[str, Any]) -> PruningMethod:
+    """Rebuilds a method from `PruningMethod.state_json`.
+
+    Raises:
+        KeyError: The state names no known method, or lacks a field.
+    """
+    return METHODS[state["name"]].from_state_json(state)
+
+
+__all__ = [
+    "METHODS",
+    "Decision",
+    "LTPConfig",
+    "LayerState",
+    "LearnedTokenPruning",
+    "ManualConfig",
+    "ManualThreshold",
+    "MethodConfig",
+    "PruningMethod",
+    "ThresholdMethod",
+    "Unpruned",
+    "importance_score",
+    "load_method",
+]

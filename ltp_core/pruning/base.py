@@ -1,0 +1,143 @@
+"""What a pruning method is: it looks at the live tokens of a layer and says which go on.
+
+A method sees live tokens only, flat, without padding: `live` is the axis of all live tokens of the
+sequences at hand, `batch` the axis of those sequences. Both runners call the same `retain`, so a
+method is written once. A sequence's decision never depends on its batch mates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What a method may look at when it decides after a layer's attention.
+
+    Attributes:
+        layer_index: Zero-based.
+        score: Importance score of each live token, mean 1 per sequence.
+        sequence: Which sequence each live token belongs to, ascending.
+        position: Position of each live token in its original sequence, ascending per sequence.
+        protected: Live tokens that stay whatever the method says.
+        live_length: Live tokens of each sequence at the layer's entry.
+        initial_length: Tokens of each sequence at the input.
+        carry: What the method returned at the previous layer, for the tokens still live.
+    """
+
+    layer_index: int
+    score: Float[Tensor, " live"]
+    sequence: Int[Tensor, " live"]
+    position: Int[Tensor, " live"]
+    protected: Bool[Tensor, " live"]
+    live_length: Int[Tensor, " batch"]
+    initial_length: Int[Tensor, " batch"]
+    carry: Float[Tensor, " live"] | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which live tokens go on, and a value per live token handed to the next layer."""
+
+    retained: Bool[Tensor, " live"]
+    carry: Float[Tensor, " live"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Settings that every method has.
+
+    Attributes:
+        protect_first: The first token ([CLS], `<s>`), which the head reads, is never pruned.
+        protect_separators: Separator tokens are never pruned.
+    """
+
+    protect_first: bool = True
+    protect_separators: bool = False
+
+
+class PruningMethod(nn.Module):
+    """Base of all methods: one file each, listed in `METHODS`."""
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[MethodConfig]] = MethodConfig
+    is_learned: ClassVar[bool] = False
+
+    def __init__(self, config: MethodConfig, num_layers: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_layers = num_layers
+
+    @classmethod
+    def neutral(cls, num_layers: int) -> Self:
+        """An instance that prunes nothing."""
+        raise NotImplementedError
+
+    def retain(self, state: LayerState) -> Decision:
+        """Decides which live tokens go on to the next layer."""
+        raise NotImplementedError
+
+    def threshold(self, layer_index: int) -> float | None:
+        """The layer's threshold in the unit of the score; None where the method has none."""
+        del layer_index
+        return None
+
+    def state_json(self) -> dict[str, Any]:
+        """Name, settings and what was learned, as JSON values; read by `pruning.load_method`."""
+        return {"name": self.name, "num_layers": self.num_layers, "config": asdict(self.config)}
+
+    @classmethod
+    def from_state_json(cls, state: dict[str, Any]) -> Self:
+        """Rebuilds the method with bit-equal decisions."""
+        known = {f.name for f in fields(cls.config_type)}
+        config = {key: value for key, value in state["config"].items() if key in known}
+        return cls(cls.config_type(**config), int(state["num_layers"]))
+
+
+class ThresholdMethod(PruningMethod):
+    """Prunes a token whose score does not exceed its layer's threshold (Eq. 8)."""
+
+    thresholds: Tensor
+
+    def retain(self, state: LayerState) -> Decision:
+        """`score > threshold`, elementwise: nothing to sort."""
+        return Decision(state.score > self.thresholds[state.layer_index].to(state.score.dtype))
+
+    def threshold(self, layer_index: int) -> float:
+        """The layer's absolute threshold, in multiples of uniform attention."""
+        return float(self.thresholds[layer_index])
+
+    def with_thresholds(self, thresholds: list[float]) -> Self:
+        """A copy with other thresholds; this method stays as it is.
+
+        Raises:
+            ValueError: Not one threshold per layer.
+        """
+        if len(thresholds) != self.num_layers:
+            raise ValueError(f"{len(thresholds)} thresholds for {self.num_layers} layers")
+        copy = type(self)(self.config, self.num_layers)
+        with torch.no_grad():
+            copy.thresholds.copy_(torch.tensor(thresholds, dtype=torch.float64))
+        return copy
+
+    def state_json(self) -> dict[str, Any]:
+        """Adds the absolute thresholds; JSON keeps every bit of a float32."""
+        return {**super().state_json(), "thresholds": self.thresholds.double().tolist()}
+
+    @classmethod
+    def from_state_json(cls, state: dict[str, Any]) -> Self:
+        """Rebuilds the method with the stored absolute thresholds."""
+        return super().from_state_json(state).with_thresholds(state["thresholds"])
+
+
+def linear_thresholds(final_threshold: float, num_layers: int) -> Float[Tensor, " layer"]:
+    """Linearly rising: layer l of L, counted from 1, has `final_threshold * l / L` (section 4.4).
+
+    Differs from the paper: the authors' code counts from 0, so their first layer never prunes.
+    """
+    return final_threshold * torch.arange(1, num_layers + 1) / num_layers

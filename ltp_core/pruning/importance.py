@@ -1,0 +1,49 @@
+"""Token importance: how much attention each token receives (paper section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def importance_score(
+    attention_probs: Float[Tensor, "batch head seq seq"],
+    live: Bool[Tensor, "batch seq"] | None = None,
+    query_weight: Float[Tensor, "batch seq"] | None = None,
+) -> Float[Tensor, "batch seq"]:
+    r"""Attention that each token receives, as a multiple of uniform attention (n times Eq. 7).
+
+    $$s^{(l)}(x_i) = \frac{1}{N_h} \sum_{h=1}^{N_h} \sum_{j\ \mathrm{live}} A^{(h,l)}(x_j, x_i)$$
+
+    with the query `x_j` first. Only live tokens count as queries, so a sentence scores the same
+    alone as in a padded batch, and the scores of its live tokens have mean 1 at every length and
+    layer. Thresholds and temperatures are in this unit.
+
+    Differs from the paper: Eq. 7 divides by n; the authors' code divides by the padded width (128).
+
+    Args:
+        attention_probs: Softmax output of one layer before dropout, queries on axis 2, keys on
+            axis 3. Columns of tokens that are not live are zero.
+        live: True where the token is neither padding nor pruned by an earlier layer; None means
+            that every token is live.
+        query_weight: Weight of each query, 0 to 1, used by the soft stage instead of `live`.
+
+    Returns:
+        The score of each token in float32 or wider; 0 where `live` is False.
+
+    Example:
+        >>> uniform = torch.full((1, 2, 4, 4), 0.25)
+        >>> importance_score(uniform, torch.ones(1, 4, dtype=torch.bool))
+        tensor([[1., 1., 1., 1.]])
+
+    Source: Kim et al., Learned Token Pruning for Transformers, KDD 2022, section 3.2.
+    """
+    dtype = torch.promote_types(attention_probs.dtype, torch.float32)
+    mean_over_heads = attention_probs.mean(dim=1, dtype=dtype)
+    if query_weight is None and live is None:
+        return mean_over_heads.sum(dim=1)
+    weight = live if query_weight is None else query_weight
+    assert weight is not None
+    # A sum, not a matrix product: autocast would do that in half precision.
+    return (weight.to(dtype)[:, :, None] * mean_over_heads).sum(dim=1)

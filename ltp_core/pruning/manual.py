@@ -1,0 +1,36 @@
+"""Manual threshold: linearly rising over the layers, not learned (paper section 4.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from ltp_core.pruning.base import MethodConfig, ThresholdMethod, linear_thresholds
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManualConfig(MethodConfig):
+    """Settings of the manual threshold.
+
+    Attributes:
+        final_threshold: Threshold of the last layer, in multiples of uniform attention.
+    """
+
+    final_threshold: float = 0.64
+
+
+class ManualThreshold(ThresholdMethod):
+    """Thresholds set by hand; only the weights adapt."""
+
+    name = "manual"
+    config_type = ManualConfig
+
+    def __init__(self, config: MethodConfig, num_layers: int) -> None:
+        assert isinstance(config, ManualConfig)
+        super().__init__(config, num_layers)
+        self.register_buffer("thresholds", linear_thresholds(config.final_threshold, num_layers))
+
+    @classmethod
+    def neutral(cls, num_layers: int) -> Self:
+        """Thresholds of 0: every live token receives some attention."""
+        return cls(ManualConfig(final_threshold=0.0), num_layers)

@@ -1,0 +1,24 @@
+"""No pruning: the control that every method is measured against."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+
+from ltp_core.pruning.base import Decision, LayerState, MethodConfig, PruningMethod
+
+
+class Unpruned(PruningMethod):
+    """Every token stays to the end."""
+
+    name = "unpruned"
+
+    @classmethod
+    def neutral(cls, num_layers: int) -> Self:
+        """Itself."""
+        return cls(MethodConfig(), num_layers)
+
+    def retain(self, state: LayerState) -> Decision:
+        """Everything goes on."""
+        return Decision(torch.ones_like(state.protected))

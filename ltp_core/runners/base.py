@@ -1,0 +1,96 @@
+"""What goes into a runner and what comes out, the same for both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A right-padded batch of token ids.
+
+    Attributes:
+        input_ids: Vocabulary ids.
+        token_type_ids: Segment of each token.
+        attention_mask: True for real tokens, False for padding; every row has at least one token.
+        protected: Tokens that no method may prune; padding False.
+    """
+
+    input_ids: Int[Tensor, "batch seq"]
+    token_type_ids: Int[Tensor, "batch seq"]
+    attention_mask: Bool[Tensor, "batch seq"]
+    protected: Bool[Tensor, "batch seq"]
+
+    @property
+    def length(self) -> Int[Tensor, " batch"]:
+        """Real tokens of each sequence."""
+        return self.attention_mask.sum(dim=1)
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The same batch on another device."""
+        return Inputs(
+            self.input_ids.to(device),
+            self.token_type_ids.to(device),
+            self.attention_mask.to(device),
+            self.protected.to(device),
+        )
+
+
+def make_inputs(
+    input_ids: Int[Tensor, "batch seq"],
+    token_type_ids: Int[Tensor, "batch seq"],
+    attention_mask: Bool[Tensor, "batch seq"],
+    *,
+    protect_first: bool = True,
+    separator_id: int | None = None,
+) -> Inputs:
+    """Inputs with the protected tokens marked.
+
+    Args:
+        input_ids: Vocabulary ids, right-padded.
+        token_type_ids: Segment of each token.
+        attention_mask: True for real tokens.
+        protect_first: Protect position 0 of every sequence.
+        separator_id: Protect every token with this id; None protects no separator.
+    """
+    protected = torch.zeros_like(attention_mask)
+    protected[:, 0] = protect_first
+    if separator_id is not None:
+        protected |= (input_ids == separator_id) & attention_mask
+    return Inputs(input_ids, token_type_ids, attention_mask, protected)
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer's scores and decisions in the coordinates of the padded input batch.
+
+    Attributes:
+        live: Tokens that entered the layer.
+        score: Importance score; 0 where not live.
+        retained: Tokens that go on.
+    """
+
+    live: Bool[Tensor, "batch seq"]
+    score: Float[Tensor, "batch seq"]
+    retained: Bool[Tensor, "batch seq"]
+
+
+@dataclass(frozen=True)
+class RunOutput:
+    """What a pass computed and how much it computed on.
+
+    Attributes:
+        logits: Head output.
+        attention_length: Tokens that entered each layer's attention.
+        ffn_length: Tokens that entered each layer's output projection and FFN.
+        layers: Per-layer records if they were asked for, else empty.
+    """
+
+    logits: Float[Tensor, "batch label"]
+    attention_length: Int[Tensor, "batch layer"]
+    ffn_length: Int[Tensor, "batch layer"]
+    layers: tuple[LayerRecord, ...] = ()

@@ -1,0 +1,154 @@
+"""Masked runner: the shape stays, pruned tokens are masked. The reference, and what trains.
+
+`run_masked` prunes hard; `run_soft` is the soft stage, where every token stays with a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ltp_core.encoder.model import Encoder
+from ltp_core.pruning.base import LayerState, PruningMethod
+from ltp_core.pruning.importance import importance_score
+from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
+
+SoftMaskForm = Literal["softmax", "output"]
+
+Observer = Callable[[int, Tensor, Tensor], None]
+"""Called after each layer with its index, attention probabilities and output."""
+
+
+def run_masked(
+    encoder: Encoder,
+    inputs: Inputs,
+    method: PruningMethod,
+    *,
+    record: bool = False,
+    observer: Observer | None = None,
+) -> RunOutput:
+    """One pass in which pruned tokens are no key, no query and no part of a score any more.
+
+    Their rows are still computed (this runner saves nothing) but never read again.
+
+    Args:
+        encoder: Model to run.
+        inputs: Padded batch.
+        method: Decides after each layer's attention.
+        record: Keep the scores and masks of every layer.
+        observer: Called after each layer with its index, attention probabilities and output.
+    """
+    live = inputs.attention_mask
+    carry: Tensor | None = None
+    records: list[LayerRecord] = []
+    entered: list[Tensor] = []
+    hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    for index, layer in enumerate(encoder.layers):
+        probs = layer.attention_probs(hidden, live)
+        score = importance_score(probs, live)
+        state = _flat_state(index, score, live, inputs, carry)
+        decision = method.retain(state)
+        retained = torch.zeros_like(live)
+        retained[live] = decision.retained | state.protected
+        carry = None if decision.carry is None else decision.carry[retained[live]]
+        hidden = layer.finish(layer.context(probs, hidden), hidden)
+        if observer is not None:
+            observer(index, probs, hidden)
+        if record:
+            records.append(LayerRecord(live, score.masked_fill(~live, 0.0), retained))
+        entered.append(live.sum(dim=1))
+        live = retained
+    lengths = torch.stack([*entered, live.sum(dim=1)], dim=1)
+    return RunOutput(encoder.head(hidden[:, 0]), lengths[:, :-1], lengths[:, 1:], tuple(records))
+
+
+def _flat_state(
+    layer_index: int,
+    score: Float[Tensor, "batch seq"],
+    live: Bool[Tensor, "batch seq"],
+    inputs: Inputs,
+    carry: Tensor | None,
+) -> LayerState:
+    sequence, position = live.nonzero(as_tuple=True)
+    return LayerState(
+        layer_index=layer_index,
+        score=score[live],
+        sequence=sequence,
+        position=position,
+        protected=inputs.protected[live],
+        live_length=live.sum(dim=1),
+        initial_length=inputs.length,
+        carry=carry,
+    )
+
+
+class SoftMethod(Protocol):
+    """A method that can fade tokens instead of removing them."""
+
+    def soft_mask(
+        self, score: Tensor, protected: Tensor, layer_index: int, temperature: float
+    ) -> Tensor:
+        """Weight of each token in (0, 1)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SoftOutput:
+    """A soft pass.
+
+    Attributes:
+        logits: Head output.
+        weights: Weight of each token at the input (1) and after each layer; padding 0.
+    """
+
+    logits: Float[Tensor, "batch label"]
+    weights: Float[Tensor, "layer+1 batch seq"]
+
+
+def run_soft(
+    encoder: Encoder,
+    inputs: Inputs,
+    method: SoftMethod,
+    *,
+    temperature: float,
+    form: SoftMaskForm = "softmax",
+) -> SoftOutput:
+    """The soft stage: nothing is pruned yet, so thresholds receive gradients (section 3.3).
+
+    With `form="softmax"` a token's weight w is the product of its soft masks so far. Keys enter the
+    softmax as `w exp(logit)`, renormalised; queries count in the score with weight w. For
+    temperature → 0 that is exactly removal.
+
+    With `form="output"`, the paper's Eqs. 10-11, the layer's output is multiplied by the layer's
+    own mask, nothing is cumulative and attention is not weighted; `weights` are the masks.
+
+    Differs from the paper: the cumulative form is ours; see `form="output"` for the paper's.
+    """
+    mask = inputs.attention_mask
+    weight = mask.float()
+    weights = [weight]
+    hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    for index, layer in enumerate(encoder.layers):
+        cumulative = form == "softmax"
+        log_weight = _safe_log(weight) if cumulative else None
+        probs = layer.attention_probs(hidden, mask, log_weight)
+        score = importance_score(probs, query_weight=weight if cumulative else mask.float())
+        fade = method.soft_mask(score, inputs.protected, index, temperature) * mask
+        hidden = layer.finish(layer.context(probs, hidden), hidden)
+        if not cumulative:
+            hidden = hidden * fade[..., None].to(hidden.dtype)
+        weight = weight * fade if cumulative else fade
+        weights.append(weight)
+    return SoftOutput(encoder.head(hidden[:, 0]), torch.stack(weights))
+
+
+def _safe_log(weight: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
+    """log(weight) with a floor that keeps the gradient finite; e^-60 is removal in float32."""
+    return weight.clamp_min(torch.finfo(torch.float32).tiny ** 0.7).log()
+
+

@@ -1,0 +1,285 @@
+"""The store of runs: one folder a run, its manifest written last. `data_cache/README.md` is the format.
+
+Nothing here reads torch, a data set or a text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ltp_core.files import StoreError, atomic_write, lock_file, write_json
+from ltp_core.records import SCHEMA_VERSION, FileEntry, RunManifest
+from ltp_core.tables import TABLES, read_table, write_table
+
+__all__ = [
+    "TABLES",
+    "RunEntry",
+    "StoreError",
+    "atomic_write",
+    "default_store",
+    "find_run",
+    "finish_run",
+    "list_runs",
+    "lock_run",
+    "read_manifest",
+    "read_table",
+    "run_folder",
+    "run_name",
+    "stores",
+    "write_json",
+    "write_table",
+]
+
+STORE_VARIABLE = "LTP_STORE"
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+
+_DATA_CACHE = Path(__file__).resolve().parent.parent / "data_cache"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry:
+    """One run folder of a store.
+
+    Attributes:
+        name: Name of the folder.
+        folder: Where it is.
+        manifest: What the run is; None where it cannot be read.
+        problem: Why the run cannot be used, in a sentence; None where it can.
+    """
+
+    name: str
+    folder: Path
+    manifest: RunManifest | None
+    problem: str | None
+
+
+def default_store() -> Path:
+    """The store that is written to: `LTP_STORE`, else `data_cache/local`."""
+    named = os.environ.get(STORE_VARIABLE)
+    return Path(named).expanduser() if named else _DATA_CACHE / "local"
+
+
+def stores() -> list[Path]:
+    """Stores that are read: the writable one, then the committed samples."""
+    return [default_store(), _DATA_CACHE / "sample"]
+
+
+def run_name(task: str, method: str, fingerprint: str) -> str:
+    """Name of a run, `<task>-<method>-<fingerprint>`."""
+    return f"{task}-{method}-{fingerprint}"
+
+
+def run_folder(store: Path, name: str) -> Path:
+    """Folder of a run of this name, present or not."""
+    return store / "runs" / name
+
+
+def find_run(name_or_prefix: str, stores: Sequence[Path] | None = None) -> Path:
+    """Folder of the run with this name, or of the only complete one whose name begins so.
+
+    A path to a folder is given back as it is. The first store that has the name wins.
+
+    Raises:
+        StoreError: There is none, or more than one, or it is not complete.
+    """
+    entries = list_runs(stores, include_incomplete=True)
+    complete = {e.name: e.folder for e in entries if _is_complete(e.folder)}
+    if name_or_prefix in complete:
+        return complete[name_or_prefix]
+    # Unlike Path.is_dir, this takes names that no file system takes.
+    if os.path.isdir(name_or_prefix):  # noqa: PTH112
+        return Path(name_or_prefix)
+    matches = [name for name in complete if name_or_prefix and name.startswith(name_or_prefix)]
+    if len(matches) == 1:
+        return complete[matches[0]]
+    if matches:
+        raise StoreError(
+            f"{name_or_prefix!r} is the beginning of {len(matches)} runs, name one of them: "
+            f"{', '.join(matches)}."
+        )
+    if name_or_prefix in {e.name for e in entries}:
+        raise StoreError(
+            f"The run {name_or_prefix} is not complete: finish it with the same train command."
+        )
+    shown = repr(name_or_prefix[:100])
+    raise StoreError(f"There is no run {shown}; {_hint(name_or_prefix, list(complete))}")
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are {', '.join(known)}." if known else "the store is empty."
+
+
+def list_runs(
+    stores: Sequence[Path] | None = None, *, include_incomplete: bool = False
+) -> list[RunEntry]:
+    """Runs of all stores by name; of equal names the first complete one in the stores' order.
+
+    Folders without a manifest are left out, unless wanted; broken ones are there with the reason.
+    """
+    entries: dict[str, RunEntry] = {}
+    for store in _given_stores(stores):
+        for folder in _run_folders(store):
+            known = entries.get(folder.name)
+            wanted = _is_complete(folder) or include_incomplete
+            if wanted and (known is None or not _is_complete(known.folder)):
+                entries[folder.name] = _entry(folder)
+    return [entries[name] for name in sorted(entries)]
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file()
+
+
+def _given_stores(given: Sequence[Path] | None) -> list[Path]:
+    return stores() if given is None else list(given)
+
+
+def _run_folders(store: Path) -> list[Path]:
+    try:
+        return sorted(p for p in (store / "runs").iterdir() if p.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"The store {store} cannot be read: {error.strerror}.") from error
+
+
+def _entry(folder: Path) -> RunEntry:
+    manifest, problem = None, None
+    try:
+        manifest = read_manifest(folder)
+        problem = _missing_file(folder, manifest)
+    except StoreError as error:
+        problem = str(error)
+    return RunEntry(name=folder.name, folder=folder, manifest=manifest, problem=problem)
+
+
+def _missing_file(folder: Path, manifest: RunManifest) -> str | None:
+    for entry in manifest.files:
+        path = folder / entry.name
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            return f"The file {entry.name} of {folder.name} is missing."
+        if size != entry.bytes:
+            return f"The file {entry.name} of {folder.name} has {size} bytes, not {entry.bytes}."
+    return None
+
+
+def read_manifest(folder: Path) -> RunManifest:
+    """What a finished run is. Fields that this version does not know are ignored.
+
+    Raises:
+        StoreError: There is no manifest, or it is damaged, or a newer version wrote it.
+    """
+    try:
+        raw = json.loads((folder / MANIFEST).read_bytes())
+        version = raw["schema_version"]
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"The run {folder.name} is not complete: finish it with the same train command."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(folder, error) from error
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"A newer version of this program wrote the run {folder.name} (format {version}, known "
+            f"is up to {SCHEMA_VERSION}): update this program."
+        )
+    try:
+        return _manifest(raw)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> StoreError:
+    reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+    return StoreError(
+        f"The manifest of the run {folder.name} is damaged ({reason}): restore it or delete the folder."
+    )
+
+
+def _manifest(raw: dict[str, Any]) -> RunManifest:
+    kinds = typing.get_type_hints(RunManifest)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(RunManifest):
+        if field.name == "files":
+            values["files"] = tuple(_file_entry(entry) for entry in raw.get("files", ()))
+        elif field.name in raw or field.default is dataclasses.MISSING:
+            values[field.name] = _checked(field.name, raw[field.name], kinds[field.name])
+    return RunManifest(**values)
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    allowed: tuple[type, ...] = tuple(
+        typing.get_origin(k) or k
+        for k in (typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,))
+    )
+    if allowed == (float,) and type(value) is int:
+        return float(value)
+    if not isinstance(value, allowed) or isinstance(value, bool):
+        raise TypeError(f"{name} is {type(value).__name__}")
+    return value
+
+
+def _file_entry(raw: Any) -> FileEntry:
+    entry = FileEntry(name=str(raw["name"]), bytes=int(raw["bytes"]), sha256=str(raw["sha256"]))
+    path = PurePosixPath(entry.name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"the file name {entry.name!r} leads out of the folder")
+    return entry
+
+
+def finish_run(folder: Path, manifest: RunManifest) -> RunManifest:
+    """Lists the files of a run and writes its manifest, which makes the run complete.
+
+    Listed are all files but the manifest and those whose name, or folder's name, begins with a dot.
+
+    Returns:
+        The manifest as written, with the files' sizes and hashes.
+
+    Raises:
+        StoreError: A file cannot be read, or the disk does not take the manifest.
+    """
+    try:
+        files = tuple(
+            _measure(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()
+        )
+    except OSError as error:
+        raise StoreError(f"The run {folder.name} cannot be read: {error.strerror}.") from error
+    manifest = dataclasses.replace(manifest, files=tuple(f for f in files if f is not None))
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _measure(folder: Path, path: Path) -> FileEntry | None:
+    name = path.relative_to(folder)
+    if str(name) == MANIFEST or any(part.startswith(".") for part in name.parts):
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(name=name.as_posix(), bytes=path.stat().st_size, sha256=digest)
+
+
+@contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Holds a run for this process; the system frees it when the process ends, killed or not.
+
+    Raises:
+        StoreError: Another process, or another part of this one, holds it.
+    """
+    with lock_file(folder / LOCK, f"The run {folder.name} is being trained"):
+        yield

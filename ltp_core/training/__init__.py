@@ -1,0 +1,1 @@
+"""Training: the visible loop, its losses, and what makes a run resumable."""

@@ -1,0 +1,242 @@
+"""The training loop: one stage, one function, the same for every stage and method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float, Num
+from torch import Tensor
+from torch.optim import AdamW
+from tqdm import tqdm
+
+from ltp_core.config import HardConfig, SoftConfig, StageConfig
+from ltp_core.data.batching import Encoded, bucketed_batches, collate
+from ltp_core.pruning.ltp import LearnedTokenPruning
+from ltp_core.runners.base import Inputs, make_inputs
+from ltp_core.training.journal import Journal
+from ltp_core.training.losses import Pass, Student, prediction_loss
+from ltp_core.training.snapshot import (
+    Position,
+    read_position,
+    restore_snapshot,
+    save_snapshot,
+)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Encoded training rows with their labels and, once there is a teacher, its logits."""
+
+    encoded: Encoded
+    labels: Num[np.ndarray, " examples"]
+    teacher_logits: Float[Tensor, "examples label"] | None
+    pad_id: int
+    separator_id: int | None
+    protect_first: bool
+
+    def inputs(self, index: Sequence[int]) -> tuple[Inputs, Tensor]:
+        """One padded batch and its labels."""
+        batch = collate(self.encoded, index, self.labels, self.pad_id)
+        assert batch.labels is not None
+        inputs = make_inputs(
+            batch.input_ids,
+            batch.token_type_ids,
+            batch.attention_mask,
+            protect_first=self.protect_first,
+            separator_id=self.separator_id,
+        )
+        return inputs, batch.labels
+
+
+def run_stage(
+    name: str,
+    stage: StageConfig,
+    student: Student,
+    data: TrainingSet,
+    accelerator: Accelerator,
+    journal: Journal,
+    *,
+    seed: int,
+    folder: Path,
+    snapshot_every: int,
+    elapsed_s: float,
+) -> float:
+    """Trains one stage, resuming it if the folder has a snapshot of it.
+
+    Args:
+        name: "finetune", "soft" or "hard".
+        stage: Its settings.
+        student: Encoder and method; changed in place.
+        data: What it learns from.
+        accelerator: Device, precision and processes.
+        journal: Receives the history.
+        seed: Of order and dropout.
+        folder: Where snapshots go.
+        snapshot_every: Steps between snapshots.
+        elapsed_s: Seconds that earlier stages took.
+
+    Returns:
+        Seconds that all stages took so far.
+    """
+    optimizer = _optimizer(stage, student)
+    torch.manual_seed(seed)
+    total_steps = num_steps(stage, len(data.encoded), accelerator.num_processes)
+    position = read_position(folder)
+    start = 0
+    if position is not None and position.stage == name:
+        restore_snapshot(folder, student, optimizer)
+        start, elapsed_s = position.step, position.duration_s
+    journal.forget_after(name, start)
+    model, stepper = accelerator.prepare(student, optimizer)
+    model.train()
+    base_rates = [group["lr"] for group in optimizer.param_groups]
+    began = time.perf_counter() - elapsed_s
+    batches = _batches(data, stage, seed, start, total_steps, accelerator)
+    progress = tqdm(
+        batches, name, total_steps, initial=start, disable=not journal.is_shown, mininterval=1
+    )
+    for step, index in enumerate(progress, start):
+        temperature = soft_temperature(stage, student, step / total_steps)
+        for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+            group["lr"] = rate * _schedule(step, total_steps, stage.warmup_fraction)
+
+        inputs, labels = data.inputs(index)
+        teacher = None if data.teacher_logits is None else data.teacher_logits[index]
+        out: Pass = model(inputs.to(accelerator.device), temperature, _form(stage))
+        prediction = prediction_loss(
+            stage, out.logits, labels.to(out.logits.device), _on(teacher, out.logits.device)
+        )
+        penalty = _penalty(stage, out, is_soft=temperature is not None)
+        accelerator.backward(prediction.total + penalty)
+        accelerator.clip_grad_norm_(_weights(student), 1.0)
+        stepper.step()
+        stepper.zero_grad()
+        _settle_thresholds(stage, student, out, progress=step / total_steps)
+
+        epoch, rate = stage.epochs * step / total_steps, optimizer.param_groups[0]["lr"]
+        journal.log(
+            name, step, epoch, prediction, penalty, out, temperature, rate, student.method
+        )
+        progress.set_postfix_str(journal.postfix, refresh=False)
+        if (step + 1) % snapshot_every == 0 and step + 1 < total_steps:
+            here = Position(stage=name, step=step + 1, duration_s=time.perf_counter() - began)
+            _snapshot(accelerator, folder, student, optimizer, here, journal)
+    done = Position(stage=name, step=total_steps, duration_s=time.perf_counter() - began)
+    _snapshot(accelerator, folder, student, optimizer, done, journal)
+    return done.duration_s
+
+
+def num_steps(stage: StageConfig, num_rows: int, num_processes: int) -> int:
+    """Optimizer steps of a stage, at least one."""
+    per_epoch = num_rows / (stage.batch_size * num_processes)
+    return max(1, round(stage.epochs * per_epoch))
+
+
+def _batches(
+    data: TrainingSet,
+    stage: StageConfig,
+    seed: int,
+    start: int,
+    total: int,
+    accelerator: Accelerator,
+) -> Iterator[Any]:
+    """This process's batches of steps `start` to `total`."""
+    step = epoch = 0
+    while step < total:
+        batches = bucketed_batches(data.encoded.length, stage.batch_size, seed=seed, epoch=epoch)
+        usable = max(1, len(batches) // accelerator.num_processes) * accelerator.num_processes
+        for first in range(0, usable, accelerator.num_processes):
+            if start <= step < total:
+                yield batches[(first + accelerator.process_index) % len(batches)]
+            step += 1
+        epoch += 1
+
+
+def _optimizer(stage: StageConfig, student: Student) -> AdamW:
+    """AdamW: weights with decay, vectors without, thresholds with their own rate and none."""
+    is_soft = isinstance(stage, SoftConfig) and student.method.is_learned
+    thresholds = [p for p in student.method.parameters()]
+    for parameter in thresholds:
+        parameter.requires_grad_(is_soft)
+    weights = _weights(student)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in weights if p.dim() > 1], "weight_decay": stage.weight_decay},
+        {"params": [p for p in weights if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    if is_soft:
+        assert isinstance(stage, SoftConfig)
+        rate = stage.threshold_learning_rate
+        groups.append({"params": thresholds, "lr": rate, "weight_decay": 0.0})
+    return AdamW(groups, lr=stage.learning_rate)
+
+
+def _weights(student: Student) -> list[Tensor]:
+    return [p for p in student.encoder.parameters() if p.requires_grad]
+
+
+def _schedule(step: int, total: int, warmup_fraction: float) -> float:
+    """Linear rise, then linear fall to 0."""
+    warmup = max(1, round(warmup_fraction * total))
+    return min((step + 1) / warmup, (total - step) / max(1, total - warmup))
+
+
+def soft_temperature(stage: StageConfig, student: Student, progress: float) -> float | None:
+    """Temperature at a fraction of the soft stage, geometric; None where pruning is hard."""
+    if not (isinstance(stage, SoftConfig) and student.method.is_learned):
+        return None
+    return float(stage.temperature * (stage.final_temperature / stage.temperature) ** progress)
+
+
+def _form(stage: StageConfig) -> str:
+    return stage.soft_mask if isinstance(stage, SoftConfig) else "softmax"
+
+
+def _penalty(stage: StageConfig, out: Pass, *, is_soft: bool) -> Float[Tensor, ""]:
+    """λ times the regulariser (Eq. 12), and the squared distance to the FLOPs budget."""
+    if not (is_soft and isinstance(stage, SoftConfig)):
+        return torch.zeros((), device=out.logits.device)
+    penalty = stage.regularization_weight * out.mean_retained
+    if stage.target_relative_flops is not None:
+        excess = out.relative_flops - stage.target_relative_flops
+        penalty = penalty + stage.budget_weight * excess**2
+    return penalty
+
+
+def _settle_thresholds(
+    stage: StageConfig, student: Student, out: Pass, *, progress: float
+) -> None:
+    """Soft stage: thresholds stay at or above 0. Hard stage: one multiplier holds the budget.
+
+    Differs from the paper: its hard stage fixes the thresholds, and FLOPs drift upward.
+    """
+    method = student.method
+    if not isinstance(method, LearnedTokenPruning):
+        return
+    if isinstance(stage, HardConfig) and stage.target_relative_flops is not None:
+        excess = out.relative_flops.item() - stage.target_relative_flops
+        method.scale_(float(np.exp(stage.budget_gain * (1 - progress) * excess)))
+    method.clamp_()
+
+
+def _snapshot(
+    accelerator: Accelerator,
+    folder: Path,
+    student: Student,
+    optimizer: AdamW,
+    position: Position,
+    journal: Journal,
+) -> None:
+    if accelerator.is_main_process:
+        journal.flush()
+        save_snapshot(folder, student, optimizer, position)
+
+
+def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)

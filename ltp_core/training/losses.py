@@ -1,0 +1,133 @@
+"""What a stage minimises: task loss, distillation, regulariser, budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ltp_core.config import StageConfig
+from ltp_core.encoder.model import Encoder
+from ltp_core.flops import layer_macs
+from ltp_core.pruning.base import PruningMethod
+from ltp_core.runners.base import Inputs
+from ltp_core.runners.masked import SoftMaskForm, run_masked, run_soft
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One training pass.
+
+    Attributes:
+        logits: Head output.
+        relative_flops: Of this batch, paper accounting, sums before division; differentiable in
+            the soft stage.
+        mean_retained: Mean over real tokens and layers of the mask (Eq. 12, divided by n).
+    """
+
+    logits: Float[Tensor, "batch label"]
+    relative_flops: Float[Tensor, ""]
+    mean_retained: Float[Tensor, ""]
+
+
+class Student(nn.Module):
+    """Encoder and method as one module, so that Accelerate can wrap both."""
+
+    def __init__(self, encoder: Encoder, method: PruningMethod) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.method = method
+
+    def forward(
+        self, inputs: Inputs, temperature: float | None, form: SoftMaskForm = "softmax"
+    ) -> Pass:
+        """A soft pass if there is a temperature, else a hard one."""
+        if temperature is None:
+            output = run_masked(self.encoder, inputs, self.method)
+            logits = output.logits
+            entering, leaving = output.attention_length.float(), output.ffn_length.float()
+        else:
+            soft = run_soft(
+                self.encoder,
+                inputs,
+                self.method,  # type: ignore[arg-type]
+                temperature=temperature,
+                form=form,
+            )
+            logits = soft.logits
+            lengths = soft.weights.sum(dim=2).T  # batch layer+1
+            entering, leaving = lengths[:, :-1], lengths[:, 1:]
+        length = inputs.length.float()
+        return Pass(
+            logits=logits,
+            relative_flops=self._relative_flops(length, entering, leaving),
+            mean_retained=leaving.sum() / (length.sum() * leaving.shape[1]),
+        )
+
+    def _relative_flops(
+        self,
+        length: Float[Tensor, " batch"],
+        entering: Float[Tensor, "batch layer"],
+        leaving: Float[Tensor, "batch layer"],
+    ) -> Float[Tensor, ""]:
+        config = self.encoder.config
+        d, f = config.hidden_size, config.intermediate_size
+        macs = layer_macs(entering, leaving, hidden=d, intermediate=f, accounting="paper")
+        whole = layer_macs(length, length, hidden=d, intermediate=f, accounting="paper")
+        ratio: Tensor = macs.sum() / (whole.sum() * entering.shape[1])
+        return ratio
+
+
+def task_loss(
+    logits: Float[Tensor, "batch label"], labels: Num[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy, or mean squared error where there is one output."""
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits[:, 0].float(), labels.float())
+    return functional.cross_entropy(logits.float(), labels)
+
+
+def distillation_loss(
+    logits: Float[Tensor, "batch label"],
+    teacher_logits: Float[Tensor, "batch label"],
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """`T² KL(teacher || student)` of the softened distributions; squared error for regression.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
+    """
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits.float(), teacher_logits)
+    student = functional.log_softmax(logits.float() / temperature, dim=1)
+    teacher = functional.log_softmax(teacher_logits / temperature, dim=1)
+    divergence = functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
+    return temperature**2 * divergence
+
+
+@dataclass(frozen=True)
+class PredictionLoss:
+    """Task loss and distillation, and the mixture that is minimised.
+
+    `distillation` is None where there is no teacher.
+    """
+
+    total: Float[Tensor, ""]
+    task: Float[Tensor, ""]
+    distillation: Float[Tensor, ""] | None
+
+
+def prediction_loss(
+    stage: StageConfig,
+    logits: Float[Tensor, "batch label"],
+    labels: Num[Tensor, " batch"],
+    teacher_logits: Float[Tensor, "batch label"] | None,
+) -> PredictionLoss:
+    """Task loss and distillation, mixed by the stage's `distillation_weight`."""
+    task = task_loss(logits, labels)
+    if teacher_logits is None or stage.distillation_weight == 0:
+        return PredictionLoss(task, task, None)
+    distilled = distillation_loss(logits, teacher_logits, stage.distillation_temperature)
+    share = stage.distillation_weight
+    return PredictionLoss((1 - share) * task + share * distilled, task, distilled)

@@ -1,0 +1,95 @@
+"""Where a training stands, so that a killed one goes on to the same result.
+
+One safetensors file, written whole or not at all: trained tensors, AdamW's state, the random
+generator and the position. Several processes share the main one's generator.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from ltp_core.files import atomic_write
+
+SNAPSHOT_FILE = "resume.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where the snapshot was taken.
+
+    Attributes:
+        stage: Name of the stage.
+        step: Steps of it that are done.
+        duration_s: Wall-clock seconds spent so far, over all attempts.
+    """
+
+    stage: str
+    step: int
+    duration_s: float
+
+
+def save_snapshot(folder: Path, student: nn.Module, optimizer: AdamW, position: Position) -> None:
+    """Writes the snapshot of a running stage."""
+    tensors = {"rng": torch.get_rng_state()}
+    for name, parameter in trained_parameters(student).items():
+        tensors[f"parameter/{name}"] = parameter.detach()
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            tensors[f"optimizer/{index}/{key}"] = value
+    if torch.cuda.is_available():
+        tensors["cuda_rng"] = torch.cuda.get_rng_state()
+    contiguous = {key: value.detach().cpu().clone() for key, value in tensors.items()}
+    metadata = {"position": json.dumps(asdict(position))}
+    atomic_write(folder / SNAPSHOT_FILE, save(contiguous, metadata=metadata))
+
+
+def read_position(folder: Path) -> Position | None:
+    """Where the run in this folder stands; None if it has no usable snapshot."""
+    try:
+        with safe_open(folder / SNAPSHOT_FILE, framework="pt") as file:
+            return Position(**json.loads(file.metadata()["position"]))
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def restore_snapshot(folder: Path, student: nn.Module, optimizer: AdamW) -> None:
+    """Puts a stage back to its snapshot; the position is in `read_position`."""
+    with safe_open(folder / SNAPSHOT_FILE, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    with torch.no_grad():
+        for name, parameter in trained_parameters(student).items():
+            parameter.copy_(tensors[f"parameter/{name}"])
+    optimizer.load_state_dict(
+        {"state": _optimizer_state(tensors), "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    torch.set_rng_state(tensors["rng"])
+    if "cuda_rng" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda_rng"])
+
+
+def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer/"):
+            _, index, field = key.split("/")
+            state.setdefault(int(index), {})[field] = value
+    return state
+
+
+def trained_parameters(student: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that receive gradients, and the thresholds also where a stage fixes them."""
+    return {
+        name: parameter
+        for name, parameter in student.named_parameters()
+        if parameter.requires_grad or name.endswith("thresholds")
+    }
+
+

@@ -1,0 +1,1 @@
+"""Tests; a package, so that `from tests import reference` finds this folder and no other."""

@@ -1,0 +1,79 @@
+"""One batch through Hugging Face's model and through ours, and everything compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ltp_core.encoder.model import Encoder
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.runners.base import Inputs
+from ltp_core.runners.masked import run_masked
+from tests import tiny
+
+ATOL = 1e-10
+
+
+def load_theirs(folder: Path) -> Any:
+    """Hugging Face's model of a folder, float64, eager attention."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
+    return model.double().eval()
+
+
+def family_of(architecture: str) -> str:
+    """Our family of a Hugging Face architecture."""
+    return "bert" if architecture == "bert" else "roberta"
+
+
+def batch_for(architecture: str, *, token_types: bool) -> Inputs:
+    """A padded batch; token types only where the architecture has more than one."""
+    made = tiny.inputs((11, 1, 6, 2), 7, family=family_of(architecture), extra_padding=2)
+    types = made.token_type_ids if token_types else torch.zeros_like(made.token_type_ids)
+    return Inputs(made.input_ids, types, made.attention_mask, made.protected)
+
+
+def theirs(model: Any, inputs: Inputs) -> Any:
+    """Hugging Face's pass with everything it can return."""
+    with torch.no_grad():
+        return model(
+            inputs.input_ids,
+            attention_mask=inputs.attention_mask.long(),
+            token_type_ids=inputs.token_type_ids,
+            output_hidden_states=True,
+            output_attentions=True,
+        )
+
+
+def ours(encoder: Encoder, inputs: Inputs) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Logits, hidden states (embeddings first) and attention probabilities, unpruned."""
+    attention: list[Tensor] = []
+    hidden: list[Tensor] = []
+
+    def observe(_: int, probs: Tensor, output: Tensor) -> None:
+        attention.append(probs)
+        hidden.append(output)
+
+    with torch.no_grad():
+        embedded = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+        method = Unpruned.neutral(encoder.config.num_layers)
+        output = run_masked(encoder, inputs, method, observer=observe)
+    return output.logits, [embedded, *hidden], attention
+
+
+def assert_equal_models(expected: Any, encoder: Encoder, inputs: Inputs) -> None:
+    """Same logits, and at every real token the same hidden states and attention."""
+    logits, hidden, attention = ours(encoder, inputs)
+    torch.testing.assert_close(logits, expected.logits, rtol=0, atol=ATOL)
+    real = inputs.attention_mask
+    assert len(expected.hidden_states) == len(hidden)
+    for left, right in zip(expected.hidden_states, hidden, strict=True):
+        torch.testing.assert_close(right[real], left[real], rtol=0, atol=ATOL)
+    assert len(expected.attentions) == len(attention)
+    for left, right in zip(expected.attentions, attention, strict=True):
+        query_left, query_right = left.transpose(1, 2)[real], right.transpose(1, 2)[real]
+        torch.testing.assert_close(query_right, query_left, rtol=0, atol=ATOL)

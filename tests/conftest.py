@@ -1,0 +1,70 @@
+"""Set-up that every test shares: no network, one thread, tiny models and a tiny tokenizer.
+
+The builders live in `tests/tiny.py`, so that Hypothesis tests can call them as functions.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch or a Hugging Face library: both read these once, at import.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import tiny
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# Deadlines measure the machine, not the code; the same examples every time keep CI repeatable.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Tokenizer:
+    """A word-level tokenizer with BERT's special tokens and about fifty words."""
+    return tiny.tokenizer("bert")
+
+
+@pytest.fixture(scope="session")
+def hugging_face_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a saved tiny random Hugging Face model, by architecture: bert, roberta, xlm-r.
+
+    It holds config.json, model.safetensors and tokenizer.json.
+    """
+    folders: dict[str, Path] = {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in folders:
+            path = tmp_path_factory.mktemp(f"tiny-{architecture}")
+            folders[architecture] = tiny.save_hugging_face(architecture, path)
+        return folders[architecture]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with small complete checkpoints; read-only, copy it to change it."""
+    from tests import checkpoints
+
+    return checkpoints.save_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def tiny_store(tiny_store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, as the store that the program uses."""
+    monkeypatch.setenv("LTP_STORE", str(tiny_store_folder))
+    return tiny_store_folder

@@ -1,0 +1,324 @@
+"""Token pruning written as slow, obvious loops: the yardstick that the fast code must equal.
+
+One sequence at a time, NumPy float64, no masks and no padding: a pruned token is simply no longer in
+the list of live positions. Only innermost products over the hidden dimension are vectorised. Nothing
+of `ltp_core` is used, so agreement means something.
+
+Axis names: n positions of the original sequence, d hidden, H heads, f intermediate, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Vector = np.ndarray
+Scores = dict[int, float]
+Rule = Callable[[int, Scores], set[int]]
+"""(layer index, score of every live position) -> the positions that go on."""
+
+
+@dataclass(kw_only=True)
+class MacCounter:
+    """Multiply-accumulates carried out in the encoder layers; embeddings and head are left out."""
+
+    macs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerResult:
+    """What one layer did, by original position.
+
+    Attributes:
+        live: Positions that entered the layer, ascending.
+        attention: A[head][query, key] for live queries and keys.
+        score: Importance of every live position.
+        kept: Positions that left the layer, ascending.
+        weight: Soft mask w after the layer; 1 or absent where pruning is hard.
+        hidden: Output of the layer for every kept position.
+    """
+
+    live: list[int]
+    attention: list[dict[tuple[int, int], float]]
+    score: Scores
+    kept: list[int]
+    weight: dict[int, float]
+    hidden: dict[int, Vector]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A whole forward pass over one sequence."""
+
+    embedding: dict[int, Vector]
+    layers: list[LayerResult] = field(default_factory=list)
+    logits: Vector
+    macs: int
+
+    @property
+    def lengths(self) -> list[tuple[int, int]]:
+        """(tokens entering, tokens leaving) of every layer."""
+        return [(len(layer.live), len(layer.kept)) for layer in self.layers]
+
+
+# --- weights ----------------------------------------------------------------------------------
+
+
+class Weights:
+    """A Hugging Face state dict as float64 arrays, with the encoder's prefix made invisible."""
+
+    def __init__(self, state_dict: Mapping[str, Any], config: Any) -> None:
+        """Copies the tensors of `...ForSequenceClassification` with this Hugging Face config."""
+        self.config = config
+        self.is_roberta = config.model_type in {"roberta", "xlm-roberta"}
+        prefix = "roberta." if self.is_roberta else "bert."
+        self._arrays = {
+            name.removeprefix(prefix): np.asarray(tensor.detach().cpu().double().numpy())
+            for name, tensor in state_dict.items()
+        }
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def linear(self, name: str, x: Vector, counter: MacCounter | None = None) -> Vector:
+        """W x + b."""
+        weight = self[f"{name}.weight"]
+        if counter is not None:
+            counter.macs += weight.size
+        return weight @ x + self[f"{name}.bias"]
+
+    def layer_norm(self, name: str, x: Vector) -> Vector:
+        """Layer normalisation over the hidden dimension."""
+        centred = x - x.mean()
+        scale = math.sqrt((centred**2).mean() + self.config.layer_norm_eps)
+        return centred / scale * self[f"{name}.weight"] + self[f"{name}.bias"]
+
+
+def gelu(x: Vector) -> Vector:
+    """The exact form: x Phi(x)."""
+    return np.array([value * 0.5 * (1.0 + math.erf(value / math.sqrt(2.0))) for value in x])
+
+
+ACTIVATIONS = {"gelu": gelu, "relu": lambda x: np.maximum(x, 0.0)}
+
+
+# --- the encoder ------------------------------------------------------------------------------
+
+
+def position_ids(weights: Weights, input_ids: Sequence[int]) -> list[int]:
+    """Row of the position table per token; RoBERTa counts from padding id + 1."""
+    if not weights.is_roberta:
+        return list(range(len(input_ids)))
+    pad = weights.config.pad_token_id
+    ids, count = [], 0
+    for token in input_ids:
+        count += token != pad
+        ids.append(pad + count if token != pad else pad)
+    return ids
+
+
+def embed(
+    weights: Weights, input_ids: Sequence[int], token_type_ids: Sequence[int]
+) -> dict[int, Vector]:
+    """Normalised sum of word, position and token type embeddings."""
+    positions = position_ids(weights, input_ids)
+    out = {}
+    for i, token in enumerate(input_ids):
+        total = (
+            weights["embeddings.word_embeddings.weight"][token]
+            + weights["embeddings.position_embeddings.weight"][positions[i]]
+            + weights["embeddings.token_type_embeddings.weight"][token_type_ids[i]]
+        )
+        out[i] = weights.layer_norm("embeddings.LayerNorm", total)
+    return out
+
+
+def project(
+    weights: Weights, layer: int, part: str, hidden: Mapping[int, Vector], counter: MacCounter
+) -> dict[int, np.ndarray]:
+    """Query, key or value of every position, split into heads: [H, d / H]."""
+    name = f"encoder.layer.{layer}.attention.self.{part}"
+    heads = weights.config.num_attention_heads
+    return {i: weights.linear(name, x, counter).reshape(heads, -1) for i, x in hidden.items()}
+
+
+def attention_probabilities(
+    query: Mapping[int, np.ndarray],
+    key: Mapping[int, np.ndarray],
+    key_weight: Mapping[int, float],
+    head: int,
+    counter: MacCounter,
+) -> dict[tuple[int, int], float]:
+    """Eq. 6 for one head; key i enters the softmax as w_i exp(logit), so w = 1 is the plain one."""
+    probabilities = {}
+    for j in query:
+        logit = {}
+        for i in key:
+            size = len(key[i][head])
+            logit[i] = float(query[j][head] @ key[i][head]) / math.sqrt(size)
+            counter.macs += size
+        largest = max(logit.values())
+        share = {i: key_weight[i] * math.exp(logit[i] - largest) for i in key}
+        total = sum(share.values())
+        for i in key:
+            probabilities[j, i] = share[i] / total
+    return probabilities
+
+
+def importance(
+    attention: Sequence[Mapping[tuple[int, int], float]],
+    positions: Sequence[int],
+    query_weight: Mapping[int, float],
+) -> Scores:
+    """Eq. 7 times n: (1/H) sum_h sum_j w_j A[h, j, i], the sum over the given positions only."""
+    score = {}
+    for i in positions:
+        received = 0.0
+        for head in attention:
+            for j in positions:
+                received += query_weight[j] * head[j, i]
+        score[i] = received / len(attention)
+    return score
+
+
+def context_of(
+    attention: Sequence[Mapping[tuple[int, int], float]],
+    value: Mapping[int, np.ndarray],
+    j: int,
+    counter: MacCounter,
+) -> Vector:
+    """What query j reads: the attention-weighted values, heads concatenated."""
+    heads = []
+    for h, head in enumerate(attention):
+        total = np.zeros_like(value[j][h])
+        for i in value:
+            total = total + head[j, i] * value[i][h]
+            counter.macs += len(value[i][h])
+        heads.append(total)
+    return np.concatenate(heads)
+
+
+def attention_output(
+    weights: Weights, layer: int, context: Vector, x: Vector, counter: MacCounter
+) -> Vector:
+    """Output projection, residual and LayerNorm: x_MHA of one token (Eq. 3)."""
+    name = f"encoder.layer.{layer}.attention.output"
+    return weights.layer_norm(
+        f"{name}.LayerNorm", weights.linear(f"{name}.dense", context, counter) + x
+    )
+
+
+def feed_forward(weights: Weights, layer: int, x: Vector, counter: MacCounter) -> Vector:
+    """x_out of one token (Eqs. 4 and 5)."""
+    name = f"encoder.layer.{layer}"
+    activation = ACTIVATIONS[weights.config.hidden_act]
+    inner = activation(weights.linear(f"{name}.intermediate.dense", x, counter))
+    outer = weights.linear(f"{name}.output.dense", inner, counter)
+    return weights.layer_norm(f"{name}.output.LayerNorm", outer + x)
+
+
+def classify(weights: Weights, first: Vector) -> Vector:
+    """Logits from the first token: BERT's pooler and classifier, or RoBERTa's head."""
+    if weights.is_roberta:
+        return weights.linear(
+            "classifier.out_proj", np.tanh(weights.linear("classifier.dense", first))
+        )
+    return weights.linear("classifier", np.tanh(weights.linear("pooler.dense", first)))
+
+
+# --- hard pruning -----------------------------------------------------------------------------
+
+
+def hard_layer(
+    weights: Weights,
+    layer: int,
+    hidden: Mapping[int, Vector],
+    rule: Rule,
+    counter: MacCounter,
+    accounting: str,
+) -> LayerResult:
+    """One layer in which tokens leave before the work that only they would need.
+
+    With `executed`, a dropped token's context and output projection are never computed; with `paper`
+    they are, and only its FFN is saved. The answer is the same, the counter is not.
+    """
+    live = sorted(hidden)
+    query, key, value = (
+        project(weights, layer, part, hidden, counter) for part in ("query", "key", "value")
+    )
+    one = dict.fromkeys(live, 1.0)
+    attention = [
+        attention_probabilities(query, key, one, head, counter)
+        for head in range(weights.config.num_attention_heads)
+    ]
+    score = importance(attention, live, one)
+    kept = sorted(rule(layer, score) & set(live))
+    attended = {}
+    for j in live if accounting == "paper" else kept:
+        context = context_of(attention, value, j, counter)
+        attended[j] = attention_output(weights, layer, context, hidden[j], counter)
+    out = {j: feed_forward(weights, layer, attended[j], counter) for j in kept}
+    return LayerResult(
+        live=live,
+        attention=attention,
+        score=score,
+        kept=kept,
+        weight=dict.fromkeys(kept, 1.0),
+        hidden=out,
+    )
+
+
+def run_hard(
+    weights: Weights,
+    input_ids: Sequence[int],
+    token_type_ids: Sequence[int],
+    rule: Rule,
+    *,
+    accounting: str = "executed",
+) -> Result:
+    """The whole network with pruned tokens gone; MACs are those of the given accounting."""
+    counter = MacCounter()
+    embedding = embed(weights, input_ids, token_type_ids)
+    layers: list[LayerResult] = []
+    hidden = embedding
+    for layer in range(weights.config.num_hidden_layers):
+        layers.append(hard_layer(weights, layer, hidden, rule, counter, accounting))
+        hidden = layers[-1].hidden
+    return Result(
+        embedding=embedding, layers=layers, logits=classify(weights, hidden[0]), macs=counter.macs
+    )
+
+
+def keep_all(_layer: int, score: Scores) -> set[int]:
+    """The rule of an unpruned network."""
+    return set(score)
+
+
+def threshold_rule(
+    thresholds: Sequence[float],
+    *,
+    protected: Collection[int] = (0,),
+    keep: Collection[int] = (),
+    drop: Collection[int] = (),
+) -> Rule:
+    """Eq. 8: stay if score > threshold or protected; `keep` and `drop` overrule the score."""
+
+    def rule(layer: int, score: Scores) -> set[int]:
+        kept = set()
+        for i, value in score.items():
+            is_forced = i in protected or i in keep
+            if is_forced or (i not in drop and value > thresholds[layer]):
+                kept.add(i)
+        return kept
+
+    return rule
+
+
+def top_k(score: Scores, k: int, *, protected: Collection[int] = (0,)) -> set[int]:
+    """The k positions of highest rank: protected ones first, then by score, ties by position."""
+    ranked = sorted(score, key=lambda i: (i not in protected, -score[i], i))
+    return set(ranked[: max(k, sum(i in protected for i in score))])

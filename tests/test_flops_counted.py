@@ -1,0 +1,145 @@
+"""The formula of `ltp_core.flops` is what ran: counted by hooks, by PyTorch and by the loops."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from torch.utils.flop_counter import FlopCounterMode
+
+from ltp_core.encoder.model import Encoder
+from ltp_core.flops import layer_macs, relative_flops, total_flops, unpruned_flops
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.runners.base import Inputs, RunOutput
+from tests import strategies, tiny
+from tests.running import RUNNERS, is_clear, loops, ltp, run
+from tests.strategies import NUM_LAYERS, Case
+
+HIDDEN, INTERMEDIATE = 16, 24
+SIZES = {"hidden": HIDDEN, "intermediate": INTERMEDIATE}
+
+
+def counted(
+    runner: str, encoder: Encoder, inputs: Inputs, method: Any
+) -> tuple[Counter[str], RunOutput]:
+    """FLOPs that PyTorch counts, by kind of product, without those of the head."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        output = RUNNERS[runner](encoder, inputs, method)
+    flops: Counter[str] = Counter()
+    for operation, count in counter.get_flop_counts()["Global"].items():
+        flops["bmm" if "bmm" in str(operation) else "linear"] += count
+    head = sum(
+        m.weight.numel()
+        for name, m in encoder.named_modules()
+        if isinstance(m, torch.nn.Linear) and not name.startswith("encoder.")
+    )
+    flops["linear"] -= 2 * len(inputs.input_ids) * head
+    return flops, output
+
+
+def linear_flops(output: RunOutput) -> int:
+    """The part of the executed formula that does not grow with the square of the length."""
+    entering, staying = int(output.attention_length.sum()), int(output.ffn_length.sum())
+    per_staying = HIDDEN**2 + 2 * HIDDEN * INTERMEDIATE
+    return 2 * (3 * HIDDEN**2 * entering + per_staying * staying)
+
+
+def executed_flops(output: RunOutput) -> float:
+    """The formula's value for what a runner reports."""
+    return total_flops(
+        output.attention_length.numpy(), output.ffn_length.numpy(), accounting="executed", **SIZES
+    )
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_packed_runs_the_formula_alone(case: Case, thresholds: tuple[float, ...]) -> None:
+    """For a sequence on its own, PyTorch counts exactly the executed formula."""
+    alone = tiny.row(case.inputs, 0)
+    flops, output = counted("packed", case.encoder, alone, ltp(thresholds))
+    assert executed_flops(output) == sum(flops.values())
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_packed_runs_the_formula_in_a_batch(case: Case, thresholds: tuple[float, ...]) -> None:
+    """In a batch every linear product is exact; attention is at most padded within its groups."""
+    flops, output = counted("packed", case.encoder, case.inputs, ltp(thresholds))
+    attention = executed_flops(output) - linear_flops(output)
+    full_attention = 4 * HIDDEN * int((output.attention_length**2).sum())
+    assert linear_flops(output) == flops["linear"]
+    assert attention <= flops["bmm"] <= full_attention / 0.75**2
+
+
+@pytest.mark.parametrize("lengths", [(6, 6, 6), (1, 1)])
+def test_packed_runs_the_formula_for_equal_lengths(lengths: tuple[int, ...]) -> None:
+    """Without pruning, a batch of equal lengths costs exactly the formula."""
+    flops, output = counted(
+        "packed", tiny.encoder(), tiny.inputs(lengths), Unpruned.neutral(NUM_LAYERS)
+    )
+    assert executed_flops(output) == sum(flops.values())
+
+
+@pytest.mark.parametrize("thresholds", [(0.0, 0.0, 0.0), (0.6, 0.8, 1.0)])
+def test_masked_saves_nothing(thresholds: tuple[float, ...]) -> None:
+    """The masked runner's rule: every layer costs the padded width, whatever was pruned."""
+    inputs = tiny.inputs((4, 9, 7), 1, extra_padding=3)
+    flops, _ = counted("masked", tiny.encoder(), inputs, ltp(thresholds))
+    rows, width = inputs.input_ids.shape
+    padded = layer_macs(width, width, accounting="executed", **SIZES)
+    assert 2 * NUM_LAYERS * rows * padded == sum(flops.values())
+
+
+def test_pruning_saves_computing() -> None:
+    """Pruned tokens are not only reported but really not computed."""
+    encoder, inputs = tiny.encoder(), tiny.inputs((14,), 1)
+    pruned, output = counted("packed", encoder, inputs, ltp((0.7, 0.9, 1.1)))
+    whole, _ = counted("packed", encoder, inputs, Unpruned.neutral(NUM_LAYERS))
+    share = sum(pruned.values()) / sum(whole.values())
+    relative = relative_flops(
+        inputs.length.numpy(), output.attention_length.numpy(), output.ffn_length.numpy(), **SIZES
+    )
+    assert pytest.approx(relative["executed"]) == share
+    assert share < 0.7
+
+
+def test_rows_that_enter_each_linear_map() -> None:
+    """Hooks see exactly the surviving tokens enter output projection and FFN of every layer."""
+    encoder, inputs = tiny.copy_of(tiny.encoder()), tiny.inputs((12, 5, 9), 2)
+    seen: dict[str, int] = {}
+    for name, module in encoder.encoder.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(
+                lambda _, args, __, name=name: seen.update({name: args[0].shape[0]})
+            )
+    output = run("packed", encoder, inputs, ltp((0.5, 0.7, 0.9)))
+    for layer, staying in enumerate(output.ffn_length.sum(0).tolist()):
+        for part in ("attention.output.dense", "intermediate.dense", "output.dense"):
+            assert staying == seen[f"layer.{layer}.{part}"]
+
+
+@pytest.mark.parametrize("accounting", ["paper", "executed"])
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=25)
+def test_formula_equals_the_loops(
+    accounting: str, case: Case, thresholds: tuple[float, ...]
+) -> None:
+    """Counting every multiply-accumulate of the loops gives both accountings' formulas."""
+    expected = loops(case, 0, thresholds, accounting=accounting)
+    assume(is_clear(expected, thresholds))
+    output = run("packed", case.encoder, tiny.row(case.inputs, 0), ltp(thresholds))
+    actual = total_flops(
+        output.attention_length.numpy(), output.ffn_length.numpy(), accounting=accounting, **SIZES
+    )
+    assert 2 * expected.macs == actual
+
+
+def test_roberta_base_on_sst2() -> None:
+    """RoBERTa-base at 26 tokens takes 4.44 GFLOPs; the paper's Table 1 has 4.45 for SST-2."""
+    flops = unpruned_flops(np.array([26]), num_layers=12, hidden=768, intermediate=3072)
+    assert pytest.approx(4.44, abs=0.005) == flops / 1e9
+    assert pytest.approx(4.45, abs=0.01) == flops / 1e9

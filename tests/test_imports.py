@@ -1,0 +1,180 @@
+"""Who may import whom, and how long files and functions are; read from the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.source_trees import ROOT, imported, module_name, sources, tree
+
+CHARTS = {"altair", "plotly", "vl_convert", "matplotlib", "bokeh", "pydeck"}
+
+BASE = {"records", "strict", "toml_writer", "files", "tables", "environment"}
+"""Small torch-free modules that know nothing of models, data or runs."""
+
+PARTS = {"encoder", "pruning", "data", "flops", "metrics", "store", "config"} | BASE
+"""What stands on its own, and what is put together from it below."""
+
+ALLOWED: dict[str, set[str]] = {
+    "records": set(),
+    "toml_writer": set(),
+    "environment": set(),
+    "strict": {"records"},
+    "files": {"records"},
+    "tables": {"records", "files"},
+    "encoder": {"records"},
+    "pruning": {"records"},
+    "data": {"records"},
+    "flops": {"records"},
+    "metrics": {"records"},
+    "store": {"records", "files", "tables"},
+    "config": {"records", "strict", "toml_writer"},
+    "runners": {"records", "encoder", "pruning"},
+    "checkpoint": PARTS | {"runners"},
+    "trace": PARTS | {"runners", "checkpoint"},
+    "evaluate": PARTS | {"runners", "checkpoint"},
+    "bench": PARTS | {"runners", "checkpoint", "evaluate"},
+    "training": PARTS | {"runners", "checkpoint", "evaluate"},
+    "commands": PARTS | {"runners", "checkpoint", "evaluate", "trace", "bench", "training"},
+    "cli": {"records", "files", "commands"},
+    "__main__": {"cli"},
+}
+"""Parts of `ltp_core` that each part may import, itself apart. A new part gets a line."""
+
+TORCH_FREE = [
+    "ltp_core.records",
+    "ltp_core.config",
+    "ltp_core.store",
+    "ltp_core.flops",
+    "ltp_core.metrics",
+    "ltp_core.environment",
+    "ltp_core.checkpoint",
+    "ltp_core.data.lengths",
+    "ltp_core.data.loading",
+    "ltp_core.data.tasks",
+    "ltp_core.cli",
+]
+
+PAGES_MAY_USE = (
+    "ltp_core.store",
+    "ltp_core.flops",
+    "ltp_core.metrics",
+    "ltp_core.data.lengths",
+    "ltp_core.data.tasks",
+    "ltp_core.records",
+)
+
+LONGEST_FILE = 350
+LONGEST_PAGE = 120
+LONGEST_FUNCTION = 60
+THE_TRAINING_LOOP = ("ltp_core.training.loop", "run_stage")
+
+
+def part(module: str) -> str:
+    """`ltp_core.data.loading` as `data`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def parts_imported(path: Path) -> set[str]:
+    """Parts of `ltp_core` that a file imports."""
+    return {part(name) for name in imported(path) if name.startswith("ltp_core.")}
+
+
+@pytest.mark.parametrize("path", sources("ltp_core"), ids=module_name)
+def test_the_core_imports_downwards_only(path: Path) -> None:
+    """A part of the core imports only the parts that it may stand on."""
+    own = part(module_name(path))
+    if own == "__init__":
+        assert parts_imported(path) == set()
+        return
+    assert own in ALLOWED, f"{own} is new: give it a line in ALLOWED"
+    assert parts_imported(path) - {own} <= ALLOWED[own]
+
+
+@pytest.mark.parametrize("path", sources("ltp_core"), ids=module_name)
+def test_the_core_draws_nothing(path: Path) -> None:
+    """The core knows neither Streamlit nor charts nor the app."""
+    roots = {name.partition(".")[0] for name in imported(path)}
+    assert roots & (CHARTS | {"streamlit", "app", "pages"}) == set()
+
+
+@pytest.mark.parametrize("path", sources("ltp_core/pruning"), ids=module_name)
+def test_methods_do_not_know_each_other(path: Path) -> None:
+    """A pruning method stands on `base` and `importance` alone."""
+    if path.name in {"__init__.py", "base.py"}:
+        return
+    siblings = {n.split(".")[2] for n in imported(path) if n.startswith("ltp_core.pruning.")}
+    assert siblings <= {"base", "importance"}
+
+
+@pytest.mark.parametrize("path", sources("pages"), ids=module_name)
+def test_pages_reach_live_work_through_the_app_only(path: Path) -> None:
+    """A page imports the torch-free parts of the core, never torch or transformers."""
+    names = imported(path)
+    assert {n.partition(".")[0] for n in names} & {"torch", "transformers", "tokenizers"} == set()
+    for name in names:
+        if name.startswith("ltp_core"):
+            assert name.startswith(PAGES_MAY_USE)
+
+
+def modules_after_importing(module: str) -> set[str]:
+    """First parts of the names of all modules that a fresh interpreter then holds."""
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_the_torch_free_parts_are_torch_free() -> None:
+    """What only reads stored results imports neither torch nor transformers."""
+    loaded = modules_after_importing(", ".join(TORCH_FREE))
+    assert loaded & {"torch", "transformers", "datasets", "streamlit"} == set()
+
+
+def test_the_app_imports_torch_lazily() -> None:
+    """The app's shared modules can be imported without torch, so pages open at once."""
+    modules = [module_name(path) for path in sources("app/ltp_ui")]
+    if modules:
+        assert modules_after_importing(", ".join(modules)) & {"torch", "transformers"} == set()
+
+
+@pytest.mark.parametrize("path", sources("ltp_core", "app", "pages"), ids=module_name)
+def test_files_are_short(path: Path) -> None:
+    """No file of the source is longer than can be read in one go."""
+    longest = LONGEST_PAGE if path.parent.name == "pages" else LONGEST_FILE
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= longest
+
+
+def functions(path: Path) -> list[tuple[str, int]]:
+    """Name and number of lines of every function of a file, decorators left out."""
+    return [
+        (node.name, (node.end_lineno or 0) - node.lineno + 1)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+@pytest.mark.parametrize("path", sources("ltp_core", "app", "pages"), ids=module_name)
+def test_functions_are_short(path: Path) -> None:
+    """No function but the training loop is longer than a screen."""
+    for name, num_lines in functions(path):
+        if (module_name(path), name) != THE_TRAINING_LOOP:
+            assert num_lines <= LONGEST_FUNCTION, name
+
+
+def test_most_functions_are_very_short() -> None:
+    """The median function has fewer than ten lines of code."""
+    lengths = []
+    for path in sources("ltp_core", "app"):
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                last = node.end_lineno or 0
+                lengths.append(1 + (last - body[0].lineno + 1 if body else 0))
+    assert statistics.median(lengths) < 10

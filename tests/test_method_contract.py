@@ -1,0 +1,220 @@
+"""What every pruning method promises, on both runners; a new method is tested by being listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import chain
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ltp_core.pruning import METHODS, load_method
+from ltp_core.pruning.base import LayerState, PruningMethod, ThresholdMethod
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.runners.base import Inputs, RunOutput
+from ltp_core.runners.masked import run_soft
+from tests import strategies, tiny
+from tests.running import MARGIN, assert_same, both_runners, is_far_from, run
+from tests.strategies import NUM_LAYERS, Case
+
+every_method = pytest.mark.parametrize("name", METHODS)
+learned_method = pytest.mark.parametrize(
+    "name", [name for name, method in METHODS.items() if method.is_learned]
+)
+
+
+def make(name: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> PruningMethod:
+    """A method that prunes: its default settings, or these thresholds if it has any; float64."""
+    kind = METHODS[name]
+    method = kind(kind.config_type(), NUM_LAYERS)
+    if isinstance(method, ThresholdMethod):
+        method = method.with_thresholds(list(thresholds))
+    return method.double()
+
+
+def assume_clear(output: RunOutput, method: PruningMethod) -> None:
+    """Leaves out runs in which rounding decides about a token."""
+    if isinstance(method, ThresholdMethod):
+        assume(is_far_from(output, tuple(method.thresholds.tolist()), MARGIN))
+
+
+def layer_state(sequences: list[list[float]], layer_index: int) -> LayerState:
+    """Live tokens of several sequences, nothing pruned so far, first tokens protected."""
+    lengths = torch.tensor([len(scores) for scores in sequences])
+    position = torch.cat([torch.arange(int(n)) for n in lengths])
+    return LayerState(
+        layer_index=layer_index,
+        score=torch.tensor(list(chain.from_iterable(sequences)), dtype=torch.float64),
+        sequence=torch.repeat_interleave(torch.arange(len(sequences)), lengths),
+        position=position,
+        protected=position == 0,
+        live_length=lengths,
+        initial_length=lengths,
+    )
+
+
+# --- decisions on bare scores -------------------------------------------------------------------
+
+
+@every_method
+@given(
+    sequences=st.lists(strategies.scores, min_size=1, max_size=4),
+    layer_index=st.integers(0, NUM_LAYERS - 1),
+)
+@settings(max_examples=50)
+def test_a_decision_does_not_depend_on_batch_mates(
+    name: str, sequences: list[list[float]], layer_index: int
+) -> None:
+    """Many sequences at once are decided as one after another, ties and zeros included."""
+    method = make(name)
+    together = method.retain(layer_state(sequences, layer_index)).retained.tolist()
+    alone = [method.retain(layer_state([scores], layer_index)).retained for scores in sequences]
+    assert torch.cat(alone).tolist() == together
+
+
+@every_method
+@given(scores=strategies.scores, layer_index=st.integers(0, NUM_LAYERS - 1))
+@settings(max_examples=25)
+def test_a_decision_is_a_pure_function(name: str, scores: list[float], layer_index: int) -> None:
+    """Deciding twice gives the same masks and leaves the state as it was."""
+    method, state = make(name), layer_state([scores], layer_index)
+    before = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    copies = {k: v.clone() for k, v in before.items() if isinstance(v, torch.Tensor)}
+    first, second = method.retain(state), method.retain(state)
+    assert torch.bool == first.retained.dtype
+    assert first.retained.tolist() == second.retained.tolist()
+    assert all(torch.equal(value, getattr(state, key)) for key, value in copies.items())
+
+
+@every_method
+def test_the_list_knows_a_method_by_its_name(name: str) -> None:
+    """The key in METHODS is the method's own name; its settings are frozen and documented."""
+    method = METHODS[name]
+    assert name == method.name
+    assert method.__doc__
+    config = method.config_type()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.protect_first = False  # type: ignore[misc]
+
+
+# --- both runners -------------------------------------------------------------------------------
+
+
+@every_method
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_masked_equals_packed(name: str, case: Case, thresholds: tuple[float, ...]) -> None:
+    """The runners agree on logits, kept sets, scores and lengths for this method."""
+    method = make(name, thresholds)
+    masked = run("masked", case.encoder, case.inputs, method)
+    assume_clear(masked, method)
+    assert_same(masked, run("packed", case.encoder, case.inputs, method))
+
+
+@every_method
+@both_runners
+@given(case=strategies.cases)
+@settings(max_examples=20)
+def test_masks_are_sound(name: str, runner: str, case: Case) -> None:
+    """Pruned tokens stay away, padding is never kept, the first token lives, counts fit masks."""
+    output = run(runner, case.encoder, case.inputs, make(name))
+    live = case.inputs.attention_mask
+    for index, record in enumerate(output.layers):
+        assert live.tolist() == record.live.tolist()
+        assert not bool((record.retained & ~live).any())
+        assert bool(record.retained[:, 0].all())
+        assert live.sum(1).tolist() == output.attention_length[:, index].tolist()
+        assert record.retained.sum(1).tolist() == output.ffn_length[:, index].tolist()
+        live = record.retained
+
+
+@every_method
+@both_runners
+@given(case=strategies.cases, order=st.randoms(use_true_random=False))
+@settings(max_examples=20)
+def test_alone_equals_padded_equals_shuffled(
+    name: str, runner: str, case: Case, order: object
+) -> None:
+    """A sequence is pruned the same alone, padded, and at any place of a batch."""
+    method, inputs = make(name), case.inputs
+    rows = list(range(len(case.lengths)))
+    order.shuffle(rows)  # type: ignore[attr-defined]
+    batched = run(runner, case.encoder, inputs, method)
+    assume_clear(batched, method)
+    shuffled = run(runner, case.encoder, Inputs(*(t[rows] for t in vars(inputs).values())), method)
+    for place, row in enumerate(rows):
+        alone = run(runner, case.encoder, tiny.row(inputs, row), method)
+        for other, index in ((batched, row), (shuffled, place)):
+            torch.testing.assert_close(other.logits[index], alone.logits[0], rtol=0, atol=1e-9)
+            assert alone.ffn_length[0].tolist() == other.ffn_length[index].tolist()
+            kept = other.layers[-1].retained[index, : case.lengths[row]].tolist()
+            assert alone.layers[-1].retained[0].tolist() == kept
+
+
+@every_method
+@both_runners
+@given(case=strategies.cases)
+@settings(max_examples=15)
+def test_the_neutral_method_prunes_nothing(name: str, runner: str, case: Case) -> None:
+    """The neutral instance keeps every token and gives the unpruned logits."""
+    neutral = run(runner, case.encoder, case.inputs, METHODS[name].neutral(NUM_LAYERS).double())
+    unpruned = run(runner, case.encoder, case.inputs, Unpruned.neutral(NUM_LAYERS))
+    assert [[n] * NUM_LAYERS for n in case.lengths] == neutral.ffn_length.tolist()
+    torch.testing.assert_close(neutral.logits, unpruned.logits, rtol=0, atol=1e-12)
+
+
+@every_method
+@both_runners
+def test_saved_method_decides_bit_equal(name: str, runner: str) -> None:
+    """A method that went through JSON text makes the same decisions, to the last bit."""
+    method = make(name, (0.1, 1 / 3, 0.7)).float()
+    loaded = load_method(json.loads(json.dumps(method.state_json())))
+    assert type(method) is type(loaded)
+    assert method.config == loaded.config
+    encoder = tiny.float32_encoder(3)
+    for seed in range(5):
+        inputs = tiny.inputs((9, 3, 14), seed)
+        expected = run(runner, encoder, inputs, method)
+        assert_same(expected, run(runner, encoder, inputs, loaded), atol=0.0)
+
+
+@every_method
+@both_runners
+@pytest.mark.parametrize("lengths", [(1,), (2,), (3,), (1, 1), (1, 2), (2, 3, 1, 9)])
+def test_shortest_inputs(name: str, runner: str, lengths: tuple[int, ...]) -> None:
+    """Sequences of one, two and three tokens give finite logits and keep at least one token."""
+    output = run(runner, tiny.encoder(), tiny.inputs(lengths), make(name, (1e3, 1e3, 1e3)))
+    assert bool(output.logits.isfinite().all())
+    assert bool((output.ffn_length >= 1).all())
+    assert bool((output.ffn_length <= torch.tensor(lengths)[:, None]).all())
+
+
+# --- learned methods ----------------------------------------------------------------------------
+
+
+@learned_method
+def test_gradients_reach_every_parameter(name: str) -> None:
+    """The mean weight of the soft stage moves every learned number."""
+    method = make(name)
+    output = run_soft(tiny.encoder(), tiny.inputs((9, 6), 1), method, temperature=0.128)  # type: ignore[arg-type]
+    output.weights[1:].mean().backward()
+    for parameter in method.parameters():
+        assert parameter.grad is not None
+        assert bool((parameter.grad != 0).all())
+
+
+@learned_method
+@given(case=strategies.cases)
+@settings(max_examples=20)
+def test_cold_soft_stage_is_hard_pruning(name: str, case: Case) -> None:
+    """Towards T = 0 the soft stage is what the packed runner does."""
+    method = make(name)
+    hard = run("packed", case.encoder, case.inputs, method)
+    if isinstance(method, ThresholdMethod):
+        assume(is_far_from(hard, tuple(method.thresholds.tolist()), 1e-5))
+    with torch.no_grad():
+        cold = run_soft(case.encoder, case.inputs, method, temperature=1e-8)  # type: ignore[arg-type]
+    torch.testing.assert_close(cold.logits, hard.logits, rtol=0, atol=1e-8)

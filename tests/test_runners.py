@@ -1,0 +1,286 @@
+"""Two runners, one answer: masked, packed and the loops of `tests/reference.py` agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.runners import packed as packed_module
+from ltp_core.runners.base import Inputs, RunOutput
+from ltp_core.runners.packed import PackedRunner, run_packed
+from tests import strategies, tiny
+from tests.running import (
+    MARGIN,
+    RUNNERS,
+    assert_same,
+    both_runners,
+    is_clear,
+    is_far_from,
+    loops,
+    ltp,
+    run,
+)
+from tests.strategies import EVERYTHING_BELOW, NUM_LAYERS, Case
+
+# --- equality with the loops, and of the runners ------------------------------------------------
+
+
+@both_runners
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_runner_equals_the_loops(runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
+    """Logits, scores and kept sets are those of Eqs. 1 to 8 written as loops."""
+    output = run(runner, case.encoder, case.inputs, ltp(thresholds))
+    for row, length in enumerate(case.lengths):
+        expected = loops(case, row, thresholds)
+        assume(is_clear(expected, thresholds))
+        np.testing.assert_allclose(output.logits[row].numpy(), expected.logits, atol=1e-9)
+        for layer, record in zip(expected.layers, output.layers, strict=True):
+            assert layer.live == record.live[row].nonzero().flatten().tolist()
+            assert layer.kept == record.retained[row].nonzero().flatten().tolist()
+            scores = [layer.score.get(i, 0.0) for i in range(length)]
+            np.testing.assert_allclose(record.score[row, :length].numpy(), scores, atol=1e-9)
+        entering, leaving = zip(*expected.lengths, strict=True)
+        assert list(entering) == output.attention_length[row].tolist()
+        assert list(leaving) == output.ffn_length[row].tolist()
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=150)
+@example(
+    case=Case(
+        family="bert",
+        model_seed=0,
+        num_heads=2,
+        lengths=(1, 2),
+        data_seed=0,
+        extra_padding=0,
+    ),
+    thresholds=(EVERYTHING_BELOW,) * NUM_LAYERS,
+)
+def test_masked_equals_packed(case: Case, thresholds: tuple[float, ...]) -> None:
+    """Both runners give the same logits, kept sets and trace for any model, batch and padding."""
+    masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
+    assume(is_far_from(masked, thresholds, MARGIN))
+    assert_same(masked, run("packed", case.encoder, case.inputs, ltp(thresholds)))
+
+
+@given(
+    seed=st.integers(0, 7),
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    thresholds=strategies.thresholds,
+)
+@settings(max_examples=40)
+def test_masked_equals_packed_in_float32(
+    seed: int, lengths: list[int], thresholds: tuple[float, ...]
+) -> None:
+    """In float32 the runners agree to 1e-4, leaving out decisions within 1e-4 of a threshold."""
+    encoder, method = tiny.float32_encoder(seed), ltp(thresholds).float()
+    inputs = tiny.inputs(lengths, seed)
+    masked = run("masked", encoder, inputs, method)
+    assume(is_far_from(masked, thresholds, 1e-4))
+    assert torch.float32 == masked.logits.dtype
+    assert_same(masked, run("packed", encoder, inputs, method), atol=1e-4)
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_attention_groups_do_not_matter(case: Case, thresholds: tuple[float, ...]) -> None:
+    """How the packed runner groups sequences for attention changes nothing."""
+    together = run("packed", case.encoder, case.inputs, ltp(thresholds))
+    assume(is_far_from(together, thresholds, MARGIN))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_module, "MAX_GROUP_BYTES", 0)
+        one_by_one = run("packed", case.encoder, case.inputs, ltp(thresholds))
+        patch.setattr(packed_module, "MAX_GROUP_BYTES", 2**30)
+        patch.setattr(packed_module, "MAX_LENGTH_SPREAD", 1.0)
+        all_in_one = run("packed", case.encoder, case.inputs, ltp(thresholds))
+    assert_same(together, one_by_one)
+    assert_same(together, all_in_one)
+
+
+# --- batch mates, padding, and what is inside a mask -----------------------------------------------
+
+
+@both_runners
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=50)
+def test_alone_equals_batched(runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
+    """A sequence gets the same answer alone as in any batch with any padding."""
+    batched = run(runner, case.encoder, case.inputs, ltp(thresholds))
+    assume(is_far_from(batched, thresholds, MARGIN))
+    for row, length in enumerate(case.lengths):
+        alone = run(runner, case.encoder, tiny.row(case.inputs, row), ltp(thresholds))
+        torch.testing.assert_close(batched.logits[row], alone.logits[0], rtol=0, atol=1e-9)
+        for one, many in zip(alone.layers, batched.layers, strict=True):
+            assert one.retained[0].tolist() == many.retained[row, :length].tolist()
+            torch.testing.assert_close(many.score[row, :length], one.score[0], rtol=0, atol=1e-9)
+
+
+@both_runners
+def test_contents_of_the_padding_do_not_matter(runner: str) -> None:
+    """Whatever ids and token types lie under the padding, the answer stays."""
+    encoder, inputs = tiny.encoder("bert", 1), tiny.inputs((3, 9, 6), 5, extra_padding=2)
+    noise = torch.randint(2, tiny.VOCAB_SIZE, inputs.input_ids.shape)
+    dirty = Inputs(
+        torch.where(inputs.attention_mask, inputs.input_ids, noise),
+        torch.where(inputs.attention_mask, inputs.token_type_ids, 1),
+        inputs.attention_mask,
+        inputs.protected,
+    )
+    method = ltp((0.4, 0.6, 0.8))
+    assert_same(run(runner, encoder, inputs, method), run(runner, encoder, dirty, method))
+
+
+@both_runners
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=50)
+def test_masks_are_sound(runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
+    """Pruned tokens never return, padding is never retained, the first token always lives."""
+    output = run(runner, case.encoder, case.inputs, ltp(thresholds))
+    live = case.inputs.attention_mask
+    for index, record in enumerate(output.layers):
+        assert live.tolist() == record.live.tolist()
+        assert not bool((record.retained & ~record.live).any())
+        assert bool(record.retained[:, 0].all())
+        assert live.sum(1).tolist() == output.attention_length[:, index].tolist()
+        assert record.retained.sum(1).tolist() == output.ffn_length[:, index].tolist()
+        assert not bool(record.score[~record.live].any())
+        live = record.retained
+    assert bool(output.logits.isfinite().all())
+
+
+@both_runners
+@pytest.mark.parametrize("lengths", [(1,), (2,), (3,), (1, 1), (7, 2), (5, 1, 3)])
+def test_everything_below_threshold(runner: str, lengths: tuple[int, ...]) -> None:
+    """If no score reaches the threshold, exactly the first token is left, and nothing is NaN."""
+    output = run(runner, tiny.encoder(), tiny.inputs(lengths), ltp((EVERYTHING_BELOW,) * 3))
+    assert [[1, 1, 1]] * len(lengths) == output.ffn_length.tolist()
+    assert bool(output.logits.isfinite().all())
+
+
+@both_runners
+@pytest.mark.parametrize("lengths", [(1,), (4,), (6, 2, 9)])
+def test_an_unprotected_sequence_keeps_a_token(runner: str, lengths: tuple[int, ...]) -> None:
+    """Even with nothing protected and everything below threshold, one token stays live."""
+    inputs = tiny.inputs(lengths, protect_first=False)
+    output = run(runner, tiny.encoder(), inputs, ltp((EVERYTHING_BELOW,) * 3))
+    assert bool((output.ffn_length >= 1).all())
+    assert bool(output.logits.isfinite().all())
+
+
+@given(
+    case=strategies.cases.map(lambda c: Case(**{**vars(c), "protect_first": False})),
+    thresholds=strategies.thresholds,
+)
+@settings(max_examples=60)
+def test_masked_equals_packed_without_protection(case: Case, thresholds: tuple[float, ...]) -> None:
+    """The runners agree even where the first token, which the head reads, may be pruned."""
+    masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
+    assume(is_far_from(masked, thresholds, MARGIN))
+    assert_same(masked, run("packed", case.encoder, case.inputs, ltp(thresholds)))
+
+
+@both_runners
+def test_no_threshold_is_the_unpruned_model(runner: str) -> None:
+    """With thresholds of 0 the logits are those of the unpruned model."""
+    encoder, inputs = tiny.encoder("roberta", 2), tiny.inputs((5, 12), 3, family="roberta")
+    assert_same(
+        run(runner, encoder, inputs, Unpruned.neutral(NUM_LAYERS)),
+        run(runner, encoder, inputs, ltp((0.0,) * NUM_LAYERS)),
+    )
+
+
+@both_runners
+def test_pruning_changes_the_answer(runner: str) -> None:
+    """Removed tokens matter: pruning is not computed beside the answer but acts on it."""
+    encoder, inputs = tiny.encoder(), tiny.inputs((12,), 1)
+    pruned = run(runner, encoder, inputs, ltp((0.9, 0.9, 0.9)))
+    whole = run(runner, encoder, inputs, Unpruned.neutral(NUM_LAYERS))
+    assert not torch.allclose(pruned.logits, whole.logits, atol=1e-2)
+
+
+@both_runners
+@pytest.mark.parametrize("protected", [(0, 3), (0, 1, 2, 3, 4, 5)])
+def test_protected_tokens_stay(runner: str, protected: tuple[int, ...]) -> None:
+    """Protected tokens survive every layer although their scores are below the threshold."""
+    inputs = tiny.inputs((6, 6), 2)
+    mask = torch.zeros_like(inputs.protected)
+    mask[0, list(protected)] = True
+    mask[1, 0] = True
+    marked = Inputs(inputs.input_ids, inputs.token_type_ids, inputs.attention_mask, mask)
+    output = run(runner, tiny.encoder(), marked, ltp((EVERYTHING_BELOW,) * 3))
+    assert mask.tolist() == output.layers[-1].retained.tolist()
+
+
+@both_runners
+def test_a_run_leaves_model_method_and_inputs_alone(runner: str) -> None:
+    """A pass is pure: nothing that it was given has changed afterwards."""
+    encoder, inputs, method = tiny.encoder("bert", 3), tiny.inputs((4, 7), 8), ltp((0.5, 0.6, 0.7))
+    before = [
+        t.clone() for t in (*encoder.parameters(), *method.parameters(), *vars(inputs).values())
+    ]
+    run(runner, encoder, inputs, method)
+    after = [*encoder.parameters(), *method.parameters(), *vars(inputs).values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@both_runners
+def test_recording_changes_nothing(runner: str) -> None:
+    """The pass that is traced is the pass that is benchmarked."""
+    encoder, inputs, method = tiny.encoder("bert", 4), tiny.inputs((4, 7), 8), ltp((0.5, 0.6, 0.7))
+    plain = run(runner, encoder, inputs, method, record=False)
+    traced = run(runner, encoder, inputs, method)
+    assert () == plain.layers
+    assert plain.logits.tolist() == traced.logits.tolist()
+
+
+def test_packed_runner_refuses_training_mode() -> None:
+    """The packed runner is for inference: with dropout on it says so instead of answering."""
+    encoder = tiny.float32_encoder(0).train()
+    try:
+        with pytest.raises(RuntimeError, match="inference"):
+            run_packed(encoder, tiny.inputs((4,)), Unpruned.neutral(NUM_LAYERS))
+    finally:
+        encoder.eval()
+
+
+def test_packed_runner_is_reusable() -> None:
+    """One prepared runner answers many batches as fresh ones do."""
+    encoder, method = tiny.encoder("bert", 6), ltp((0.5, 0.6, 0.7))
+    prepared = PackedRunner(encoder)
+    for seed, lengths in enumerate([(3, 9), (1,), (12, 4, 4)]):
+        inputs = tiny.inputs(lengths, seed)
+        expected = run("packed", encoder, inputs, method)
+        assert_same(expected, prepared(inputs, method, record=True), atol=0.0)
+
+
+def test_score_comes_before_dropout() -> None:
+    """Attention dropout does not make the score noisy (the authors' code scores after it)."""
+    encoder = tiny.noisy_encoder(attention_dropout=0.9, hidden_dropout=0.0)
+    inputs = tiny.inputs((8, 5), 4)
+    expected = run("masked", encoder.eval(), inputs, Unpruned.neutral(NUM_LAYERS))
+    actual = run("masked", encoder.train(), inputs, Unpruned.neutral(NUM_LAYERS))
+    torch.testing.assert_close(actual.layers[0].score, expected.layers[0].score, rtol=0, atol=1e-12)
+    assert not torch.allclose(actual.logits, expected.logits)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_cuda_equals_cpu(runner: str) -> None:
+    """Both runners give on CUDA what they give on the CPU."""
+    encoder = tiny.encoder("bert", 5)
+    inputs, method = tiny.inputs((12, 1, 7, 30), 6), ltp((0.4, 0.6, 0.8))
+    expected = run(runner, encoder, inputs, method)
+    on_device = tiny.copy_of(encoder).cuda()
+    moved = run(runner, on_device, inputs.to("cuda"), ltp((0.4, 0.6, 0.8)).cuda())
+    layers = tuple(type(r)(r.live.cpu(), r.score.cpu(), r.retained.cpu()) for r in moved.layers)
+    on_cpu = RunOutput(
+        moved.logits.cpu(), moved.attention_length.cpu(), moved.ffn_length.cpu(), layers
+    )
+    assert_same(expected, on_cpu)

@@ -1,0 +1,207 @@
+"""Builders of tiny random models, batches and tokenizers; everything follows from a seed.
+
+Imports of torch and transformers are local: tests of the torch-free parts share this package.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from tokenizers import Tokenizer
+
+    from ltp_core.encoder.model import Encoder
+    from ltp_core.runners.base import Inputs
+
+ARCHITECTURES = ("bert", "roberta", "xlm-r")
+
+_WORDS = (
+    "a an the this that it is was not very more most of and but or to in on for with as by from "
+    "movie film plot actor scene story score good great fine bad dull slow long short funny sad "
+    "warm cold touching clever boring charming journey ending never always"
+)
+WORDS = tuple(_WORDS.split())
+
+SPECIAL_TOKENS = {
+    "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
+}
+VOCAB_SIZE = 5 + len(WORDS)
+SIZES = {
+    "vocab_size": VOCAB_SIZE,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+}
+
+
+def randomise(module: torch.nn.Module, seed: int) -> None:
+    """Weights wide enough that attention is far from uniform and scores spread around 1."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if "LayerNorm.weight" in name:
+                parameter.copy_(1 + 0.2 * noise)
+            else:
+                parameter.copy_(noise * (0.5 if parameter.ndim == 2 else 0.2))
+
+
+@functools.lru_cache(maxsize=128)
+def encoder(
+    family: str = "bert", seed: int = 0, *, num_layers: int = 3, num_heads: int = 2
+) -> Encoder:
+    """A random encoder of this project in float64, in evaluation mode; shared, so do not change it."""
+    from ltp_core.encoder.model import Encoder, EncoderConfig
+
+    config = EncoderConfig(
+        family=family,
+        vocab_size=VOCAB_SIZE,
+        hidden_size=16,
+        num_layers=num_layers,
+        num_heads=num_heads,
+        intermediate_size=24,
+        max_positions=40,
+        type_vocab_size=2,
+        pad_id=0 if family == "bert" else 1,
+        num_labels=3,
+        layer_norm_eps=1e-5,
+    )
+    model = Encoder(config).double().eval()
+    randomise(model, seed)
+    return model
+
+
+def copy_of(model: Encoder) -> Encoder:
+    """A copy that a test may change."""
+    return copy.deepcopy(model)
+
+
+def float32_encoder(seed: int = 0) -> Encoder:
+    """A fresh float32 copy of `encoder`."""
+    return copy_of(encoder("bert", seed)).float()
+
+
+def noisy_encoder(*, attention_dropout: float, hidden_dropout: float) -> Encoder:
+    """A fresh copy of `encoder` with these dropout probabilities."""
+    from torch import nn
+
+    model = copy_of(encoder())
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.p = attention_dropout if "attention_dropout" in name else hidden_dropout
+    return model
+
+
+def reference_config(config: Any) -> SimpleNamespace:
+    """This project's encoder config under Hugging Face's names, as `tests.reference` reads it."""
+    return SimpleNamespace(
+        model_type=config.family,
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        layer_norm_eps=config.layer_norm_eps,
+        pad_token_id=config.pad_id,
+        hidden_act="gelu",
+    )
+
+
+def inputs(
+    lengths: Sequence[int],
+    seed: int = 0,
+    *,
+    family: str = "bert",
+    extra_padding: int = 0,
+    protect_first: bool = True,
+) -> Inputs:
+    """A right-padded batch of random tokens, the second half of each sequence of token type 1."""
+    import torch
+
+    from ltp_core.runners.base import make_inputs
+
+    generator = torch.Generator().manual_seed(seed)
+    width = max(lengths) + extra_padding
+    input_ids = torch.full((len(lengths), width), 0 if family == "bert" else 1)
+    token_type_ids = torch.zeros_like(input_ids)
+    mask = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        input_ids[row, :length] = torch.randint(2, VOCAB_SIZE, (length,), generator=generator)
+        token_type_ids[row, (length + 1) // 2 : length] = 1
+        mask[row, :length] = True
+    return make_inputs(input_ids, token_type_ids, mask, protect_first=protect_first)
+
+
+def row(batch: Inputs, index: int) -> Inputs:
+    """One sequence of a batch on its own, without padding."""
+    from ltp_core.runners.base import Inputs
+
+    cut = slice(0, int(batch.attention_mask[index].sum()))
+    return Inputs(
+        batch.input_ids[index : index + 1, cut],
+        batch.token_type_ids[index : index + 1, cut],
+        batch.attention_mask[index : index + 1, cut],
+        batch.protected[index : index + 1, cut],
+    )
+
+
+def hugging_face(architecture: str, seed: int = 0, **changes: Any) -> Any:
+    """A random `...ForSequenceClassification` in float64, eager attention, evaluation mode."""
+    import transformers
+
+    name = {"bert": "Bert", "roberta": "Roberta", "xlm-r": "XLMRoberta"}[architecture]
+    special: dict[str, Any] = {"pad_token_id": 0, "type_vocab_size": 2}
+    if architecture != "bert":
+        special = {
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "type_vocab_size": 1,
+            "layer_norm_eps": 1e-5,
+        }
+    sizes = {**SIZES, "num_labels": 3, **special, **changes}
+    config = getattr(transformers, f"{name}Config")(**sizes)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config).double().eval()
+    model.set_attn_implementation("eager")
+    randomise(model, seed)
+    return model
+
+
+def tokenizer(family: str = "bert") -> Tokenizer:
+    """A lower-casing word-level tokenizer with the family's special tokens and pair template."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    special = SPECIAL_TOKENS[family]
+    vocab = {token: index for index, token in enumerate((*special, *WORDS))}
+    unknown, first, last = (
+        ("[UNK]", "[CLS]", "[SEP]") if family == "bert" else ("<unk>", "<s>", "</s>")
+    )
+    made = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.add_special_tokens(list(special))
+    second = f"$B:1 {last}:1" if family == "bert" else f"{last} $B {last}"
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {last}",
+        pair=f"{first} $A {last} {second}",
+        special_tokens=[(first, vocab[first]), (last, vocab[last])],
+    )
+    return made
+
+
+def save_hugging_face(architecture: str, folder: Path, **changes: Any) -> Path:
+    """Saves a tiny model and its tokenizer in Hugging Face's layout, in float32."""
+    hugging_face(architecture, **changes).float().save_pretrained(folder)
+    family = "bert" if architecture == "bert" else "roberta"
+    tokenizer(family).save(str(folder / "tokenizer.json"))
+    return folder
