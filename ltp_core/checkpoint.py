@@ -7,6 +7,7 @@ model folder of the family, which then runs unpruned. Module level is torch-free
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ class PrunedModel:
         packed: The packed runner over the same weights.
         tokenizer: Padding and truncation off.
         label_names: Class names; empty for regression.
-        max_length: Longest input in tokens.
+        max_length: Longest input in training and evaluation, in tokens.
         dense: Name of the dense counterpart's run, or None.
         base: Name of the base model.
     """
@@ -132,85 +133,148 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
 def _find(name_or_path: str) -> Path:
     if "\0" in name_or_path or not name_or_path.strip():
         raise CheckpointError("Give the name of a run or the path of a model folder.")
-    path = Path(name_or_path).expanduser()
     try:
+        path = Path(name_or_path).expanduser()
         if path.is_dir():
             return path
-    except OSError:
+    except (OSError, RuntimeError):  # too long for a path, or nobody's home
         pass
     return store.find_run(name_or_path)
 
 
-def _load_run(folder: Path, device: str) -> PrunedModel:
-    from ltp_core.encoder.adapter import merge_adapter
-    from ltp_core.encoder.loading import downloads_allowed, find_base, load_encoder
-    from ltp_core.encoder.tokenizer import load_tokenizer
+@dataclass(frozen=True, kw_only=True)
+class _Pruning:
+    """Content of `pruning.json`."""
+
+    task: str
+    method: PruningMethod
+    label_names: tuple[str, ...]
+    max_length: int
+    base: str
+    base_sha256: str | None
+    dense: str | None
+
+
+def _read_pruning(folder: Path) -> _Pruning:
+    path = folder / PRUNING_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path} is not a JSON object.")
+    try:
+        return _parse_pruning(raw)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} lacks or misstates {error}: it is damaged or was written by another version."
+        ) from error
+
+
+def _parse_pruning(raw: dict[str, Any]) -> _Pruning:
     from ltp_core.pruning import load_method
 
-    raw = _read_pruning(folder)
-    try:
-        method = load_method(raw["method"])
-        label_names = tuple(raw["label_names"])
-        task, max_length, dense = raw["task"], int(raw["max_length"]), raw["dense"]
-        base = str(raw["base"]["name"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder / PRUNING_FILE} lacks or misstates {error}: it is damaged or was written by "
-            "another version."
-        ) from error
+    method = load_method(raw["method"]).requires_grad_(False)
+    found = [method.threshold(layer) for layer in range(method.num_layers)]
+    if not all(threshold is None or math.isfinite(threshold) for threshold in found):
+        raise ValueError("the thresholds")
+    base = raw["base"]
+    if not isinstance(raw["label_names"], list):
+        raise TypeError("the label names")
+    return _Pruning(
+        task=_text(raw, "task"),
+        method=method,
+        label_names=tuple(str(name) for name in raw["label_names"]),
+        max_length=int(raw["max_length"]),
+        base=_text(base, "name"),
+        base_sha256=None if base.get("sha256") is None else _text(base, "sha256"),
+        dense=None if raw["dense"] is None else _text(raw, "dense"),
+    )
+
+
+def _text(raw: dict[str, Any], key: str) -> str:
+    value = raw[key]
+    if not isinstance(value, str):
+        raise TypeError(repr(key))
+    return value
+
+
+def _load_run(folder: Path, device: str) -> PrunedModel:
+    from ltp_core.encoder.loading import load_encoder
+    from ltp_core.encoder.tokenizer import load_tokenizer
+
+    pruning = _read_pruning(folder)
     if (folder / "model").is_dir():
         source = folder / "model"
         encoder = load_encoder(source)
     else:
-        source = find_base(base, allow_downloads=downloads_allowed())
-        encoder = load_encoder(source, num_labels=max(1, len(label_names)))
-        merge_adapter(encoder, folder / "adapter")
-    if method.num_layers != encoder.config.num_layers:
+        source, encoder = _load_adapter(folder, pruning)
+    layers, outputs = encoder.config.num_layers, encoder.config.num_labels
+    if pruning.method.num_layers != layers:
         raise CheckpointError(
-            f"{folder} prunes {method.num_layers} layers, but its encoder has "
-            f"{encoder.config.num_layers}."
+            f"{folder} prunes {pruning.method.num_layers} layers, but its encoder has {layers}."
+        )
+    if max(1, len(pruning.label_names)) != outputs:
+        raise CheckpointError(
+            f"{folder} names {len(pruning.label_names)} labels, but its head has {outputs} outputs."
         )
     return _model(
-        name=folder.name,
-        task=task,
-        method=method,
+        name=folder.resolve().name,
+        task=pruning.task,
+        method=pruning.method,
         encoder=encoder,
         tokenizer=load_tokenizer(source),
-        label_names=label_names,
-        max_length=min(max_length, encoder.config.max_length),
-        dense=dense,
-        base=base,
+        label_names=pruning.label_names,
+        max_length=min(pruning.max_length, encoder.config.max_length),
+        dense=pruning.dense,
+        base=pruning.base,
         device=device,
     )
 
 
-def _read_pruning(folder: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads((folder / PRUNING_FILE).read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{folder / PRUNING_FILE} cannot be read: {error}") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{folder / PRUNING_FILE} is not a JSON object.")
-    return raw
+def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
+    """Folder of the base, and its encoder with the adapter added."""
+    from ltp_core.encoder.adapter import merge_adapter
+    from ltp_core.encoder.loading import (
+        DEFAULT_BASE,
+        downloads_allowed,
+        find_base,
+        load_encoder,
+        sha256,
+    )
+
+    source = find_base(pruning.base, allow_downloads=downloads_allowed())
+    expected = None if pruning.base == DEFAULT_BASE else pruning.base_sha256  # checked already
+    if expected and sha256(source / "model.safetensors") != expected:
+        raise CheckpointError(
+            f"The adapter in {folder} was trained on other weights than those in {source} (SHA-256 "
+            f"{expected[:12]}…): restore the base that it was trained on."
+        )
+    encoder = load_encoder(source, num_labels=max(1, len(pruning.label_names)))
+    merge_adapter(encoder, folder / "adapter")
+    return source, encoder
 
 
 def _load_foreign(folder: Path, device: str) -> PrunedModel:
     """A Hugging Face folder: unpruned, with the labels of its own configuration."""
-    from ltp_core.encoder.loading import load_encoder, read_config
+    from ltp_core.encoder.loading import label_names, load_encoder, read_config
     from ltp_core.encoder.tokenizer import load_tokenizer
     from ltp_core.pruning import Unpruned
 
+    raw = read_config(folder)
     encoder = load_encoder(folder)
-    names = read_config(folder).get("id2label") or {}
-    label_names = tuple(str(names[key]) for key in sorted(names, key=int))
-    is_regression = encoder.config.num_labels == 1
+    architectures = raw.get("architectures")
+    if architectures and "ForSequenceClassification" not in str(architectures):
+        raise CheckpointError(
+            f"{folder} has no classification head: train one, with base={folder} in the settings."
+        )
     return _model(
         name=folder.resolve().name,
         task=None,
         method=Unpruned.neutral(encoder.config.num_layers),
         encoder=encoder,
         tokenizer=load_tokenizer(folder),
-        label_names=() if is_regression else label_names or ("LABEL_0", "LABEL_1"),
+        label_names=() if encoder.config.num_labels == 1 else label_names(raw),
         max_length=encoder.config.max_length,
         dense=None,
         base=str(folder),
@@ -221,6 +285,12 @@ def _load_foreign(folder: Path, device: str) -> PrunedModel:
 def _model(*, encoder: Encoder, method: PruningMethod, device: str, **fields: Any) -> PrunedModel:
     from ltp_core.runners.packed import PackedRunner
 
+    num_tokens, num_ids = fields["tokenizer"].get_vocab_size(), encoder.config.vocab_size
+    if num_tokens > num_ids:
+        raise CheckpointError(
+            f"The tokenizer of {fields['name']} has {num_tokens} tokens, its encoder {num_ids}: they "
+            "do not belong together."
+        )
     encoder = encoder.to(device).eval().requires_grad_(False)
     return PrunedModel(
         encoder=encoder,

@@ -49,8 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return _fail(f"{reason} ({DEBUG_VARIABLE}=1 shows where).", FAILED)
+        return _fail(_reason(error), FAILED)
     return output.status
 
 
@@ -77,7 +76,9 @@ def _program() -> str:
 
 
 def _add(group: argparse._SubParsersAction[CommandParser], command: Command) -> None:
-    examples = "\n".join(f"  {_program()} {command.name} {line}".rstrip() for line in command.examples)
+    examples = "\n".join(
+        f"  {_program()} {command.name} {line}".rstrip() for line in command.examples
+    )
     parser = group.add_parser(
         command.name,
         help=command.summary,
@@ -118,6 +119,13 @@ def _fail(message: str, status: int) -> int:
     )
     print(f"ltp: {' '.join(shown.split())}", file=sys.stderr)
     return status
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{reason} ({DEBUG_VARIABLE}=1 shows where)."
 
 
 def _leave_pipe() -> int:

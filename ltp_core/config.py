@@ -199,6 +199,7 @@ class TrainConfig:
         """Rejects impossible values."""
         _require_name("task", self.task)
         require_between(self, 0, 2**32 - 1, "seed")
+        require_between(self, 0, 1, "attention_dropout")
 
     @property
     def fingerprint(self) -> str:

@@ -40,7 +40,9 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
     card: dict[str, Any] = {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "device": device,
@@ -56,7 +58,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    facts = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in pairs}
     flags = facts.get("flags", "").split()
     extensions = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in flags]
     return " ".join([facts.get("model name", platform.machine()), *extensions])

@@ -11,6 +11,8 @@ import pandas as pd
 
 from ltp_core.data.batching import Batch, collate, encode, sorted_batches
 from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.tasks import find_task
+from ltp_core.encoder.loading import downloads_allowed
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
@@ -91,9 +93,14 @@ def evaluate_checkpoint(
     name = task or model.task
     if name is None:
         raise UserError(f"{model.name} does not say what task it is for; give one with --task.")
-    rows = load_rows(name, split, data_dir=data_dir, limit=limit)
-    _check_head(model, rows)
-    encoded = encode(model.tokenizer, rows.texts, model.max_length)
+    rows = load_rows(
+        name, split, data_dir=data_dir, limit=limit, allow_downloads=downloads_allowed()
+    )
+    _check_head(model, name)
+    try:
+        encoded = encode(model.tokenizer, rows.texts, model.max_length)
+    except ValueError as error:
+        raise UserError(f"{model.name}: {error}.") from error
     method = method or model.method
     batches = sorted_batches(encoded.length, batch_size)
     config = model.encoder.config
@@ -109,14 +116,10 @@ def evaluate_checkpoint(
     return _summarise(rows, encoded.length, logits, lengths, model)
 
 
-def _check_head(model: PrunedModel, rows: Rows) -> None:
-    outputs = model.encoder.config.num_labels
-    is_regression = np.issubdtype(rows.labels.dtype, np.floating)
-    fits = outputs == 1 if is_regression else outputs > int(rows.labels.max())
-    if not fits:
-        raise UserError(
-            f"{model.name} has {outputs} outputs, which does not fit the labels of {rows.task}."
-        )
+def _check_head(model: PrunedModel, task: str) -> None:
+    outputs, wanted = model.encoder.config.num_labels, find_task(task).num_labels
+    if outputs != wanted:
+        raise UserError(f"{model.name} has {outputs} outputs, but {task} needs {wanted}.")
 
 
 def predictions_from(logits: np.ndarray) -> np.ndarray:
@@ -158,9 +161,7 @@ def _summarise(
     )
 
 
-def _layers_frame(
-    rows: Rows, attention_length: np.ndarray, ffn_length: np.ndarray
-) -> pd.DataFrame:
+def _layers_frame(rows: Rows, attention_length: np.ndarray, ffn_length: np.ndarray) -> pd.DataFrame:
     num_layers = attention_length.shape[1]
     return pd.DataFrame(
         {

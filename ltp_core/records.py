@@ -101,7 +101,7 @@ class Trace:
             UserError: The text is no JSON, or a field is missing or unknown.
         """
         try:
-            raw = json.loads(text)
+            raw: dict[str, Any] = json.loads(text)
             layers = tuple(
                 LayerTrace(
                     threshold=layer["threshold"],
@@ -111,7 +111,9 @@ class Trace:
                 for layer in raw.pop("layers")
             )
             unpruned = raw.pop("unpruned")
-            fields = {key: tuple(v) if isinstance(v, list) else v for key, v in raw.items()}
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()
+            }
             return cls(
                 layers=layers, unpruned=_prediction(unpruned) if unpruned else None, **fields
             )

@@ -305,13 +305,12 @@ def threshold_rule(
     keep: Collection[int] = (),
     drop: Collection[int] = (),
 ) -> Rule:
-    """Eq. 8: stay if score > threshold or protected; `keep` and `drop` overrule the score."""
+    """Eq. 8: stay if score > threshold. Protection overrules `drop`, which overrules `keep`."""
 
     def rule(layer: int, score: Scores) -> set[int]:
         kept = set()
         for i, value in score.items():
-            is_forced = i in protected or i in keep
-            if is_forced or (i not in drop and value > thresholds[layer]):
+            if i in protected or (i not in drop and (i in keep or value > thresholds[layer])):
                 kept.add(i)
         return kept
 

@@ -115,6 +115,11 @@ def test_only_the_document_reaches_stdout(monkeypatch: pytest.MonkeyPatch) -> No
         (cli.UserError("There is no run."), 2, "ltp: There is no run.\n"),
         (cli.UserError("two\nlines \x1b[31m"), 2, "ltp: two lines \\x1b[31m\n"),
         (ValueError("odd"), 1, "ltp: ValueError: odd (LTP_DEBUG=1 shows where).\n"),
+        (
+            OSError(28, "No space left on device", "/full/file"),
+            1,
+            "ltp: /full/file: No space left on device.\n",
+        ),
         (MemoryError(), 1, "ltp: MemoryError (LTP_DEBUG=1 shows where).\n"),
         (
             KeyboardInterrupt(),
@@ -260,6 +265,21 @@ def test_evaluate_without_its_dense_counterpart(tiny_store: Path) -> None:
     found = document(run("evaluate", REVIEWS_DENSE, "--limit", "20", "--json"))
     assert found["unpruned_metrics"] is None
     assert found["metrics"] == found["same_weights_unpruned_metrics"]
+
+
+def test_bench_document_and_card(tiny_store: Path) -> None:
+    """`bench` measures every contender at every batch size, and names the machine."""
+    size = ("--batch-sizes", "1,4", "--repeats", "1", "--limit", "4")
+    found = document(run("bench", REVIEWS, *size, "--json"))
+    assert [1, 4] == [result["batch_size"] for result in found["results"]]
+    for result in found["results"]:
+        assert set(found["contenders"]) == set(result["contenders"])
+        for speed in result["contenders"].values():
+            assert speed["sequences_per_s"]["median"] > 0
+    assert "processor" in found["environment"]
+    card = run("bench", REVIEWS, *size)
+    assert 0 == card.status
+    assert "packed_unpruned" in card.stdout
 
 
 def test_checkpoints_document(tiny_store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import time
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltp_core.commands import COMMANDS
+from ltp_core.config import load_config
+from ltp_core.store import lock_run, run_folder
 from tests import tiny
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
@@ -44,12 +47,13 @@ def test_empty_text_is_two_special_tokens(tiny_store: Path) -> None:
 
 
 def test_ten_thousand_words_are_cut_and_it_is_said(tiny_store: Path) -> None:
-    """A text beyond the maximum length is cut, and the number of tokens cut off is told."""
+    """A text beyond the encoder's longest input is cut, and the number of tokens cut off is told."""
+    longest = tiny.SIZES["max_position_embeddings"]
     text = "great movie " * 5000
     found = traced(text)
-    assert 32 == len(found["tokens"])
-    assert 10_002 - 32 == found["num_cut"]
-    assert "cut off            9970 tokens" in run("trace", REVIEWS, text).stdout
+    assert longest == len(found["tokens"])
+    assert 10_002 - longest == found["num_cut"]
+    assert f"cut off            {10_002 - longest} tokens" in run("trace", REVIEWS, text).stdout
 
 
 @pytest.mark.parametrize(
@@ -229,6 +233,30 @@ def test_a_base_with_another_hash_is_refused(
     checked = run("doctor", "--json")
     assert 1 == checked.status
     assert "SHA-256" in json.loads(checked.stdout)["base"]["detail"]
+
+
+# --- the store ------------------------------------------------------------------------------------
+
+
+def test_two_trainings_of_one_run_do_not_meet(broken: Path, preset: str) -> None:
+    """The second one is told which process has the run; the first one loses nothing."""
+    folder = run_folder(broken.parent.parent, load_config(preset).name)
+    with lock_run(folder):
+        ran = run("train", preset)
+    assert 2 == ran.status
+    assert f"is being trained by process {os.getpid()}" in ran.stderr.splitlines()[-1]
+
+
+def test_a_store_that_cannot_be_written_is_named(
+    preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is trained."""
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    monkeypatch.setenv("LTP_STORE", str(tmp_path / "file" / "store"))
+    ran = run("train", preset)
+    assert ran.status in (1, 2)
+    assert str(tmp_path / "file") in ran.stderr.splitlines()[-1]
+    assert "Traceback" not in ran.stderr
 
 
 # --- settings and data ----------------------------------------------------------------------------

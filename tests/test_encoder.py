@@ -10,7 +10,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from ltp_core.encoder.loading import load_encoder
+from ltp_core.encoder.loading import DEFAULT_BASE, find_base, load_encoder
+from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.runners.packed import run_packed
@@ -139,3 +140,22 @@ def test_reference_equals_hugging_face(architecture: str, hugging_face_folder: F
         ids, types = inputs.input_ids[row, :n].tolist(), inputs.token_type_ids[row, :n].tolist()
         actual = reference.run_hard(weights, ids, types, reference.keep_all)
         np.testing.assert_allclose(actual.logits, expected.logits[row].numpy(), atol=ATOL)
+
+
+def test_default_base_equals_hugging_face() -> None:
+    """The real default model's hidden states are Hugging Face's, on real sentences."""
+    from transformers import AutoModel
+
+    folder = find_base(DEFAULT_BASE)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.enable_padding()
+    encodings = tokenizer.encode_batch(["A charming, often affecting journey.", "Dull"])
+    ids = torch.tensor([encoding.ids for encoding in encodings])
+    mask = torch.tensor([encoding.attention_mask for encoding in encodings])
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    with torch.no_grad():
+        expected = model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
+    hidden = ours(load_encoder(folder), make_inputs(ids, torch.zeros_like(ids), mask.bool()))[1]
+    assert len(expected) == len(hidden)
+    for left, right in zip(expected, hidden, strict=True):
+        torch.testing.assert_close(right[mask.bool()], left[mask.bool()], rtol=0, atol=2e-5)

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"records", "strict", "toml_writer"},
     "runners": {"records", "encoder", "pruning"},
     "checkpoint": PARTS | {"runners"},
-    "trace": PARTS | {"runners", "checkpoint"},
+    "trace": PARTS | {"runners", "checkpoint", "evaluate"},
     "evaluate": PARTS | {"runners", "checkpoint"},
     "bench": PARTS | {"runners", "checkpoint", "evaluate"},
     "training": PARTS | {"runners", "checkpoint", "evaluate"},

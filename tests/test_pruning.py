@@ -95,14 +95,15 @@ def test_score_equals_the_loops() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_score_is_at_least_float32(dtype: torch.dtype) -> None:
-    """Half-precision attention is summed in float32: 2,000 times 1/2,000 is 1, not 0.95."""
-    size = 2000
-    uniform = torch.full((1, 1, size, size), 1 / size).to(dtype)
-    score = importance_score(uniform, torch.ones(1, size, dtype=torch.bool))
+def test_score_is_summed_in_float32(dtype: torch.dtype) -> None:
+    """Half-precision attention is averaged over heads and summed over queries in float32."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 3, 300, 300, generator=generator, dtype=torch.float64)
+    probs = logits.softmax(-1).to(dtype)
+    score = importance_score(probs, torch.ones(1, 300, dtype=torch.bool))
     assert torch.float32 == score.dtype
-    exact = float(uniform[0, 0, 0, 0].double()) * size
-    torch.testing.assert_close(score, torch.full_like(score, exact), rtol=1e-5, atol=0)
+    expected = probs.double().mean(1).sum(1).float()
+    torch.testing.assert_close(score, expected, rtol=1e-5, atol=0)
 
 
 # --- thresholds -------------------------------------------------------------------------------
@@ -189,6 +190,13 @@ def test_learned_thresholds_are_parameters_and_manual_ones_are_not() -> None:
     assert ["thresholds"] == [name for name, _ in learned.named_parameters()]
     assert [] == list(manual.parameters())
     assert ["thresholds"] == list(manual.state_dict())
+
+
+def test_top_k_by_hand() -> None:
+    """The loops rank protected tokens first, then by score, equal scores by position."""
+    score = {0: 0.1, 2: 0.5, 3: 0.9, 5: 0.5, 6: 0.5}
+    kept = [sorted(reference.top_k(score, k)) for k in (0, 1, 2, 3, 4, 9)]
+    assert [[0], [0], [0, 3], [0, 2, 3], [0, 2, 3, 5], [0, 2, 3, 5, 6]] == kept
 
 
 # --- the soft mask ----------------------------------------------------------------------------

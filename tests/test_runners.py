@@ -259,6 +259,20 @@ def test_packed_runner_is_reusable() -> None:
         assert_same(expected, prepared(inputs, method, record=True), atol=0.0)
 
 
+@both_runners
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(runner: str, dtype: torch.dtype) -> None:
+    """Half-precision weights run, with scores in float32 and logits near those of float64."""
+    encoder, inputs = tiny.encoder(), tiny.inputs((12, 5, 9, 1), 3)
+    half = tiny.copy_of(encoder).to(dtype)
+    expected = run(runner, encoder, inputs, Unpruned.neutral(NUM_LAYERS))
+    actual = run(runner, half, inputs, Unpruned.neutral(NUM_LAYERS))
+    assert dtype == actual.logits.dtype
+    assert [torch.float32] * NUM_LAYERS == [record.score.dtype for record in actual.layers]
+    tolerance = 0.02 if dtype == torch.float16 else 0.2
+    torch.testing.assert_close(actual.logits.double(), expected.logits, rtol=0, atol=tolerance)
+
+
 def test_score_comes_before_dropout() -> None:
     """Attention dropout does not make the score noisy (the authors' code scores after it)."""
     encoder = tiny.noisy_encoder(attention_dropout=0.9, hidden_dropout=0.0)

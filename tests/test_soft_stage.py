@@ -136,6 +136,19 @@ def test_gradients_stay_finite_when_tokens_have_faded() -> None:
     assert all(bool(p.grad.isfinite().all()) for p in encoder.parameters() if p.grad is not None)
 
 
+def test_thresholds_learn_under_autocast() -> None:
+    """In mixed precision the weights stay float32 and the gradients reach every threshold."""
+    method = ltp(RISING).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = run_soft(
+            tiny.float32_encoder(0), tiny.inputs((9, 5), 3), method, temperature=0.128
+        )
+    assert torch.float32 == output.weights.dtype
+    output.weights.mean().backward()
+    assert method.thresholds.grad is not None
+    assert bool((method.thresholds.grad < -1e-4).all())
+
+
 # --- what it costs ---------------------------------------------------------------------------
 
 

@@ -103,7 +103,9 @@ _PAIRS = {
             "All three of her brothers play in the town's orchestra.",
             "Someone in her family plays music.",
         ),
-        Example("Contradicted", "The shop never opens on Sundays.", "You can shop there on Sunday."),
+        Example(
+            "Contradicted", "The shop never opens on Sundays.", "You can shop there on Sunday."
+        ),
         Example(
             "Neutral",
             "A man in a red coat is waiting at the bus stop.",

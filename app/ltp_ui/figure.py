@@ -205,6 +205,6 @@ def _legend(view: TokenView, palette: Palette, y: int) -> str:
         f'<g fill="{palette.muted}"><text x="{x}" y="{y + 10}">score ÷ {reference[:9]}</text>'
         f"{swatches}"
         f'<text x="{right + 6}" y="{y + 10}">1 to 32 times</text>'
-        f'{_cell(LEFT, right + 96, y - 2, palette)}'
+        f"{_cell(LEFT, right + 96, y - 2, palette)}"
         f'<text x="{right + 118}" y="{y + 10}">left here</text></g>'
     )

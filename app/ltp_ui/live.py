@@ -6,10 +6,7 @@ Models are shared between sessions and never changed: what a slider varies is an
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import statistics
-import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
+from app.ltp_ui import warm_up
 from ltp_core import store
 from ltp_core.checkpoint import CheckpointInfo, list_checkpoints
 from ltp_core.records import Prediction, Trace, UserError
@@ -69,8 +67,22 @@ class WhatIf:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a page says about a loaded checkpoint."""
+    """What a page says about a loaded checkpoint.
 
+    Attributes:
+        name_or_path: What it was asked for by.
+        name: Name of the run or folder.
+        task: Name of its task; None for a foreign folder.
+        method: Name of its pruning method.
+        base: Name of the base model.
+        label_names: Class names; empty for regression.
+        max_length: Longest input in tokens.
+        dense: Name of the dense counterpart, or None.
+        device: Where it runs.
+        thresholds: By layer; None where the method has none.
+    """
+
+    name_or_path: str
     name: str
     task: str | None
     method: str
@@ -115,6 +127,7 @@ def load(name: str) -> PrunedModel:
     Raises:
         UserError: It is absent or cannot be used.
     """
+    warm_up.wait()
     return _load(name, _stamp(name))
 
 
@@ -122,6 +135,7 @@ def card(name: str) -> Card:
     """Facts about a checkpoint; loads it."""
     model = load(name)
     return Card(
+        name_or_path=name,
         name=model.name,
         task=model.task,
         method=model.method.name,
@@ -158,19 +172,22 @@ def dense_prediction(question: Question) -> Prediction | None:
     dense = load(question.checkpoint).dense
     if dense is None:
         return None
-    asked = dataclasses.replace(question, checkpoint=dense)
-    answer = _trace(asked, WhatIf(), _stamp(dense), same_weights_unpruned=False)
-    return Prediction(
-        logits=answer.logits, probabilities=answer.probabilities, label=answer.label
-    )
+    return _predict(dataclasses.replace(question, checkpoint=dense), _stamp(dense))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def words(question: Question) -> tuple[int | None, ...]:
     """Word index of each token; None for special tokens."""
-    core = importlib.import_module("ltp_core.trace")
-    model = load(question.checkpoint)
-    return tuple(core.word_groups(model, question.text, question.text_pair))
+    from ltp_core.trace import word_groups
+
+    return tuple(word_groups(load(question.checkpoint), question.text, question.text_pair))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def protected(question: Question) -> tuple[int, ...]:
+    """Positions that the checkpoint's method may not drop."""
+    inputs = _inputs(load(question.checkpoint), question)
+    return tuple(inputs.protected[0].nonzero()[:, 0].tolist())
 
 
 def received_attention(
@@ -188,37 +205,7 @@ def latency(question: Question, what_if: WhatIf) -> Latency:
 
 def is_loaded(name: str) -> bool:
     """Whether a question to this checkpoint can be answered at once."""
-    return is_warm() and (name, _stamp(name)) in _loaded()
-
-
-# ---- warming up: torch takes seconds to import, which no first paint should wait for ----
-
-
-def is_warm() -> bool:
-    """Whether torch and the model code are imported."""
-    return _warm_up_thread().is_alive() is False
-
-
-def warm_up() -> None:
-    """Starts importing torch and the model code in the background, once a process."""
-    _warm_up_thread()
-
-
-def wait_until_warm(timeout_s: float = 60.0) -> None:
-    """Blocks until the imports are done."""
-    _warm_up_thread().join(timeout_s)
-
-
-@st.cache_resource(show_spinner=False)
-def _warm_up_thread() -> threading.Thread:
-    thread = threading.Thread(target=_import_core, name="warm-up", daemon=True)
-    thread.start()
-    return thread
-
-
-def _import_core() -> None:
-    for name in ("ltp_core.trace", "ltp_core.encoder.adapter", "ltp_core.encoder.tokenizer"):
-        importlib.import_module(name)
+    return warm_up.is_done() and (name, _stamp(name)) in _loaded()
 
 
 # ---- caches; the stamp makes a changed checkpoint another key ----
@@ -254,8 +241,9 @@ def _load(name: str, stamp: float) -> PrunedModel:
 def _trace(
     question: Question, what_if: WhatIf, stamp: float, *, same_weights_unpruned: bool
 ) -> Trace:
-    core = importlib.import_module("ltp_core.trace")
-    answer = core.trace_text(
+    from ltp_core.trace import trace_text
+
+    return trace_text(
         _load(question.checkpoint, stamp),
         question.text,
         question.text_pair,
@@ -264,23 +252,32 @@ def _trace(
         drop=what_if.drop,
         same_weights_unpruned=same_weights_unpruned,
     )
-    assert isinstance(answer, Trace)
-    return answer
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _predict(question: Question, stamp: float) -> Prediction:
+    from ltp_core.trace import predict_text
+
+    return predict_text(_load(question.checkpoint, stamp), question.text, question.text_pair)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _received_attention(
     question: Question, what_if: WhatIf, layer_index: int, stamp: float
 ) -> Float[np.ndarray, "seq seq"]:
-    core = importlib.import_module("ltp_core.trace")
-    model = _load(question.checkpoint, stamp)
-    return np.asarray(core.received_attention(model, trace(question, what_if), layer_index))
+    from ltp_core import trace as core
+
+    return core.received_attention(
+        _load(question.checkpoint, stamp),
+        trace(question, what_if),
+        layer_index,
+        question.text,
+        question.text_pair,
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _latency(
-    question: Question, thresholds: tuple[float, ...] | None, stamp: float
-) -> Latency:
+def _latency(question: Question, thresholds: tuple[float, ...] | None, stamp: float) -> Latency:
     from ltp_core.pruning import Unpruned
 
     model = _load(question.checkpoint, stamp)
@@ -319,9 +316,7 @@ def _inputs(model: PrunedModel, question: Question) -> Any:
     return model_inputs(model, batch).to(_device(model))
 
 
-def _with_thresholds(
-    method: PruningMethod, thresholds: tuple[float, ...] | None
-) -> PruningMethod:
+def _with_thresholds(method: PruningMethod, thresholds: tuple[float, ...] | None) -> PruningMethod:
     from ltp_core.pruning import ThresholdMethod
 
     if thresholds is None or not isinstance(method, ThresholdMethod):
@@ -331,8 +326,3 @@ def _with_thresholds(
 
 def _device(model: PrunedModel) -> str:
     return str(next(model.encoder.parameters()).device)
-
-
-def torch_is_imported() -> bool:
-    """Whether anything has imported torch in this process."""
-    return "torch" in sys.modules

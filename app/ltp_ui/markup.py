@@ -17,7 +17,7 @@ CSS = (Path(__file__).parent / "token_view.css").read_text(encoding="utf-8")
 
 def chips_html(view: TokenView) -> str:
     """One chip a column, in the state after the last layer; the same for screen and export."""
-    parts = []
+    parts: list[str] = []
     for index, column in enumerate(view.columns):
         chip = _chip(column, index, view)
         if column.continues and parts:

@@ -40,11 +40,9 @@ def token_view(
     view: TokenView,
     *,
     key: str,
-    selected: int | None = None,
+    token: int | None = None,
     layer: int | None = None,
     can_force: bool = False,
-    on_token: Callable[[], None] = lambda: None,
-    on_layer: Callable[[], None] = lambda: None,
     on_force: Callable[[], None] = lambda: None,
 ) -> Any:
     """Shows a trace; returns the component's state with `token`, `layer` and `force`.
@@ -52,27 +50,26 @@ def token_view(
     Args:
         view: What is shown.
         key: Session key of the component's state.
-        selected: Position of the token that is pinned at first.
-        layer: Number of layers applied at first; all if None.
+        token: Position of the pinned token.
+        layer: Number of layers applied; all if None.
         can_force: The keys K and D keep and drop the token at hand.
-        on_token: Called before the rerun after a token was pinned or let go.
-        on_layer: The same for the layer.
-        on_force: The same for a token kept or dropped by hand.
+        on_force: Called before the rerun when a token is to be kept or dropped by hand.
     """
     return _component()(
         key=key,
-        data=payload(view, selected=selected, layer=layer, can_force=can_force),
-        on_token_change=on_token,
-        on_layer_change=on_layer,
+        data=payload(view, token=token, layer=layer, can_force=can_force),
+        default={"token": token, "layer": layer},
+        on_token_change=lambda: None,
+        on_layer_change=lambda: None,
         on_force_change=on_force,
     )
 
 
 def payload(
-    view: TokenView, *, selected: int | None, layer: int | None, can_force: bool
+    view: TokenView, *, token: int | None, layer: int | None, can_force: bool
 ) -> dict[str, Any]:
     """What the component draws. `key` names the picture: a new one replaces what the user moved."""
-    index = view.column_of(selected)
+    index = None if token is None else view.column_of(token)
     content = {
         "chips": markup.chips_html(view),
         "names": [column.text for column in view.columns],
@@ -122,9 +119,7 @@ def legend_html(view: TokenView, *, can_force: bool) -> str:
 
 def _ghosts(view: TokenView) -> list[int | None]:
     """Layers survived with the learned thresholds, where that is not what is shown."""
-    return [
-        None if c.survived_learned == c.survived else c.survived_learned for c in view.columns
-    ]
+    return [None if c.survived_learned == c.survived else c.survived_learned for c in view.columns]
 
 
 def _notes(view: TokenView) -> list[tuple[str, str]]:

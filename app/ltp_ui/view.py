@@ -31,6 +31,7 @@ class Column:
         survived_learned: The same with the learned thresholds and nothing forced; None if that is
             what the view shows anyway.
         forced: "keep" or "drop" if it was decided by hand.
+        is_protected: No method may drop it.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Column:
     survived: int
     survived_learned: int | None
     forced: str | None
+    is_protected: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class TokenView:
         """Number of encoder layers."""
         return len(self.thresholds)
 
-    def column_of(self, position: int | None) -> int | None:
+    def column_of(self, position: int) -> int | None:
         """Index of the column that shows the token at `position`; None if it is hidden."""
         for index, column in enumerate(self.columns):
             if position in column.positions:
@@ -92,6 +94,7 @@ def build_view(
     show_special: bool = True,
     keep: Collection[int] = (),
     drop: Collection[int] = (),
+    protected: Collection[int] = (),
 ) -> TokenView:
     """Lays a trace out in columns.
 
@@ -104,6 +107,7 @@ def build_view(
         show_special: Show the tokens that the tokenizer added.
         keep: Positions that were kept by hand.
         drop: Positions that were dropped by hand.
+        protected: Positions that no method may drop.
     """
     groups = _groups(words, merge_words, show_special)
     texts = display_texts(trace.tokens)
@@ -118,6 +122,7 @@ def build_view(
             survived=max(survived[i] for i in group),
             survived_learned=max(survived_learned[i] for i in group) if survived_learned else None,
             forced=_forced(group, keep, drop),
+            is_protected=any(position in protected for position in group),
         )
         for group in groups
     )
@@ -149,9 +154,7 @@ def level(score: float, threshold: float | None) -> int:
     return min(NUM_LEVELS - 1, max(0, int(decades * NUM_LEVELS)))
 
 
-def _groups(
-    words: Sequence[int | None], merge_words: bool, show_special: bool
-) -> list[list[int]]:
+def _groups(words: Sequence[int | None], merge_words: bool, show_special: bool) -> list[list[int]]:
     groups: list[list[int]] = []
     for position, word in enumerate(words):
         if word is None and not show_special:

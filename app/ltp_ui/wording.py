@@ -58,18 +58,28 @@ def why(view: TokenView, index: int) -> str:
     column = view.columns[index]
     if column.survived < view.num_layers:
         return _why_left(view, index)
-    name, layers = quoted(column), view.num_layers
+    name = quoted(column)
+    reason = _why_spared(column)
     spared = [i for i, row in enumerate(view.grid) if row[index] == "!"]
-    if column.forced == "keep" and spared:
-        return f"{name} is kept by hand; {_against(view, index, spared[0])} at layer {spared[0] + 1}."
-    if spared:
-        where = f"at layer {spared[0] + 1} {_against(view, index, spared[0])}"
-        return f"{name} is protected and stays whatever its score; {where}."
+    if reason and spared:
+        at = f"at layer {spared[0] + 1} {_against(view, index, spared[0])}"
+        return f"{name} {reason}; {at}."
+    if reason and any(view.thresholds):
+        return f"{name} {reason}; it would have stayed anyway."
     closest = closest_layer(view, index)
+    stayed = f"{name} stayed through all {view.num_layers} layers"
     if closest is None:
-        return f"{name} stayed through all {layers} layers."
-    call = f"closest call at layer {closest + 1}, where {_against(view, index, closest)}"
-    return f"{name} stayed through all {layers} layers; {call}."
+        return f"{stayed}."
+    return f"{stayed}; closest call at layer {closest + 1}: {_against(view, index, closest)}."
+
+
+def _why_spared(column: Column) -> str:
+    """Why the column's token stays whatever its score; empty if it has to pass the thresholds."""
+    if column.forced == "keep":
+        return "is kept by hand"
+    if column.is_protected:
+        return "is protected and stays whatever its score"
+    return ""
 
 
 def _why_left(view: TokenView, index: int) -> str:
@@ -142,7 +152,7 @@ def _closest_calls(view: TokenView) -> Iterator[NearMiss]:
     for index, column in enumerate(view.columns):
         has_left = column.survived < view.num_layers
         layer_index = column.survived if has_left else closest_layer(view, index)
-        is_free = not column.forced and all(row[index] != "!" for row in view.grid)
+        is_free = not column.forced and not column.is_protected
         if layer_index is None or not is_free:
             continue
         margin = _margin(view, index, layer_index)

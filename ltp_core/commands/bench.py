@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from ltp_core.commands.base import (
     Command,
@@ -12,6 +12,8 @@ from ltp_core.commands.base import (
     add_data,
     add_device,
     add_subset,
+    columns,
+    percent,
     positive,
     positives,
     usable_device,
@@ -21,7 +23,7 @@ from ltp_core.commands.base import (
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_checkpoint(parser)
-    add_subset(parser, rows=512)
+    add_subset(parser, rows=256)
     add_data(parser)
     add_device(parser)
     parser.add_argument(
@@ -49,7 +51,34 @@ def run(arguments: Namespace) -> Output:
         data_dir=arguments.data_dir,
         progress=True,
     )
-    return Output(document=document, text=json.dumps(document, indent=2, ensure_ascii=False))
+    return Output(document=document, text=_card(document))
+
+
+def _card(document: dict[str, Any]) -> str:
+    workload, machine = document["workload"], document["environment"]
+    lines = [
+        f"{document['checkpoint']} on {workload['task']}/{workload['split']}: {workload['rows']} "
+        f"rows of {workload['mean_length']:.1f} tokens on average",
+        f"relative FLOPs {percent(workload['relative_flops']['paper'])} (paper's accounting), "
+        f"{percent(workload['relative_flops']['executed'])} (executed)",
+        f"{machine['processor']}, {machine['threads']} threads, {machine['device']}",
+        "",
+        columns(("batch", "contender", "sequences/s (quartiles)", "ratio"), _rows(document)),
+        "",
+        *(f"{name}: {meaning}" for name, meaning in document["contenders"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for result in document["results"]:
+        for name, speed in result["contenders"].items():
+            rate, ratio = speed["sequences_per_s"], speed["ratio_to_hugging_face"]
+            spread = f"{rate['median']:.0f} ({rate['q1']:.0f}–{rate['q3']:.0f})"
+            times = f"{ratio['median']:.2f}×" if ratio else "–"
+            rows.append((str(result["batch_size"]), name, spread, times))
+    return rows
 
 
 COMMAND = Command(

@@ -103,6 +103,29 @@ def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: i
     )
 
 
+def encode_text(
+    tokenizer: Tokenizer, texts: tuple[str, ...], max_length: int
+) -> tuple[Encoding, int]:
+    """One input with its tokens, words and offsets, and the number of tokens that were cut off.
+
+    Raises:
+        UserError: A text cannot be written as UTF-8.
+    """
+    first, second = (*texts, None)[:2]
+    with _own_settings(tokenizer):
+        try:
+            encoding = tokenizer.encode(first, second)
+            full = len(encoding)
+            if full > max_length:
+                tokenizer.enable_truncation(max_length, strategy="longest_first")
+                encoding = tokenizer.encode(first, second)
+        except (TypeError, UnicodeEncodeError) as error:
+            raise UserError(_NOT_UNICODE) from error
+    return encoding, full - len(encoding)
+
+
+_NOT_UNICODE = "A text is not valid Unicode: save it as UTF-8 and try again."
+
 # Tokenizers are shared between threads, and their settings are state.
 _settings_lock = threading.Lock()
 
@@ -128,7 +151,7 @@ def _encode_batch(tokenizer: Tokenizer, inputs: list[str | tuple[str, ...]]) -> 
     try:
         return tokenizer.encode_batch_fast(inputs)
     except (TypeError, UnicodeEncodeError) as error:
-        raise UserError("A text is not valid Unicode: save it as UTF-8 and try again.") from error
+        raise UserError(_NOT_UNICODE) from error
 
 
 def collate(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +27,12 @@ def inject(encoder: Encoder, *, rank: int, alpha: float) -> None:
     """Freezes the encoder, adds trainable low-rank maps to every layer, keeps the head trainable."""
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS, lora_dropout=0.0)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT only divides it by the rank
+        target_modules=TARGETS,
+        lora_dropout=0.0,
+    )
     encoder.requires_grad_(False)
     inject_adapter_in_model(config, encoder)
     for name, parameter in encoder.named_parameters():
@@ -74,13 +78,13 @@ def merge_adapter(encoder: Encoder, folder: Path) -> None:
     Raises:
         ModelError: The adapter is absent, damaged, or made for another encoder.
     """
-    config, tensors = _read(folder)
-    scale = float(config["lora_alpha"]) / float(config["r"])
-    family = encoder.config.family
+    scale, tensors = _read(folder)
     parameters = dict(encoder.named_parameters())
+    unseen = {name for name in parameters if name.startswith(HEADS)}
     try:
         for key, value in tensors.items():
-            name = key.removeprefix("base_model.model.").removeprefix(f"{family}.")
+            name = key.removeprefix("base_model.model.").removeprefix(f"{encoder.config.family}.")
+            unseen.discard(name)
             if name.endswith(".lora_A.weight"):
                 up = tensors[key.replace(".lora_A.", ".lora_B.")].float()
                 target = parameters[name.replace(".lora_A.", ".")]
@@ -88,7 +92,9 @@ def merge_adapter(encoder: Encoder, folder: Path) -> None:
             elif not name.endswith(".lora_B.weight"):
                 parameters[name].copy_(value.float())
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"The adapter in {folder} was made for another encoder: {error}") from error
+        raise _foreign(folder, error) from error
+    if unseen:
+        raise ModelError(f"The adapter in {folder} lacks the head: {', '.join(sorted(unseen))}.")
 
 
 @torch.no_grad()
@@ -108,16 +114,30 @@ def restore_adapter(encoder: Encoder, folder: Path) -> None:
         for key, value in tensors.items():
             parameters[key].copy_(value.float())
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"The adapter in {folder} was made for another encoder: {error}") from error
+        raise _foreign(folder, error) from error
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _foreign(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"The adapter in {folder} was made for another encoder: {error}.")
+
+
+def _read(folder: Path) -> tuple[float, dict[str, Tensor]]:
+    """The factor of the low-rank products, and all tensors by PEFT's names."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        scale = float(config["lora_alpha"]) / float(config["r"])
         with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return {"r": config["r"], "lora_alpha": config["lora_alpha"]}, tensors
+            return scale, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise ModelError(f"{folder} lacks {Path(error.filename or '?').name}.") from error
-    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
-        raise ModelError(f"The adapter in {folder} is damaged or cut short: {error}") from error
+        absent = next(n for n in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / n).exists())
+        raise ModelError(f"The adapter in {folder} lacks {absent}.") from error
+    except (
+        SafetensorError,
+        OSError,
+        RecursionError,
+        ValueError,
+        KeyError,
+        TypeError,
+        ZeroDivisionError,
+    ) as error:
+        raise ModelError(f"The adapter in {folder} is damaged or cut short: {error}.") from error

@@ -42,7 +42,7 @@ def find_base(name: str, *, allow_downloads: bool = False) -> Path:
     Raises:
         ModelError: Not found, or the default base's weights have another hash.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # noqa: PTH112  # takes names that no file system takes
         return Path(name)
     folder = _cached(name) or (_packaged() if name == DEFAULT_BASE else None)
     if folder is None and allow_downloads:
@@ -74,9 +74,11 @@ def _cached(name: str) -> Path | None:
 
     try:
         folder = Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError):
+    except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):
         return None
-    return folder if (folder / "config.json").exists() else None
+    # Using only the tokenizer or the configuration leaves a folder without weights.
+    has_weights = any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.bin"))
+    return folder if has_weights and (folder / "config.json").exists() else None
 
 
 def _packaged() -> Path | None:
@@ -119,8 +121,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(f"{folder} has no config.json: it is not a model folder.") from error
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}.") from error
     if not isinstance(raw, dict):
         raise ModelError(f"{folder / 'config.json'} is not a JSON object.")
     return raw
@@ -137,31 +139,69 @@ def encoder_config(raw: dict[str, Any], *, num_labels: int | None = None) -> Enc
         ModelError: Another architecture, another activation or position scheme, a missing field.
     """
     model_type = raw.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ModelError(f"Architecture {model_type!r} is not supported; known are {known}.")
     if raw.get("hidden_act", "gelu") != "gelu":
         raise ModelError(f"Activation {raw['hidden_act']!r} is not supported; known is gelu.")
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise ModelError("Only absolute position embeddings are supported.")
-    try:
-        return EncoderConfig(
-            family=FAMILIES[model_type],
-            vocab_size=raw["vocab_size"],
-            hidden_size=raw["hidden_size"],
-            num_layers=raw["num_hidden_layers"],
-            num_heads=raw["num_attention_heads"],
-            intermediate_size=raw["intermediate_size"],
-            max_positions=raw["max_position_embeddings"],
-            type_vocab_size=raw.get("type_vocab_size", 2),
-            pad_id=raw.get("pad_token_id", 0),
-            num_labels=num_labels or len(raw.get("id2label", {0: "", 1: ""})),
-            layer_norm_eps=raw.get("layer_norm_eps", 1e-12),
-            hidden_dropout=raw.get("hidden_dropout_prob", 0.1),
-            attention_dropout=raw.get("attention_probs_dropout_prob", 0.1),
+    heads, width = _size(raw, "num_attention_heads"), _size(raw, "hidden_size")
+    if width % heads:
+        raise ModelError(
+            f"config.json: num_attention_heads {heads} does not divide hidden_size {width}."
         )
-    except KeyError as error:
-        raise ModelError(f"config.json lacks the field {error.args[0]!r}.") from error
+    family = FAMILIES[model_type]
+    return EncoderConfig(
+        family=family,
+        vocab_size=_size(raw, "vocab_size"),
+        hidden_size=width,
+        num_layers=_size(raw, "num_hidden_layers"),
+        num_heads=heads,
+        intermediate_size=_size(raw, "intermediate_size"),
+        max_positions=_size(raw, "max_position_embeddings"),
+        type_vocab_size=_size(raw, "type_vocab_size", 2),
+        pad_id=_pad_id(raw, family),
+        num_labels=num_labels or max(1, len(label_names(raw))),
+        layer_norm_eps=_fraction(raw, "layer_norm_eps", 1e-12),
+        hidden_dropout=_fraction(raw, "hidden_dropout_prob", 0.1),
+        attention_dropout=_fraction(raw, "attention_probs_dropout_prob", 0.1),
+    )
+
+
+def _size(raw: dict[str, Any], key: str, default: int | None = None) -> int:
+    value = raw.get(key, default)
+    if value is None:
+        raise ModelError(f"config.json lacks the field {key!r}.")
+    if type(value) is not int or value < 1:
+        raise ModelError(f"config.json: {key} is {value!r}, not a whole number above 0.")
+    return value
+
+
+def _fraction(raw: dict[str, Any], key: str, default: float) -> float:
+    value = raw.get(key, default)
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise ModelError(f"config.json: {key} is {value!r}, not a number from 0 to 1.")
+    return float(value)
+
+
+def _pad_id(raw: dict[str, Any], family: Family) -> int:
+    value = raw.get("pad_token_id", 0 if family == "bert" else 1)
+    if type(value) is not int or not 0 <= value < _size(raw, "vocab_size"):
+        raise ModelError(f"config.json: pad_token_id is {value!r}, which is no vocabulary id.")
+    return value
+
+
+def label_names(raw: dict[str, Any]) -> tuple[str, ...]:
+    """Names of a configuration's outputs in order; two where it says nothing, as in transformers.
+
+    Raises:
+        ModelError: `id2label` does not map the numbers from 0 on.
+    """
+    names = raw.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
+        raise ModelError("config.json: id2label does not map the numbers from 0 on to names.")
+    return tuple(str(names[str(i)]) for i in range(len(names)))
 
 
 def load_encoder(folder: Path, *, num_labels: int | None = None) -> Encoder:
@@ -184,7 +224,9 @@ def load_encoder(folder: Path, *, num_labels: int | None = None) -> Encoder:
     }
     missing = [key for key in state if key not in usable and not _is_head(key)]
     if missing:
-        raise ModelError(f"The weights in {folder} lack {len(missing)} tensors, first {missing[0]}.")
+        raise ModelError(
+            f"The weights in {folder} lack {len(missing)} tensors, first {missing[0]}."
+        )
     try:
         encoder.load_state_dict(usable, strict=False)
     except RuntimeError as error:

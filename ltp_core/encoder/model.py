@@ -155,7 +155,7 @@ class EncoderLayer(nn.Module):
 
     def split_heads(self, x: Float[Tensor, "batch seq hidden"]) -> Tensor:
         """Reshapes to `batch head seq head_size`."""
-        return x.unflatten(-1, (self.num_heads, self.head_size)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.num_heads, self.head_size).transpose(1, 2)
 
     def attention_probs(
         self,
@@ -187,7 +187,8 @@ class EncoderLayer(nn.Module):
     ) -> Float[Tensor, "batch seq hidden"]:
         """What each query gathers from the values, heads concatenated."""
         value = self.split_heads(self.attention.self.value(hidden))
-        return (self.attention_dropout(probs).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+        dropped: Tensor = self.attention_dropout(probs)
+        return (dropped.to(value.dtype) @ value).transpose(1, 2).flatten(2)
 
     def finish(
         self, context: Float[Tensor, "... hidden"], hidden: Float[Tensor, "... hidden"]

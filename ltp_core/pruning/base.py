@@ -8,7 +8,7 @@ method is written once. A sequence's decision never depends on its batch mates.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,7 @@ class LayerState:
         live_length: Live tokens of each sequence at the layer's entry.
         initial_length: Tokens of each sequence at the input.
         carry: What the method returned at the previous layer, for the tokens still live.
+        is_never_empty: Every sequence has a protected token.
     """
 
     layer_index: int
@@ -38,6 +39,7 @@ class LayerState:
     live_length: Int[Tensor, " batch"]
     initial_length: Int[Tensor, " batch"]
     carry: Float[Tensor, " live"] | None = None
+    is_never_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class PruningMethod(nn.Module):
         self.num_layers = num_layers
 
     @classmethod
-    def neutral(cls, num_layers: int) -> Self:
+    def neutral(cls, num_layers: int) -> PruningMethod:
         """An instance that prunes nothing."""
         raise NotImplementedError
 
@@ -92,11 +94,39 @@ class PruningMethod(nn.Module):
         return {"name": self.name, "num_layers": self.num_layers, "config": asdict(self.config)}
 
     @classmethod
-    def from_state_json(cls, state: dict[str, Any]) -> Self:
+    def from_state_json(cls, state: dict[str, Any]) -> PruningMethod:
         """Rebuilds the method with bit-equal decisions."""
         known = {f.name for f in fields(cls.config_type)}
         config = {key: value for key, value in state["config"].items() if key in known}
         return cls(cls.config_type(**config), int(state["num_layers"]))
+
+
+def decide(method: PruningMethod, state: LayerState) -> Decision:
+    """The method's decision with what always holds: protected tokens stay, no sequence empties.
+
+    A sequence of which nothing would be left keeps the token with the highest score, the first of
+    equals. That can happen only where the sequence has no protected token.
+    """
+    decision = method.retain(state)
+    retained = decision.retained | state.protected
+    if not state.is_never_empty:
+        retained = retained | _best_of_emptied(retained, state)
+    return Decision(retained, decision.carry)
+
+
+def _best_of_emptied(retained: Bool[Tensor, " live"], state: LayerState) -> Bool[Tensor, " live"]:
+    """The best token of each sequence that retains none, as a mask."""
+    batch, sequence = state.live_length.shape[0], state.sequence
+    best = state.score.new_full((batch,), -torch.inf)
+    best.scatter_reduce_(0, sequence, state.score.detach(), "amax")
+    is_alive = torch.zeros(batch, dtype=torch.bool, device=sequence.device)
+    is_alive[sequence[retained]] = True
+    candidates = ((state.score == best[sequence]) & ~is_alive[sequence]).nonzero()[:, 0]
+    first = sequence.new_full((batch,), len(sequence))
+    first.scatter_reduce_(0, sequence[candidates], candidates, "amin")
+    chosen = torch.zeros_like(retained)
+    chosen[first[first < len(sequence)]] = True
+    return chosen
 
 
 class ThresholdMethod(PruningMethod):
@@ -110,9 +140,9 @@ class ThresholdMethod(PruningMethod):
 
     def threshold(self, layer_index: int) -> float:
         """The layer's absolute threshold, in multiples of uniform attention."""
-        return float(self.thresholds[layer_index])
+        return float(self.thresholds[layer_index].detach())
 
-    def with_thresholds(self, thresholds: list[float]) -> Self:
+    def with_thresholds(self, thresholds: list[float]) -> ThresholdMethod:
         """A copy with other thresholds; this method stays as it is.
 
         Raises:
@@ -127,12 +157,14 @@ class ThresholdMethod(PruningMethod):
 
     def state_json(self) -> dict[str, Any]:
         """Adds the absolute thresholds; JSON keeps every bit of a float32."""
-        return {**super().state_json(), "thresholds": self.thresholds.double().tolist()}
+        return {**super().state_json(), "thresholds": self.thresholds.detach().double().tolist()}
 
     @classmethod
-    def from_state_json(cls, state: dict[str, Any]) -> Self:
+    def from_state_json(cls, state: dict[str, Any]) -> PruningMethod:
         """Rebuilds the method with the stored absolute thresholds."""
-        return super().from_state_json(state).with_thresholds(state["thresholds"])
+        method = super().from_state_json(state)
+        assert isinstance(method, ThresholdMethod)
+        return method.with_thresholds(state["thresholds"])
 
 
 def linear_thresholds(final_threshold: float, num_layers: int) -> Float[Tensor, " layer"]:

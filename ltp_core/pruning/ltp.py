@@ -7,7 +7,6 @@ thresholds receive gradients. Hard stage and inference: `score > threshold`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -45,7 +44,7 @@ class LearnedTokenPruning(ThresholdMethod):
         self.thresholds = nn.Parameter(linear_thresholds(config.final_threshold, num_layers))
 
     @classmethod
-    def neutral(cls, num_layers: int) -> Self:
+    def neutral(cls, num_layers: int) -> LearnedTokenPruning:
         """Thresholds of 0: every live token receives some attention."""
         return cls(LTPConfig(final_threshold=0.0), num_layers)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 from ltp_core.pruning.base import MethodConfig, ThresholdMethod, linear_thresholds
 
@@ -31,6 +30,6 @@ class ManualThreshold(ThresholdMethod):
         self.register_buffer("thresholds", linear_thresholds(config.final_threshold, num_layers))
 
     @classmethod
-    def neutral(cls, num_layers: int) -> Self:
+    def neutral(cls, num_layers: int) -> ManualThreshold:
         """Thresholds of 0: every live token receives some attention."""
         return cls(ManualConfig(final_threshold=0.0), num_layers)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 
 from ltp_core.pruning.base import Decision, LayerState, MethodConfig, PruningMethod
@@ -15,7 +13,7 @@ class Unpruned(PruningMethod):
     name = "unpruned"
 
     @classmethod
-    def neutral(cls, num_layers: int) -> Self:
+    def neutral(cls, num_layers: int) -> Unpruned:
         """Itself."""
         return cls(MethodConfig(), num_layers)
 

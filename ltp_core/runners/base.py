@@ -30,6 +30,11 @@ class Inputs:
         """Real tokens of each sequence."""
         return self.attention_mask.sum(dim=1)
 
+    @property
+    def protects_first(self) -> bool:
+        """Whether the first token of every sequence is protected."""
+        return bool(self.protected[:, 0].all())
+
     def to(self, device: torch.device | str) -> Inputs:
         """The same batch on another device."""
         return Inputs(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
-from ltp_core.pruning.base import LayerState, PruningMethod
+from ltp_core.pruning.base import LayerState, PruningMethod, decide
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 
@@ -34,7 +34,9 @@ def run_masked(
 ) -> RunOutput:
     """One pass in which pruned tokens are no key, no query and no part of a score any more.
 
-    Their rows are still computed (this runner saves nothing) but never read again.
+    Their rows are still computed (this runner saves nothing) but never read again. The head reads
+    the first token's last state as a live token: if it is not protected and layer l drops it, that
+    is layer l's input.
 
     Args:
         encoder: Model to run.
@@ -48,23 +50,25 @@ def run_masked(
     records: list[LayerRecord] = []
     entered: list[Tensor] = []
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    first = hidden[:, 0]
     for index, layer in enumerate(encoder.layers):
         probs = layer.attention_probs(hidden, live)
         score = importance_score(probs, live)
         state = _flat_state(index, score, live, inputs, carry)
-        decision = method.retain(state)
+        decision = decide(method, state)
         retained = torch.zeros_like(live)
-        retained[live] = decision.retained | state.protected
-        carry = None if decision.carry is None else decision.carry[retained[live]]
+        retained[live] = decision.retained
+        carry = None if decision.carry is None else decision.carry[decision.retained]
         hidden = layer.finish(layer.context(probs, hidden), hidden)
+        first = torch.where(retained[:, :1], hidden[:, 0], first)
         if observer is not None:
             observer(index, probs, hidden)
         if record:
             records.append(LayerRecord(live, score.masked_fill(~live, 0.0), retained))
         entered.append(live.sum(dim=1))
         live = retained
-    lengths = torch.stack([*entered, live.sum(dim=1)], dim=1)
-    return RunOutput(encoder.head(hidden[:, 0]), lengths[:, :-1], lengths[:, 1:], tuple(records))
+    lengths = torch.stack([*entered, live.sum(dim=1)], dim=1).cpu()
+    return RunOutput(encoder.head(first), lengths[:, :-1], lengths[:, 1:], tuple(records))
 
 
 def _flat_state(
@@ -84,9 +88,11 @@ def _flat_state(
         live_length=live.sum(dim=1),
         initial_length=inputs.length,
         carry=carry,
+        is_never_empty=inputs.protects_first,
     )
 
 
+@runtime_checkable
 class SoftMethod(Protocol):
     """A method that can fade tokens instead of removing them."""
 
@@ -107,7 +113,7 @@ class SoftOutput:
     """
 
     logits: Float[Tensor, "batch label"]
-    weights: Float[Tensor, "layer+1 batch seq"]
+    weights: Float[Tensor, "states batch seq"]
 
 
 def run_soft(
@@ -150,5 +156,3 @@ def run_soft(
 def _safe_log(weight: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:
     """log(weight) with a floor that keeps the gradient finite; e^-60 is removal in float32."""
     return weight.clamp_min(torch.finfo(torch.float32).tiny ** 0.7).log()
-
-

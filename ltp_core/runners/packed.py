@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltp_core.encoder.model import Encoder, EncoderLayer
-from ltp_core.pruning.base import LayerState, PruningMethod
+from ltp_core.pruning.base import LayerState, PruningMethod, decide
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 
@@ -85,9 +85,7 @@ class PackedRunner:
         self._projections = [_fuse_projections(layer) for layer in encoder.layers]
 
     @torch.inference_mode()
-    def __call__(
-        self, inputs: Inputs, method: PruningMethod, *, record: bool = False
-    ) -> RunOutput:
+    def __call__(self, inputs: Inputs, method: PruningMethod, *, record: bool = False) -> RunOutput:
         """One pass on live tokens only; equal to `run_masked` of the same arguments.
 
         Args:
@@ -102,23 +100,31 @@ class PackedRunner:
             raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
         initial = inputs.length.tolist()
         packed = _pack(self.encoder, inputs, initial)
+        protects_first = inputs.protects_first
+        first = torch.empty_like(packed.hidden[: len(initial)])
+        _update_first(first, packed)
         lengths = torch.zeros(len(initial), len(self.encoder.layers) + 1, dtype=torch.long)
         lengths[:, 0] = torch.tensor(initial)
         records: list[LayerRecord] = []
         for index, layer in enumerate(self.encoder.layers):
             entering = packed
-            results = self._attend(index, packed, method, initial)
+            results = self._attend(index, packed, method, initial, is_never_empty=protects_first)
             packed = _finish(layer, packed, results)
+            if not protects_first or index + 1 == len(self.encoder.layers):
+                _update_first(first, packed)
             lengths[packed.rows, index + 1] = torch.tensor(packed.lengths)
             if record:
                 records.append(_unpack(entering, results, inputs.attention_mask))
-        first = torch.tensor(packed.cu_seqlens[:-1], device=packed.hidden.device)
-        order = torch.tensor(packed.rows, device=packed.hidden.device).argsort()
-        logits = self.encoder.head(packed.hidden[first[order]])
-        return RunOutput(logits, lengths[:, :-1], lengths[:, 1:], tuple(records))
+        return RunOutput(self.encoder.head(first), lengths[:, :-1], lengths[:, 1:], tuple(records))
 
     def _attend(
-        self, index: int, packed: Packed, method: PruningMethod, initial: list[int]
+        self,
+        index: int,
+        packed: Packed,
+        method: PruningMethod,
+        initial: list[int],
+        *,
+        is_never_empty: bool,
     ) -> list[GroupResult]:
         weight, bias = self._projections[index]
         qkv = functional.linear(packed.hidden, weight, bias)
@@ -142,11 +148,11 @@ class PackedRunner:
                     [initial[row] for row in packed.rows[begin:end]], device=flat.device
                 ),
                 carry=None if packed.carry is None else packed.carry[rows],
+                is_never_empty=is_never_empty,
             )
-            decision = method.retain(state)
-            retained = decision.retained | state.protected
-            context = _context(probs, value, _as_rows(retained, live, probs))
-            results.append(GroupResult(flat, retained, context, decision.carry))
+            decision = decide(method, state)
+            context = _context(probs, value, _as_rows(decision.retained, live, probs))
+            results.append(GroupResult(flat, decision.retained, context, decision.carry))
         return results
 
 
@@ -212,13 +218,14 @@ def _attention(
     live = None
     width = max(lengths)
     if min(lengths) == width:
-        padded = qkv.unflatten(0, (len(lengths), width))
+        padded = qkv.view(len(lengths), width, -1)
     else:
         counts = torch.tensor(lengths, device=qkv.device)
         live = torch.arange(width, device=qkv.device) < counts[:, None]
         padded = qkv.new_zeros(len(lengths), width, qkv.shape[1])
         padded[live] = qkv
-    query, key, value = padded.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    split = padded.view(len(lengths), width, 3, num_heads, -1)
+    query, key, value = split.permute(2, 0, 3, 1, 4)
     logits = query @ key.transpose(-1, -2)
     if live is not None:
         logits = logits.masked_fill(~live[:, None, None, :], -torch.inf)
@@ -269,6 +276,14 @@ def _finish(layer: EncoderLayer, packed: Packed, results: list[GroupResult]) -> 
         hidden, packed.position[kept], packed.protected[kept], carry, packed.rows, lengths
     )
     return after if lengths == sorted(lengths, reverse=True) else _sort(after)
+
+
+def _update_first(first: Float[Tensor, "batch hidden"], packed: Packed) -> None:
+    """Takes over the first token's state of every sequence where that token is live."""
+    starts = torch.tensor(packed.cu_seqlens[:-1], device=first.device)
+    rows = torch.tensor(packed.rows, device=first.device)
+    is_live = packed.position[starts] == 0
+    first[rows[is_live]] = packed.hidden[starts[is_live]]
 
 
 def _join(parts: list[Tensor]) -> Tensor:

@@ -78,9 +78,7 @@ class Journal:
         """Running averages for the progress bar."""
         if not self._means:
             return ""
-        loss, kept, flops = (
-            self._means[k] for k in ("loss", "mean_retained", "relative_flops")
-        )
+        loss, kept, flops = (self._means[k] for k in ("loss", "mean_retained", "relative_flops"))
         return f"loss {loss:.3f}, kept {kept:.1%}, FLOPs {flops:.1%}"
 
     def flush(self) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ltp_core.config import HardConfig, SoftConfig, StageConfig
 from ltp_core.data.batching import Encoded, bucketed_batches, collate
+from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.ltp import LearnedTokenPruning
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.training.journal import Journal
@@ -118,12 +119,11 @@ def run_stage(
         accelerator.clip_grad_norm_(_weights(student), 1.0)
         stepper.step()
         stepper.zero_grad()
-        _settle_thresholds(stage, student, out, progress=step / total_steps)
+        flops = accelerator.reduce(out.relative_flops.detach(), "mean")
+        _settle_thresholds(stage, student.method, flops, progress=step / total_steps)
 
         epoch, rate = stage.epochs * step / total_steps, optimizer.param_groups[0]["lr"]
-        journal.log(
-            name, step, epoch, prediction, penalty, out, temperature, rate, student.method
-        )
+        journal.log(name, step, epoch, prediction, penalty, out, temperature, rate, student.method)
         progress.set_postfix_str(journal.postfix, refresh=False)
         if (step + 1) % snapshot_every == 0 and step + 1 < total_steps:
             here = Position(stage=name, step=step + 1, duration_s=time.perf_counter() - began)
@@ -162,7 +162,7 @@ def _batches(
 def _optimizer(stage: StageConfig, student: Student) -> AdamW:
     """AdamW: weights with decay, vectors without, thresholds with their own rate and none."""
     is_soft = isinstance(stage, SoftConfig) and student.method.is_learned
-    thresholds = [p for p in student.method.parameters()]
+    thresholds = list(student.method.parameters())
     for parameter in thresholds:
         parameter.requires_grad_(is_soft)
     weights = _weights(student)
@@ -210,17 +210,20 @@ def _penalty(stage: StageConfig, out: Pass, *, is_soft: bool) -> Float[Tensor, "
 
 
 def _settle_thresholds(
-    stage: StageConfig, student: Student, out: Pass, *, progress: float
+    stage: StageConfig,
+    method: PruningMethod,
+    relative_flops: Float[Tensor, ""],
+    *,
+    progress: float,
 ) -> None:
     """Soft stage: thresholds stay at or above 0. Hard stage: one multiplier holds the budget.
 
     Differs from the paper: its hard stage fixes the thresholds, and FLOPs drift upward.
     """
-    method = student.method
     if not isinstance(method, LearnedTokenPruning):
         return
     if isinstance(stage, HardConfig) and stage.target_relative_flops is not None:
-        excess = out.relative_flops.item() - stage.target_relative_flops
+        excess = relative_flops.item() - stage.target_relative_flops
         method.scale_(float(np.exp(stage.budget_gain * (1 - progress) * excess)))
     method.clamp_()
 

@@ -91,5 +91,3 @@ def trained_parameters(student: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in student.named_parameters()
         if parameter.requires_grad or name.endswith("thresholds")
     }
-
-

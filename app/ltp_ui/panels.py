@@ -1,0 +1,230 @@
+"""What the explore page shows below its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui import charts, live, state
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.live import Card, Question, WhatIf
+from app.ltp_ui.view import TokenView
+from app.ltp_ui.wording import (
+    DENSE,
+    SAME_WEIGHTS,
+    WITH_PRUNING,
+    NearMiss,
+    apart,
+    nearest_misses,
+    percent,
+    points,
+)
+from ltp_core.records import Prediction, Trace, UserError
+
+_CARD_WIDTH = 260
+_NUMBER_WIDTH = 170
+
+
+def outcomes(question: Question, trace: Trace) -> Any:
+    """The three predictions and the cost; returns the slot for the latency, filled last."""
+    pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
+    with st.container(horizontal=True):
+        prediction_card(WITH_PRUNING, pruned, None, "The tokens below, removed as they leave.")
+        if trace.unpruned:
+            prediction_card(SAME_WEIGHTS, trace.unpruned, pruned, _SAME_WEIGHTS_HELP)
+        _dense_card(question, pruned)
+    with st.container(horizontal=True):
+        st.metric(
+            "Tokens",
+            f"{trace.lengths[0]} → {trace.lengths[-1]}",
+            width=_NUMBER_WIDTH,
+            help="Tokens at the input, special ones included, and after the last layer.",
+        )
+        for name, help_text in (("paper", _PAPER_FLOPS), ("executed", _EXECUTED_FLOPS)):
+            value = percent(trace.relative_flops[name])
+            st.metric(f"Relative FLOPs, {name}", value, width=_NUMBER_WIDTH, help=help_text)
+        return st.container(width=250).empty()
+
+
+def prediction_card(
+    title: str, prediction: Prediction, pruned: Prediction | None, help_text: str
+) -> None:
+    """One prediction; with `pruned`, what pruning changes against it."""
+    value, delta = _value(prediction), None
+    if pruned is not None:
+        delta = _change(pruned, prediction)
+    st.metric(
+        title,
+        value,
+        delta,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        width=_CARD_WIDTH,
+        height="stretch",
+        help=help_text,
+    )
+
+
+def _value(prediction: Prediction) -> str:
+    if prediction.probabilities is None:
+        return f"{prediction.logits[0]:.2f}"
+    return f"{plain(prediction.label or '')} {percent(max(prediction.probabilities))}"
+
+
+def _change(pruned: Prediction, reference: Prediction) -> str:
+    """What pruning does to the reference's answer."""
+    if reference.probabilities is None or pruned.probabilities is None:
+        return f"pruning: {pruned.logits[0] - reference.logits[0]:+.2f}".replace("-", "−")
+    top = max(range(len(reference.probabilities)), key=reference.probabilities.__getitem__)
+    difference = points(pruned.probabilities[top] - reference.probabilities[top])
+    flips = "" if pruned.label == reference.label else " – another answer"
+    return f"pruning: {difference}{flips}"
+
+
+def _dense_card(question: Question, pruned: Prediction) -> None:
+    try:
+        dense = live.dense_prediction(question)
+    except UserError as error:
+        st.metric(DENSE, "not at hand", border=True, width=_CARD_WIDTH, help=plain(str(error)))
+        return
+    if dense is not None:
+        prediction_card(DENSE, dense, pruned, _DENSE_HELP)
+
+
+def latency_metric(slot: Any, question: Question, what_if: WhatIf) -> None:
+    """Fills the slot of `outcomes`; called last, since measuring takes a moment."""
+    measured = live.latency(question, what_if)
+    slot.metric(
+        "Latency, pruned / unpruned",
+        f"{measured.pruned_ms:.1f} / {measured.unpruned_ms:.1f} ms",
+        help=(
+            f"This machine's: median of {measured.repeats} passes each, taken in turn, one sequence "
+            "at a time, packed runner, same weights. A short sentence gains little: most of its "
+            "time goes into calls, not into tokens."
+        ),
+    )
+
+
+def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> None:
+    """Survivors by layer, and the decisions that were closest."""
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Survivors by layer", anchor=False)
+        lengths = ", ".join(map(str, trace.lengths))
+        st.altair_chart(
+            charts.survivors_chart(trace, learned), alt=f"Live tokens by layer: {lengths}."
+        )
+    with right:
+        st.subheader("Nearest misses", anchor=False)
+        frame = misses_frame(view)
+        if frame.empty:
+            st.caption("No decision here hangs on a threshold.")
+        else:
+            st.dataframe(
+                frame,
+                hide_index=True,
+                height="content",
+                column_config={
+                    "Token": st.column_config.TextColumn(width=130),
+                    "Layer": st.column_config.NumberColumn(width=60),
+                },
+                alt="Decisions closest to their threshold.",
+            )
+            st.caption("A small change of threshold would turn these first.")
+
+
+def misses_frame(view: TokenView) -> pd.DataFrame:
+    """The nearest misses as a table."""
+    return pd.DataFrame(
+        [
+            {
+                "Token": view.columns[miss.index].text,
+                "Layer": miss.layer_index + 1,
+                "Decision": "left" if miss.left else "stayed",
+                **dict(zip(("Score", "Threshold"), _score_and_threshold(view, miss), strict=True)),
+                "Margin": f"{100 * miss.margin:+.1f} %".replace("-", "−"),
+            }
+            for miss in nearest_misses(view)
+        ]
+    )
+
+
+def _score_and_threshold(view: TokenView, miss: NearMiss) -> tuple[str, str]:
+    score = view.scores[miss.layer_index][miss.index]
+    threshold = view.thresholds[miss.layer_index]
+    return apart(score or 0.0, threshold or 0.0)
+
+
+def checkpoint_line(card: Card) -> None:
+    """One line about the checkpoint under its selector."""
+    facts: Sequence[str] = [
+        f"task {card.task}" if card.task else "task unknown",
+        f"method {card.method}",
+        f"{len(card.thresholds)} layers",
+        f"at most {card.max_length} tokens",
+        card.device,
+    ]
+    st.caption(plain(" · ".join(facts)))
+
+
+def no_checkpoint() -> None:
+    """The state of a fresh store."""
+    st.info(
+        "There is no checkpoint in the store yet. Train one, or type the folder of a model above:",
+        title="No checkpoint",
+        icon=":material/inventory_2:",
+    )
+    st.code("python -m ltp_core train --help", language="bash")
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """A spinner while a checkpoint that is not in memory is loaded."""
+    if live.is_loaded(name):
+        yield
+        return
+    with st.spinner(f"Loading {plain(name)}", show_time=True):
+        yield
+
+
+def how_computed(card: Card) -> None:
+    """Score, rule and cost in three formulas, with the paper's equation numbers."""
+    st.markdown(
+        "**Score** (n times Eq. 7): the attention that token *i* receives from the live tokens *j*, "
+        "averaged over the *H* heads. Its mean over the live tokens is 1."
+    )
+    st.latex(r"s_i^{(l)} = \frac{1}{H} \sum_{h=1}^{H} \sum_{j\ \mathrm{live}} A^{(h,l)}_{j,i}")
+    st.markdown(
+        "**Rule** (Eq. 8): token *i* stays after layer *l* if it was live and its score exceeds the "
+        "threshold θ of the layer. The first token is protected, because the head reads it."
+    )
+    st.markdown(
+        "**Cost**: FLOPs are twice the multiply–accumulates; relative FLOPs compare with the same "
+        "model on the same input without padding and without pruning."
+    )
+    st.page_link(
+        state.METHOD, label="All equations on the method page", icon=":material/functions:"
+    )
+    st.caption(plain(f"Checkpoint {card.name} on {card.base}."))
+
+
+_SAME_WEIGHTS_HELP = (
+    "This checkpoint with pruning switched off: what removing the tokens changes, all else equal."
+)
+_DENSE_HELP = (
+    "A separately finetuned checkpoint that never saw pruning: same data, same number of epochs. "
+    "Claims of lost accuracy are made against this one."
+)
+_PAPER_FLOPS = (
+    "FLOPs of this input as a fraction of the unpruned model's, counted as in the paper: a layer's "
+    "attention is paid for every token that enters it, the FFN for those that stay."
+)
+_EXECUTED_FLOPS = (
+    "The same for what the packed runner does: query, key and value for every token that enters a "
+    "layer; attention output, its projection and the FFN only for those that stay."
+)

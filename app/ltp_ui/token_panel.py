@@ -1,0 +1,171 @@
+"""The token view of the explore page and the panel of one token below it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from html import escape
+
+import streamlit as st
+
+from app.ltp_ui import charts, controls, live, state
+from app.ltp_ui.boundary import boundary, plain
+from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.token_view import token_view
+from app.ltp_ui.tokens import display_texts
+from app.ltp_ui.view import TokenView, build_view
+from app.ltp_ui.wording import SCORE_UNIT_HELP, counted, nearest_misses, number, quoted, why
+from ltp_core.records import Trace
+
+VIEW_KEY = "explore.view"
+RERUN = "explore.rerun"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One answer and how it is shown.
+
+    Attributes:
+        question: What was asked.
+        what_if: How the pass departs from what was learned.
+        trace: The answer.
+        learned: The answer as learned; None where nothing departs.
+        view: The answer in columns.
+    """
+
+    question: Question
+    what_if: WhatIf
+    trace: Trace
+    learned: Trace | None
+    view: TokenView
+
+
+def picture(question: Question, what_if: WhatIf, *, words: bool, special: bool) -> Picture:
+    """Runs the network and lays the answer out, with ghosts of the learned thresholds if need be."""
+    trace = live.trace(question, what_if)
+    learned = None if what_if.is_neutral else live.learned_trace(question)
+    view = build_view(
+        trace,
+        live.words(question),
+        learned=learned,
+        merge_words=words,
+        show_special=special,
+        keep=what_if.keep,
+        drop=what_if.drop,
+        protected=live.protected(question),
+    )
+    return Picture(question=question, what_if=what_if, trace=trace, learned=learned, view=view)
+
+
+@st.fragment
+def tokens_section(shown: Picture) -> None:
+    """Token view and the panel of one token; a click reruns this part only."""
+    with boundary("The token view"):
+        token, layer = _show_view(shown)
+        if shown.view.columns:
+            _token_panel(shown, token, layer)
+
+
+def view_key(question: Question) -> str:
+    """Session key of the component; another for another question, whose tokens are others."""
+    return f"{VIEW_KEY}.{hashlib.sha256(repr(question).encode()).hexdigest()[:12]}"
+
+
+def _show_view(shown: Picture) -> tuple[int | None, int]:
+    """The component; returns the pinned token's position and the scrubbed layer."""
+    view, key = shown.view, view_key(shown.question)
+    current = st.session_state.get(key) or {}
+    token = current.get("token") if current else _whole(state.adopt("token"))
+    layer = current.get("layer") if current else _whole(state.adopt("layer"))
+
+    def on_force() -> None:
+        if wish := st.session_state[key].get("force"):
+            positions, how = wish["positions"], wish["how"]
+            controls.force(positions, None if controls.forced(positions) == how else how)
+            st.session_state[RERUN] = True
+
+    if st.session_state.pop(RERUN, False):
+        st.rerun()
+    result = token_view(view, key=key, token=token, layer=layer, can_force=True, on_force=on_force)
+    state.publish("token", None if result.token is None else str(result.token))
+    scrubbed = view.num_layers if result.layer is None else min(result.layer, view.num_layers)
+    state.publish("layer", None if scrubbed == view.num_layers else str(scrubbed))
+    return result.token, scrubbed
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 6 else None
+
+
+def _token_panel(shown: Picture, token: int | None, layer: int) -> None:
+    """Why one token left or stayed: the pinned one, else the one whose decision was closest."""
+    view = shown.view
+    index, title = _panel_subject(view, token)
+    column = view.columns[index]
+    st.subheader(f"{title}: {plain(quoted(column))}", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.html(f"<p>{escape(why(view, index))}</p>")
+        _by_hand(column.positions)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
+        chart = charts.score_chart(view, index)
+        st.altair_chart(chart, alt=f"Score and threshold by layer. {why(view, index)}")
+    with right:
+        _senders(shown, index, layer)
+
+
+def _panel_subject(view: TokenView, token: int | None) -> tuple[int, str]:
+    pinned = None if token is None else view.column_of(token)
+    if pinned is not None:
+        return pinned, "Pinned token"
+    misses = nearest_misses(view, limit=1)
+    return (misses[0].index, "Closest call") if misses else (0, "First token")
+
+
+def _by_hand(positions: tuple[int, ...]) -> None:
+    names: dict[str | None, str] = {None: "As scored", "keep": "Keep", "drop": "Drop"}
+    key = f"explore.hand.{positions[0]}"
+    st.session_state[key] = names[controls.forced(positions)]
+
+    def choose() -> None:
+        chosen = st.session_state[key]
+        controls.force(
+            positions, next((how for how, name in names.items() if name == chosen), None)
+        )
+        st.session_state[RERUN] = True
+
+    def undo() -> None:
+        controls.forget_forced()
+        st.session_state[RERUN] = True
+
+    if controls.num_forced():
+        label = f"Undo {counted(controls.num_forced(), 'token')}"
+        st.button(label, icon=":material/undo:", on_click=undo, help="Undo what was set by hand.")
+    st.segmented_control(
+        "By hand",
+        list(names.values()),
+        key=key,
+        on_change=choose,
+        help="Keep or drop this token whatever its score, and run the network again.",
+    )
+
+
+def _senders(shown: Picture, index: int, layer: int) -> None:
+    view = shown.view
+    last = max(i for i, row in enumerate(view.scores) if i == 0 or row[index] is not None)
+    layer_index = min(max(layer, 1) - 1, last)
+    score = view.scores[layer_index][index]
+    if score is None:
+        st.caption("It was dropped before the first layer, so nothing attended to it.")
+        return
+    st.markdown(
+        f"**Who attends to it in layer {layer_index + 1}**",
+        help="Attention averaged over heads, by the token that pays it. Move the layer slider to "
+        "see another layer.",
+    )
+    attention = live.received_attention(shown.question, shown.what_if, layer_index)
+    positions = view.columns[index].positions
+    frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
+    st.altair_chart(charts.senders_chart(frame), alt=f"Attention received, sum {number(score)}.")
+    st.caption(f"Sums to {number(score)}, its score in layer {layer_index + 1}.")

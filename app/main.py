@@ -1,0 +1,23 @@
+"""Entry of the app: `streamlit run app/main.py`."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st  # noqa: E402
+
+from app.ltp_ui import navigation  # noqa: E402
+from app.ltp_ui.boundary import boundary  # noqa: E402
+
+st.set_page_config(
+    page_title="Token Pruning Explorer",
+    page_icon=str(ROOT / "app" / "ltp_ui" / "icon.png"),
+    layout="wide",
+)
+page = st.navigation(navigation.pages())
+navigation.sidebar_footer()
+with boundary():
+    page.run()

@@ -1,0 +1,274 @@
+"""One sentence through a checkpoint, every decision recorded."""
+
+from __future__ import annotations
+
+import math
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from tokenizers import Encoding
+from torch import Tensor
+
+from ltp_core.checkpoint import PrunedModel
+from ltp_core.data.batching import Encoded, collate, encode_text
+from ltp_core.data.tasks import TASKS
+from ltp_core.evaluate import model_inputs
+from ltp_core.flops import relative_flops
+from ltp_core.pruning.base import Decision, LayerState, PruningMethod, ThresholdMethod
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.records import LayerTrace, Prediction, Trace, UserError
+from ltp_core.runners import Inputs, RunOutput, run_masked
+
+
+class Forced(PruningMethod):
+    """Another method's decisions, with some positions kept or dropped whatever it says."""
+
+    name = "forced"
+
+    def __init__(self, method: PruningMethod, keep: Collection[int], drop: Collection[int]) -> None:
+        super().__init__(method.config, method.num_layers)
+        self.method = method
+        self._keep = sorted(keep)
+        self._drop = sorted(drop)
+
+    def retain(self, state: LayerState) -> Decision:
+        """The method's decision with the forced positions changed."""
+        decision = self.method.retain(state)
+        keep = torch.isin(state.position, state.position.new_tensor(self._keep))
+        drop = torch.isin(state.position, state.position.new_tensor(self._drop))
+        return replace(decision, retained=(decision.retained | keep) & ~drop)
+
+    def threshold(self, layer_index: int) -> float | None:
+        """The method's own threshold."""
+        return self.method.threshold(layer_index)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """One input as the network sees it."""
+
+    encoding: Encoding
+    inputs: Inputs
+    num_cut: int
+
+
+def trace_text(
+    model: PrunedModel,
+    text: str,
+    text_pair: str | None = None,
+    *,
+    thresholds: Sequence[float] | None = None,
+    keep: Collection[int] = (),
+    drop: Collection[int] = (),
+    runner: str = "packed",
+    same_weights_unpruned: bool = True,
+) -> Trace:
+    """Runs one input and records the scores and masks of every layer.
+
+    Args:
+        model: Loaded checkpoint; it is not changed.
+        text: First text; may be empty. Cut at the encoder's longest input, which may be longer than
+            what the checkpoint was trained on (`model.max_length`).
+        text_pair: Second text of a pair task.
+        thresholds: Absolute thresholds to use instead of the learned ones, one per layer.
+        keep: Token positions that are never dropped.
+        drop: Token positions that are dropped after the first layer; the first token stays.
+        runner: "packed" or "masked".
+        same_weights_unpruned: Also predict with pruning switched off.
+
+    Raises:
+        UserError: A pair task got one text or the other way round, the text is not valid Unicode,
+            the thresholds do not fit the method, or a position is none of a token.
+    """
+    tokens = _tokens(model, text, text_pair)
+    _check_positions(tokens, {*keep, *drop})
+    method = _method(model, thresholds, keep, drop, len(tokens.encoding))
+    output = _run(model, tokens.inputs, method, runner, record=True)
+    unpruned = None
+    if same_weights_unpruned:
+        control = Unpruned(model.method.config, model.method.num_layers)
+        unpruned = _prediction(model, _run(model, tokens.inputs, control, runner).logits[0])
+    prediction = _prediction(model, output.logits[0])
+    config = model.encoder.config
+    return Trace(
+        tokens=tuple(tokens.encoding.tokens),
+        token_ids=tuple(tokens.encoding.ids),
+        layers=tuple(_layer_trace(i, output, method) for i in range(config.num_layers)),
+        logits=prediction.logits,
+        probabilities=prediction.probabilities,
+        label=prediction.label,
+        unpruned=unpruned,
+        relative_flops=relative_flops(
+            np.array([len(tokens.encoding)]),
+            output.attention_length.cpu().numpy(),
+            output.ffn_length.cpu().numpy(),
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+        ),
+        checkpoint=model.name,
+        num_cut=tokens.num_cut,
+    )
+
+
+def text_inputs(model: PrunedModel, text: str, text_pair: str | None = None) -> Inputs:
+    """What a runner takes, for timing a pass alone.
+
+    Raises:
+        UserError: As `trace_text`.
+    """
+    return _tokens(model, text, text_pair).inputs
+
+
+def predict_text(model: PrunedModel, text: str, text_pair: str | None = None) -> Prediction:
+    """The checkpoint's prediction alone, with its own method and the packed runner.
+
+    Raises:
+        UserError: As `trace_text`.
+    """
+    tokens = _tokens(model, text, text_pair)
+    return _prediction(model, _run(model, tokens.inputs, model.method, "packed").logits[0])
+
+
+def received_attention(
+    model: PrunedModel, trace: Trace, layer_index: int, text: str, text_pair: str | None = None
+) -> Float[np.ndarray, "seq seq"]:
+    """Head-averaged attention of one layer among the tokens live in it, queries first.
+
+    Its column sums over the live queries are the layer's scores in the trace; rows and columns of
+    tokens that are not live are 0 (paper Fig. 2, right, for all heads together).
+
+    Raises:
+        UserError: The trace belongs to another text.
+    """
+    tokens = _tokens(model, text, text_pair)
+    if tuple(tokens.encoding.ids) != trace.token_ids:
+        raise UserError("The trace belongs to another text.")
+    seen: dict[int, Tensor] = {}
+
+    def keep_probs(index: int, probs: Tensor, hidden: Tensor) -> None:
+        del hidden
+        if index == layer_index:
+            seen[index] = probs[0].mean(dim=0)
+
+    with torch.inference_mode():
+        run_masked(model.encoder, tokens.inputs, _Replay(trace, model.method), observer=keep_probs)
+    live = np.ones(len(trace.tokens), dtype=bool)
+    if layer_index > 0:
+        live = np.array(trace.layers[layer_index - 1].retained)
+    attention = seen[layer_index].cpu().numpy()
+    return np.where(live[:, None] & live[None, :], attention, 0.0)
+
+
+class _Replay(PruningMethod):
+    """The decisions of a trace."""
+
+    name = "replay"
+
+    def __init__(self, trace: Trace, method: PruningMethod) -> None:
+        super().__init__(method.config, method.num_layers)
+        self._retained = [torch.tensor(layer.retained) for layer in trace.layers]
+
+    def retain(self, state: LayerState) -> Decision:
+        return Decision(self._retained[state.layer_index].to(state.position.device)[state.position])
+
+
+def word_groups(model: PrunedModel, text: str, text_pair: str | None = None) -> list[int | None]:
+    """Word that each token is a piece of, counted over both texts; None for special tokens."""
+    encoding = _tokens(model, text, text_pair).encoding
+    words: dict[tuple[int | None, int], int] = {}
+    groups: list[int | None] = []
+    for sequence, word in zip(encoding.sequence_ids, encoding.word_ids, strict=True):
+        if word is None or sequence is None:
+            groups.append(None)
+        else:
+            groups.append(words.setdefault((sequence, word), len(words)))
+    return groups
+
+
+def _tokens(model: PrunedModel, text: str, text_pair: str | None) -> _Tokens:
+    task = TASKS.get(model.task or "")
+    if task is not None and task.is_pair != (text_pair is not None):
+        wanted = "two texts" if task.is_pair else "one text"
+        raise UserError(f"{model.name} was trained on {task.name}, which takes {wanted}.")
+    texts = (text,) if text_pair is None else (text, text_pair)
+    encoding, num_cut = encode_text(model.tokenizer, texts, model.encoder.config.max_length)
+    if not len(encoding):
+        raise UserError("There is no token in this text; type a word.")
+    encoded = Encoded(
+        input_ids=[encoding.ids],
+        token_type_ids=[encoding.type_ids],
+        length=np.array([len(encoding)]),
+        cut=np.array([num_cut]),
+    )
+    batch = collate(encoded, [0], None, model.encoder.config.pad_id)
+    return _Tokens(encoding, model_inputs(model, batch).to(_device(model)), num_cut)
+
+
+def _device(model: PrunedModel) -> torch.device:
+    return next(model.encoder.parameters()).device
+
+
+def _check_positions(tokens: _Tokens, positions: set[int]) -> None:
+    length = len(tokens.encoding)
+    for position in sorted(positions):
+        if not 0 <= position < length:
+            raise UserError(f"There is no token {position}: positions are 0 to {length - 1}.")
+
+
+def _method(
+    model: PrunedModel,
+    thresholds: Sequence[float] | None,
+    keep: Collection[int],
+    drop: Collection[int],
+    length: int,
+) -> PruningMethod:
+    """The checkpoint's method with what the caller changes about it."""
+    method = model.method
+    if thresholds is not None:
+        if not isinstance(method, ThresholdMethod):
+            raise UserError(
+                f"{model.name} has no thresholds to change: its method is {method.name}."
+            )
+        if any(math.isnan(threshold) for threshold in thresholds):
+            raise UserError("A threshold is not a number.")
+        try:
+            method = method.with_thresholds(list(thresholds)).to(_device(model))
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
+    return Forced(method, keep, drop) if keep or drop else method
+
+
+@torch.inference_mode()
+def _run(
+    model: PrunedModel, inputs: Inputs, method: PruningMethod, runner: str, *, record: bool = False
+) -> RunOutput:
+    if runner == "packed":
+        return model.packed(inputs, method, record=record)
+    if runner == "masked":
+        return run_masked(model.encoder, inputs, method, record=record)
+    raise UserError(f"There is no runner {runner!r}; known are packed and masked.")
+
+
+def _prediction(model: PrunedModel, logits: Float[Tensor, " label"]) -> Prediction:
+    values = tuple(logits.double().tolist())
+    if len(values) == 1:
+        return Prediction(logits=values, probabilities=None, label=None)
+    probabilities = tuple(torch.softmax(logits.double(), dim=0).tolist())
+    best = int(logits.argmax())
+    label = model.label_names[best] if best < len(model.label_names) else str(best)
+    return Prediction(logits=values, probabilities=probabilities, label=label)
+
+
+def _layer_trace(layer_index: int, output: RunOutput, method: PruningMethod) -> LayerTrace:
+    record = output.layers[layer_index]
+    live = record.live[0].tolist()
+    scores = record.score[0].tolist()
+    return LayerTrace(
+        threshold=method.threshold(layer_index),
+        score=tuple(s if is_live else None for s, is_live in zip(scores, live, strict=True)),
+        retained=tuple(record.retained[0].tolist()),
+    )

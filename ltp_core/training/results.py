@@ -1,0 +1,190 @@
+"""What a finished training leaves in the store: weights, measured records, the manifest last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+
+from ltp_core import environment, store
+from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
+from ltp_core.config import TrainConfig, dense_config, to_dict
+from ltp_core.data.batching import collate, encode
+from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.tasks import Task
+from ltp_core.encoder.adapter import save_adapter
+from ltp_core.encoder.loading import downloads_allowed, save_encoder, sha256
+from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.tokenizer import load_tokenizer
+from ltp_core.evaluate import Evaluation, evaluate_checkpoint, model_inputs
+from ltp_core.pruning import PruningMethod
+from ltp_core.records import RunManifest
+from ltp_core.training.snapshot import SNAPSHOT_FILE
+
+EVALUATED_SPLITS = ("heldout", "validation")
+"""Choices are made on `heldout` training rows; `validation` is only reported."""
+
+TRACED_ROWS = 64
+"""Examples of each evaluated split whose full traces are stored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A trained model and what it came from.
+
+    Attributes:
+        base: Folder of the base model.
+        parent: Name of the run it started from, or None.
+        device: What it was trained on and is evaluated on.
+        duration_s: Wall-clock time of the training.
+    """
+
+    config: TrainConfig
+    task: Task
+    base: Path
+    encoder: Encoder
+    method: PruningMethod
+    rows: Rows
+    parent: str | None
+    device: str
+    duration_s: float
+
+
+def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
+    """Saves the weights, evaluates what was saved, and completes the run.
+
+    Raises:
+        StoreError: The disk does not take a file; the snapshot stays, so training is not lost.
+    """
+    try:
+        _save_weights(trained, folder)
+    except (OSError, SafetensorError) as error:
+        raise store.StoreError(
+            f"The weights of {folder.name} cannot be written ({error}): make room and run the same "
+            "command again."
+        ) from error
+    model = load_checkpoint(str(folder), device=trained.device)
+    results = {
+        split: evaluate_checkpoint(model, split=split, data_dir=data_dir)
+        for split in EVALUATED_SPLITS
+    }
+    store.write_json(folder / "config.json", to_dict(trained.config))
+    for table in ("examples", "layers"):
+        frames = [getattr(result, table) for result in results.values()]
+        store.write_table(folder, table, pd.concat(frames, ignore_index=True))
+    store.write_table(folder, "traces", _traces(model, results, data_dir))
+    manifest = _manifest(trained, results)
+    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
+    store.finish_run(folder, manifest)
+
+
+def _save_weights(trained: Trained, folder: Path) -> None:
+    config, task = trained.config, trained.task
+    if config.adapter.kind == "lora":
+        save_adapter(
+            trained.encoder,
+            folder / "adapter",
+            rank=config.adapter.rank,
+            alpha=config.adapter.alpha,
+            base=config.base,
+        )
+    else:
+        save_encoder(trained.encoder, folder / "model", label_names=task.label_names)
+        load_tokenizer(trained.base).save(str(folder / "model" / "tokenizer.json"))
+    save_pruning(
+        folder,
+        trained.method,
+        task=task.name,
+        label_names=task.label_names,
+        max_length=config.data.max_length,
+        base=_base(trained),
+        dense=_dense_name(config),
+    )
+
+
+def _dense_name(config: TrainConfig) -> str | None:
+    dense = dense_config(config)
+    return None if dense is None else dense.name
+
+
+def _base(trained: Trained) -> dict[str, Any]:
+    weights = trained.base / "model.safetensors"
+    return {
+        "name": trained.config.base,
+        "sha256": sha256(weights) if weights.exists() else None,
+    }
+
+
+def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
+    config = trained.config
+    return RunManifest(
+        name=config.name,
+        task=config.task,
+        method=config.method.name,
+        fingerprint=config.fingerprint,
+        status="complete",
+        config=to_dict(config),
+        seed=config.seed,
+        git=environment.git_state(),
+        packages=environment.packages(),
+        hardware=environment.hardware(trained.device),
+        dataset={"train": _dataset(trained.rows)}
+        | {split: result.dataset for split, result in results.items()},
+        base=_base(trained),
+        parent=trained.parent,
+        dense=_dense_name(config),
+        summary={split: _summary(result) for split, result in results.items()},
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_s=round(trained.duration_s, 1),
+    )
+
+
+def _dataset(rows: Rows) -> dict[str, Any]:
+    return {"source": rows.source, "rows": len(rows), "sha256": rows.sha256}
+
+
+def _summary(result: Evaluation) -> dict[str, Any]:
+    return {
+        "rows": result.rows,
+        "metrics": result.metrics,
+        "relative_flops": result.relative_flops,
+        "mean_retained": result.mean_retained,
+    }
+
+
+def _traces(
+    model: PrunedModel, results: dict[str, Evaluation], data_dir: Path | None
+) -> pd.DataFrame:
+    """Positions, scores and masks of the first examples of each split; no token, no text."""
+    frames = []
+    for split, result in results.items():
+        rows = load_rows(result.task, split, data_dir=data_dir, allow_downloads=downloads_allowed())
+        texts = rows.texts[:TRACED_ROWS]
+        for row, text in zip(rows.row, texts, strict=False):
+            frames += [
+                frame.assign(split=split, row=int(row)) for frame in _layer_frames(model, text)
+            ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _layer_frames(model: PrunedModel, text: tuple[str, ...]) -> list[pd.DataFrame]:
+    """Per layer, position, score and mask of the tokens that entered it."""
+    encoded = encode(model.tokenizer, [text], model.max_length)
+    batch = collate(encoded, [0], None, model.encoder.config.pad_id)
+    inputs = model_inputs(model, batch).to(next(model.encoder.parameters()).device)
+    output = model.packed(inputs, model.method, record=True)
+    frames = []
+    for layer, record in enumerate(output.layers):
+        position = record.live[0].nonzero()[:, 0]
+        columns = {
+            "position": position,
+            "score": record.score[0][position],
+            "retained": record.retained[0][position],
+        }
+        frame = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+        frames.append(frame.assign(layer=layer))
+    return frames

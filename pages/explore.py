@@ -1,0 +1,57 @@
+"""Explore a sentence: type a text, see which tokens a trained model drops, and turn the screws."""
+
+import streamlit as st
+
+from app.ltp_ui import controls, exports_panel, live, panels, state, token_panel
+from app.ltp_ui.boundary import boundary
+
+st.title("Explore a sentence", anchor=False)
+st.markdown(
+    "Each layer drops the tokens whose score does not exceed its threshold; later layers never see "
+    "them again. Move the thresholds or save a token by hand, and the network runs again."
+)
+
+left, right = st.columns([5, 2], gap="large")
+with right:
+    name = controls.choose_checkpoint()
+    if name is None:
+        panels.no_checkpoint()
+        st.stop()
+    with panels.loading(name):
+        card = live.card(name)
+    panels.checkpoint_line(card)
+with left:
+    question = controls.ask(card)
+if question is None:
+    st.stop()
+
+learned = live.learned_trace(question)
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    what_if = controls.what_if(card, len(learned.tokens))
+    with st.container(horizontal=True, width="content", height="content"):
+        merge_words = st.toggle(
+            "Whole words",
+            key=state.MERGE_WORDS,
+            bind="query-params",
+            help="Merge sub-words: a word lives while any of its pieces lives.",
+        )
+        show_special = st.toggle(
+            "Special tokens",
+            value=True,
+            key=state.SHOW_SPECIAL,
+            bind="query-params",
+            help="Show the tokens that the tokenizer adds; the first one is what the head reads.",
+        )
+    export_slot = st.container(width="content")
+
+shown = token_panel.picture(question, what_if, words=merge_words, special=show_special)
+latency_slot = panels.outcomes(question, shown.trace)
+token_panel.tokens_section(shown)
+panels.summary_section(shown.view, shown.trace, shown.learned)
+with export_slot:
+    exports_panel.export_popover(shown.view, shown.trace, shown.learned)
+
+with st.expander("How this is computed"):
+    panels.how_computed(card)
+with boundary("The timing"):
+    panels.latency_metric(latency_slot, question, what_if)

@@ -1,0 +1,87 @@
+"""README, CONTRIBUTING and PAPER.md say what is true: commands parse, files and names exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+
+import pytest
+
+from ltp_core.cli import build_parser
+from ltp_core.config import load_config
+from tests.source_trees import ROOT, tree
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ltp_core/PAPER.md", "data_cache/README.md")
+
+
+def read(document: str) -> str:
+    """Text of a document."""
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def commands(document: str) -> list[list[str]]:
+    """Arguments of every `python -m ltp_core` line in a document."""
+    lines = re.findall(r"^python -m ltp_core (.+)$", read(document), flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("arguments", commands("README.md"), ids=" ".join)
+def test_every_command_of_the_readme_parses(arguments: list[str]) -> None:
+    """What the README says to type is understood, and the presets that it names exist."""
+    parsed = build_parser().parse_args(arguments)
+    if getattr(parsed, "preset", None):
+        assert load_config(parsed.preset, parsed.overrides).name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_leads_somewhere(document: str) -> None:
+    """Links to files of the repository have a file behind them."""
+    folder = (ROOT / document).parent
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", read(document)):
+        if "://" not in target:
+            assert (folder / target).exists(), target
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "ltp_core/PAPER.md"])
+def test_every_file_that_is_named_exists(document: str) -> None:
+    """A path in backticks is a path of the repository."""
+    pattern = r"`((?:app|data_cache|docs|ltp_core|pages|tests)/[\w./*-]+)`"
+    for path in re.findall(pattern, read(document)):
+        is_example = "my_method" in path or path == "data_cache/local"
+        assert is_example or (ROOT / path).exists(), path
+
+
+def references() -> list[tuple[str, str]]:
+    """Every `file.py::name` in PAPER.md."""
+    return sorted(set(re.findall(r"`([\w/]+\.py)::([\w.]+)`", read("ltp_core/PAPER.md"))))
+
+
+def defined(node: ast.AST, names: list[str]) -> bool:
+    """Whether a function, class, method, or assigned name of this dotted path is in the tree."""
+    for child in ast.iter_child_nodes(node):
+        own = {getattr(child, "name", None)}
+        if isinstance(child, ast.Assign):
+            own = {target.id for target in child.targets if isinstance(target, ast.Name)}
+        if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
+            own = {child.target.id}
+        if names[0] in own:
+            return len(names) == 1 or defined(child, names[1:])
+    return False
+
+
+@pytest.mark.parametrize(("path", "name"), references(), ids="::".join)
+def test_everything_the_paper_index_points_to_exists(path: str, name: str) -> None:
+    """PAPER.md names functions and tests that are there."""
+    assert defined(tree(ROOT / path), name.split("."))
+
+
+def test_the_paper_index_covers_the_paper() -> None:
+    """Every equation, table and figure of the paper has a row."""
+    text = read("ltp_core/PAPER.md")
+    items = [f"({number})" for number in range(1, 14)]
+    items += [f"Table {number}" for number in ("1", "2", "3", "A.1")]
+    items += [f"Fig. {number}" for number in ("1", "2", "4", "5", "6", "7", "A.1", "A.2", "A.3")]
+    items += ["Algorithm 1", "§4.1", "§4.4"]
+    for item in items:
+        assert re.search(rf"^\|[^|]*{re.escape(item)}", text, flags=re.MULTILINE), item
