@@ -82,6 +82,9 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or not root.samefile(top):  # installed inside somebody else's checkout
+        return {"commit": None, "dirty": None}
     commit = git("rev-parse", "HEAD")
     changes = git("status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "dirty": None if changes is None else bool(changes)}

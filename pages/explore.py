@@ -45,6 +45,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     export_slot = st.container(width="content")
 
 shown = token_panel.picture(question, what_if, words=merge_words, special=show_special)
+panels.length_notes(card, shown.trace)
 latency_slot = panels.outcomes(question, shown.trace)
 token_panel.tokens_section(shown)
 panels.summary_section(shown.view, shown.trace, shown.learned)

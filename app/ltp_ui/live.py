@@ -76,7 +76,7 @@ class Card:
         method: Name of its pruning method.
         base: Name of the base model.
         label_names: Class names; empty for regression.
-        max_length: Longest input in tokens.
+        trained_length: Longest input in training.
         dense: Name of the dense counterpart, or None.
         device: Where it runs.
         thresholds: By layer; None where the method has none.
@@ -88,7 +88,7 @@ class Card:
     method: str
     base: str
     label_names: tuple[str, ...]
-    max_length: int
+    trained_length: int
     dense: str | None
     device: str
     thresholds: tuple[float | None, ...]
@@ -141,7 +141,7 @@ def card(name: str) -> Card:
         method=model.method.name,
         base=model.base,
         label_names=model.label_names,
-        max_length=model.max_length,
+        trained_length=model.max_length,
         dense=model.dense,
         device=_device(model),
         thresholds=tuple(map(model.method.threshold, range(model.method.num_layers))),
@@ -311,7 +311,7 @@ def _inputs(model: PrunedModel, question: Question) -> Any:
 
     pair = question.text_pair
     texts = (question.text,) if pair is None else (question.text, pair)
-    encoded = encode(model.tokenizer, [texts], model.max_length)
+    encoded = encode(model.tokenizer, [texts], model.encoder.config.max_length)
     batch = collate(encoded, [0], None, model.encoder.config.pad_id)
     return model_inputs(model, batch).to(_device(model))
 

@@ -19,6 +19,7 @@ from app.ltp_ui.wording import (
     WITH_PRUNING,
     NearMiss,
     apart,
+    counted,
     nearest_misses,
     percent,
     points,
@@ -166,10 +167,26 @@ def checkpoint_line(card: Card) -> None:
         f"task {card.task}" if card.task else "task unknown",
         f"method {card.method}",
         f"{len(card.thresholds)} layers",
-        f"at most {card.max_length} tokens",
+        f"trained on up to {card.trained_length} tokens",
         card.device,
     ]
     st.caption(plain(" · ".join(facts)))
+
+
+def length_notes(card: Card, trace: Trace) -> None:
+    """Says so where the input is longer than the network reads, or than it was trained on."""
+    length = len(trace.tokens)
+    if trace.num_cut:
+        st.warning(
+            f"The network reads {length:,} tokens at most; the last "
+            f"{counted(trace.num_cut, 'token')} of the text were cut off.",
+            icon=":material/content_cut:",
+        )
+    if length > card.trained_length:
+        st.caption(
+            f"{length:,} tokens are more than the {card.trained_length:,} that this checkpoint was "
+            "trained on; expect less of it."
+        )
 
 
 def no_checkpoint() -> None:

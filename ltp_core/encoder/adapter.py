@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltp_core.encoder.loading import ModelError
+from ltp_core.encoder.loading import ModelError, reason
 from ltp_core.encoder.model import Encoder
 
 TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
@@ -118,7 +118,7 @@ def restore_adapter(encoder: Encoder, folder: Path) -> None:
 
 
 def _foreign(folder: Path, error: Exception) -> ModelError:
-    return ModelError(f"The adapter in {folder} was made for another encoder: {error}.")
+    return ModelError(f"The adapter in {folder} was made for another encoder: {reason(error)}")
 
 
 def _read(folder: Path) -> tuple[float, dict[str, Tensor]]:
@@ -140,4 +140,4 @@ def _read(folder: Path) -> tuple[float, dict[str, Tensor]]:
         TypeError,
         ZeroDivisionError,
     ) as error:
-        raise ModelError(f"The adapter in {folder} is damaged or cut short: {error}.") from error
+        raise ModelError(f"The adapter in {folder} is damaged or cut short: {reason(error)}") from error

@@ -32,6 +32,11 @@ class ModelError(UserError):
     """A model that is absent, damaged or of an architecture that is not supported."""
 
 
+def reason(error: Exception) -> str:
+    """What a library says went wrong, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def find_base(name: str, *, allow_downloads: bool = False) -> Path:
     """Folder with the weights of a base model, without touching the network unless allowed.
 
@@ -95,7 +100,7 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
     except Exception as error:
-        raise ModelError(f"The model {name!r} could not be downloaded: {error}") from error
+        raise ModelError(f"The model {name!r} could not be downloaded: {reason(error)}") from error
 
 
 def sha256(path: Path) -> str:
@@ -230,7 +235,9 @@ def load_encoder(folder: Path, *, num_labels: int | None = None) -> Encoder:
     try:
         encoder.load_state_dict(usable, strict=False)
     except RuntimeError as error:
-        raise ModelError(f"The weights in {folder} do not fit its config.json: {error}") from error
+        raise ModelError(
+            f"The weights in {folder} do not fit its config.json: {reason(error)}"
+        ) from error
     return encoder.eval()
 
 
@@ -260,7 +267,7 @@ def _read(folder: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged or cut short: {error}") from error
+            raise ModelError(f"{path} is damaged or cut short: {reason(error)}") from error
     return _read_through_transformers(folder)
 
 
@@ -271,7 +278,7 @@ def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
     except Exception as error:
-        raise ModelError(f"{folder} holds no weights that can be read: {error}") from error
+        raise ModelError(f"{folder} holds no weights that can be read: {reason(error)}") from error
     return dict(model.state_dict())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ltp_core.encoder.loading import ModelError
+from ltp_core.encoder.loading import ModelError, reason
 
 SEPARATORS = ("[SEP]", "</s>")
 
@@ -23,7 +23,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path)) if path.exists() else _convert(folder)
     except Exception as error:
-        raise ModelError(f"{folder} holds no tokenizer that can be read: {error}") from error
+        raise ModelError(
+            f"{folder} holds no tokenizer that can be read: {reason(error)}"
+        ) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -22,7 +22,7 @@ from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.ltp import LearnedTokenPruning
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.training.journal import Journal
-from ltp_core.training.losses import Pass, Student, prediction_loss
+from ltp_core.training.losses import Pass, Student, prediction_loss, pruning_penalty
 from ltp_core.training.snapshot import (
     Position,
     read_position,
@@ -114,7 +114,7 @@ def run_stage(
         prediction = prediction_loss(
             stage, out.logits, labels.to(out.logits.device), _on(teacher, out.logits.device)
         )
-        penalty = _penalty(stage, out, is_soft=temperature is not None)
+        penalty = pruning_penalty(stage, out, is_soft=temperature is not None)
         accelerator.backward(prediction.total + penalty)
         accelerator.clip_grad_norm_(_weights(student), 1.0)
         stepper.step()
@@ -196,17 +196,6 @@ def soft_temperature(stage: StageConfig, student: Student, progress: float) -> f
 
 def _form(stage: StageConfig) -> str:
     return stage.soft_mask if isinstance(stage, SoftConfig) else "softmax"
-
-
-def _penalty(stage: StageConfig, out: Pass, *, is_soft: bool) -> Float[Tensor, ""]:
-    """λ times the regulariser (Eq. 12), and the squared distance to the FLOPs budget."""
-    if not (is_soft and isinstance(stage, SoftConfig)):
-        return torch.zeros((), device=out.logits.device)
-    penalty = stage.regularization_weight * out.mean_retained
-    if stage.target_relative_flops is not None:
-        excess = out.relative_flops - stage.target_relative_flops
-        penalty = penalty + stage.budget_weight * excess**2
-    return penalty
 
 
 def _settle_thresholds(

@@ -8,7 +8,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltp_core.config import StageConfig
+from ltp_core.config import SoftConfig, StageConfig
 from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
 from ltp_core.pruning.base import PruningMethod
@@ -131,3 +131,14 @@ def prediction_loss(
     distilled = distillation_loss(logits, teacher_logits, stage.distillation_temperature)
     share = stage.distillation_weight
     return PredictionLoss((1 - share) * task + share * distilled, task, distilled)
+
+
+def pruning_penalty(stage: StageConfig, out: Pass, *, is_soft: bool) -> Float[Tensor, ""]:
+    """λ times the regulariser (Eq. 12), and the squared distance to the FLOPs budget."""
+    if not (is_soft and isinstance(stage, SoftConfig)):
+        return torch.zeros((), device=out.logits.device)
+    penalty = stage.regularization_weight * out.mean_retained
+    if stage.target_relative_flops is not None:
+        excess = out.relative_flops - stage.target_relative_flops
+        penalty = penalty + stage.budget_weight * excess**2
+    return penalty

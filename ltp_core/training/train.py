@@ -100,23 +100,26 @@ def train(
         prepared = _prepare(config, parent_folder, data_dir, _device(accelerator))
         duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
-            finish(
-                Trained(
-                    config=config,
-                    task=prepared.task,
-                    base=prepared.base,
-                    encoder=prepared.encoder,
-                    method=prepared.method,
-                    rows=prepared.rows,
-                    parent=None if parent_folder is None else parent_folder.name,
-                    device=_device(accelerator),
-                    duration_s=duration_s,
-                ),
-                folder,
-                data_dir,
-            )
+            trained = _trained(prepared, parent_folder, _device(accelerator), duration_s)
+            finish(trained, folder, data_dir)
         accelerator.wait_for_everyone()
     return folder
+
+
+def _trained(
+    prepared: Prepared, parent_folder: Path | None, device: str, duration_s: float
+) -> Trained:
+    return Trained(
+        config=prepared.config,
+        task=prepared.task,
+        base=prepared.base,
+        encoder=prepared.encoder,
+        method=prepared.method,
+        rows=prepared.rows,
+        parent=None if parent_folder is None else parent_folder.name,
+        device=device,
+        duration_s=duration_s,
+    )
 
 
 def _complete(name: str, target: Path) -> Path | None:
