@@ -142,13 +142,15 @@ class SoftConfig(StageConfig):
     """Budget in the paper's accounting, instead of lambda."""
     budget_weight: float = 20.0
     """Multiplies the squared distance to the budget."""
+    budget_ramp: float = 0.5
+    """Share of the stage in which the budget falls linearly from 1 to the target; 0 starts there."""
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""
         super().__post_init__()
         require_above_zero(self, "temperature", "final_temperature", "target_relative_flops")
         require_between(self, 0, self.temperature, "final_temperature")
-        require_between(self, 0, 1, "target_relative_flops")
+        require_between(self, 0, 1, "target_relative_flops", "budget_ramp")
         require_between(
             self, 0, math.inf, "threshold_learning_rate", "regularization_weight", "budget_weight"
         )
@@ -160,7 +162,7 @@ class HardConfig(StageConfig):
 
     target_relative_flops: float | None = None
     """Hold this budget: one common multiplier on the thresholds follows it. None fixes them."""
-    budget_gain: float = 0.05
+    budget_gain: float = 0.15
     """How fast the multiplier follows: change of its logarithm per unit of excess and step."""
 
     def __post_init__(self) -> None:

@@ -38,7 +38,9 @@ def softened(logits: torch.Tensor, temperature: float) -> np.ndarray:
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
 def test_distillation_is_the_softened_divergence(temperature: float) -> None:
     """T² times the mean over examples of KL(teacher || student), as SciPy computes it."""
-    divergence = stats.entropy(softened(TEACHER, temperature), softened(LOGITS, temperature), axis=1)
+    divergence = stats.entropy(
+        softened(TEACHER, temperature), softened(LOGITS, temperature), axis=1
+    )
     loss = distillation_loss(LOGITS, TEACHER, temperature)
     assert pytest.approx(temperature**2 * divergence.mean(), rel=1e-5) == float(loss)
 
@@ -117,7 +119,9 @@ def test_penalty_is_lambda_times_the_mean_mask_plus_the_squared_excess() -> None
     stage = SoftConfig(regularization_weight=0.3, target_relative_flops=0.4, budget_weight=20.0)
     for flops in (0.7, 0.1):
         expected = 0.3 * 0.5 + 20.0 * (flops - 0.4) ** 2
-        assert pytest.approx(expected) == float(pruning_penalty(stage, made(flops, 0.5), is_soft=True))
+        assert pytest.approx(expected) == float(
+            pruning_penalty(stage, made(flops, 0.5), is_soft=True)
+        )
 
 
 def test_penalty_without_budget_or_soft_stage() -> None:

@@ -98,9 +98,7 @@ class Workplace:
         from ltp_core.training.train import train
 
         options = {"snapshot_every": SNAPSHOT_EVERY, **options}
-        return train(
-            config, data_dir=self.folder / "data", destination=self.store, **options
-        )
+        return train(config, data_dir=self.folder / "data", destination=self.store, **options)
 
     def train_until_killed(self, config: TrainConfig, stage: str, step: int, where: str) -> None:
         """Trains in a process that gets SIGKILL in this step.

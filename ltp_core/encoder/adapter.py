@@ -140,4 +140,6 @@ def _read(folder: Path) -> tuple[float, dict[str, Tensor]]:
         TypeError,
         ZeroDivisionError,
     ) as error:
-        raise ModelError(f"The adapter in {folder} is damaged or cut short: {reason(error)}") from error
+        raise ModelError(
+            f"The adapter in {folder} is damaged or cut short: {reason(error)}"
+        ) from error

@@ -100,11 +100,12 @@ def run_stage(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     began = time.perf_counter() - elapsed_s
     batches = _batches(data, stage, seed, start, total_steps, accelerator)
-    progress = tqdm(
+    bar = tqdm(
         batches, name, total_steps, initial=start, disable=not journal.is_shown, mininterval=1
     )
-    for step, index in enumerate(progress, start):
-        temperature = soft_temperature(stage, student, step / total_steps)
+    for step, index in enumerate(bar, start):
+        progress = step / total_steps
+        temperature = soft_temperature(stage, student, progress)
         for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
             group["lr"] = rate * _schedule(step, total_steps, stage.warmup_fraction)
 
@@ -114,17 +115,17 @@ def run_stage(
         prediction = prediction_loss(
             stage, out.logits, labels.to(out.logits.device), _on(teacher, out.logits.device)
         )
-        penalty = pruning_penalty(stage, out, is_soft=temperature is not None)
+        penalty = pruning_penalty(stage, out, progress, is_soft=temperature is not None)
         accelerator.backward(prediction.total + penalty)
         accelerator.clip_grad_norm_(_weights(student), 1.0)
         stepper.step()
         stepper.zero_grad()
         flops = accelerator.reduce(out.relative_flops.detach(), "mean")
-        _settle_thresholds(stage, student.method, flops, progress=step / total_steps)
+        _settle_thresholds(stage, student.method, flops, progress=progress)
 
-        epoch, rate = stage.epochs * step / total_steps, optimizer.param_groups[0]["lr"]
+        epoch, rate = stage.epochs * progress, optimizer.param_groups[0]["lr"]
         journal.log(name, step, epoch, prediction, penalty, out, temperature, rate, student.method)
-        progress.set_postfix_str(journal.postfix, refresh=False)
+        bar.set_postfix_str(journal.postfix, refresh=False)
         if (step + 1) % snapshot_every == 0 and step + 1 < total_steps:
             here = Position(stage=name, step=step + 1, duration_s=time.perf_counter() - began)
             _snapshot(accelerator, folder, student, optimizer, here, journal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
@@ -133,12 +134,21 @@ def prediction_loss(
     return PredictionLoss((1 - share) * task + share * distilled, task, distilled)
 
 
-def pruning_penalty(stage: StageConfig, out: Pass, *, is_soft: bool) -> Float[Tensor, ""]:
-    """λ times the regulariser (Eq. 12), and the squared distance to the FLOPs budget."""
+def budget_at(stage: SoftConfig, progress: float) -> float:
+    """The budget at a fraction of the soft stage: it falls linearly from 1 to the target."""
+    assert stage.target_relative_flops is not None
+    fallen = min(1.0, progress / stage.budget_ramp) if stage.budget_ramp else 1.0
+    return 1 + (stage.target_relative_flops - 1) * fallen
+
+
+def pruning_penalty(
+    stage: StageConfig, out: Pass, progress: float, *, is_soft: bool
+) -> Float[Tensor, ""]:
+    """λ times the regulariser (Eq. 12), and the squared distance to the present FLOPs budget."""
     if not (is_soft and isinstance(stage, SoftConfig)):
         return torch.zeros((), device=out.logits.device)
     penalty = stage.regularization_weight * out.mean_retained
     if stage.target_relative_flops is not None:
-        excess = out.relative_flops - stage.target_relative_flops
+        excess = out.relative_flops - budget_at(stage, progress)
         penalty = penalty + stage.budget_weight * excess**2
     return penalty

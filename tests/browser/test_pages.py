@@ -1,0 +1,145 @@
+"""The app in a browser: every page, exports, links, and the command that starts it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltp_core.records import Trace
+from tests import app_samples
+from tests.browser.conftest import ROOT, Watched, serve
+from tests.browser.test_token_view import TEXT, explore
+
+Visit = Callable[..., Watched]
+PAGES = ["", *sorted(p.stem for p in (ROOT / "pages").glob("*.py") if p.stem != "start")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_is_healthy(visit: Visit, path: str, scheme: str) -> None:
+    """No error in the console, no request to elsewhere, no traceback; checked as the page closes."""
+    page = visit(scheme=scheme).open(path)
+    assert page.locator("h1").inner_text()
+    page.wait_for_timeout(500)
+
+
+def test_start_works_before_the_model_does(visit: Visit) -> None:
+    """Title and links are there while the picture is still a placeholder."""
+    watched = visit()
+    watched.page.goto(watched.server)
+    watched.page.get_by_role("heading", name="Token Pruning Explorer").wait_for()
+    watched.page.get_by_role("link", name="Three words").wait_for()
+    watched.settle(chips=True)
+
+
+def test_example_link_opens_the_example(visit: Visit) -> None:
+    """From the start page into explore, with the text; a second one replaces the first."""
+    watched = visit()
+    page = watched.open(chips=True)
+    page.get_by_role("link", name="Three words").click()
+    page.get_by_role("heading", name="Explore a sentence").wait_for()
+    watched.settle(chips=True)
+    assert "Simply wonderful cinema" == page.get_by_label("Text").input_value()
+    page.get_by_role("link", name="Start").click()
+    page.get_by_role("link", name="Not bad at all").click()
+    page.get_by_role("heading", name="Explore a sentence").wait_for()
+    watched.settle(chips=True)
+    assert page.get_by_label("Text").input_value().startswith("Not a bad film")
+
+
+def test_text_survives_a_visit_to_another_page(visit: Visit) -> None:
+    """What was typed is there again on the way back."""
+    watched = visit()
+    page = watched.open(explore("my own words"), chips=True)
+    page.get_by_role("link", name="Method", exact=True).click()
+    page.get_by_role("heading", name="Method").wait_for()
+    page.get_by_role("link", name="Explore a sentence").click()
+    watched.settle(chips=True)
+    assert "my own words" == page.get_by_label("Text").input_value()
+
+
+def test_multiplier_reruns_the_network(visit: Visit) -> None:
+    """At 0 everything stays, and the cost is that of the unpruned model."""
+    watched = visit()
+    page = watched.open(explore(), chips=True)
+    slider = page.get_by_role("slider", name="Threshold multiplier")
+    slider.focus()
+    page.keyboard.press("Home")
+    watched.settle()
+    page.get_by_text("18 → 18").wait_for()
+    assert 2 == page.get_by_text("100.0 %", exact=True).count()
+    assert "scale=0" in page.url
+
+
+EXPORTS = {
+    "trace": ("JSON", "CSV"),
+    "token-view": ("HTML", "SVG", "PNG"),
+    "survivors-chart": ("SVG", "PNG"),
+}
+
+
+def test_exports_are_complete(visit: Visit, tmp_path: Path) -> None:
+    """Seven files, none empty; the JSON is a trace, the page opens on its own and has no script."""
+    watched = visit()
+    page = watched.open(explore(), chips=True)
+    page.get_by_role("button", name="Export").click()
+    files: dict[str, Path] = {}
+    for title, kinds in EXPORTS.items():
+        for kind in kinds:
+            name = f"{app_samples.MOVIES}-{title}.{kind.lower()}"
+            row = page.locator(f".st-key-explore-export-{name.replace('.', '-')}")
+            with page.expect_download() as download:
+                row.get_by_role("button").click()
+            assert name == download.value.suggested_filename
+            files[f"{title}.{kind}"] = tmp_path / name
+            download.value.save_as(tmp_path / name)
+    assert all(path.stat().st_size > 500 for path in files.values())
+    trace = Trace.from_json(files["trace.JSON"].read_text(encoding="utf-8"))
+    assert 18 == len(trace.tokens)
+    assert json.loads(files["trace.JSON"].read_text(encoding="utf-8"))["checkpoint"]
+    alone = visit()
+    alone.server = "file://"
+    alone.page.goto(files["token-view.HTML"].as_uri())
+    final = alone.page.locator(".chip.gone, .chip.here").count()
+    assert 18 - trace.lengths[-1] == final
+    alone.page.get_by_label("input").check()
+    opacity = alone.page.locator(".chip small").evaluate_all(
+        "all => all.filter(s => getComputedStyle(s).display !== 'none').length"
+    )
+    assert 0 == opacity
+
+
+def test_a_huge_text_survives_a_reload(visit: Visit) -> None:
+    """It is not in the link, so the request line stays short and the app answers."""
+    watched = visit()
+    page = watched.open(explore(), chips=True)
+    page.get_by_label("Text").fill("word " * 15_000)
+    page.get_by_label("Text").press("Control+Enter")
+    page.get_by_text("tokens cut off").first.wait_for()
+    watched.settle(chips=True)
+    assert 2_000 > len(page.url)
+    answer = page.reload()
+    assert answer
+    assert answer.ok
+    watched.settle(chips=True)
+
+
+def test_unknown_checkpoint_is_a_sentence(visit: Visit) -> None:
+    """One box that says what to do; the selector is still there."""
+    watched = visit()
+    page = watched.open(explore(TEXT, "sst2-ltp-00000000ab"))
+    page.get_by_text("did you mean").wait_for()
+    assert page.get_by_label("Checkpoint").is_visible()
+
+
+def test_starts_from_any_folder(chromium: str, store_folder: Path, tmp_path: Path) -> None:
+    """`streamlit run PATH/app/main.py` works outside the project, too."""
+    import urllib.request
+
+    del chromium
+    with serve(tmp_path, {"LTP_STORE": str(store_folder)}) as url:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert 200 == answer.status
