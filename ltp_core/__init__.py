@@ -1,0 +1,1 @@
+"""Token pruning of transformer encoders: train it, run it with the tokens removed, measure it."""

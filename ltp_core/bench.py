@@ -21,12 +21,12 @@ from tqdm import tqdm
 from ltp_core import environment
 from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
 from ltp_core.data.loading import load_rows
-from ltp_core.encoder.loading import save_encoder
+from ltp_core.encoder.loading import downloads_allowed, save_encoder
 from ltp_core.evaluate import model_inputs
 from ltp_core.flops import relative_flops
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
-from ltp_core.runners import RunOutput, run_masked
+from ltp_core.runners import Inputs, RunOutput, run_masked
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
@@ -87,12 +87,15 @@ def bench(
     name = task or model.task
     if name is None:
         raise UserError(f"{model.name} does not say what task it is for; give one with --task.")
-    rows = load_rows(name, split, data_dir=data_dir, limit=limit)
+    rows = load_rows(
+        name, split, data_dir=data_dir, limit=limit, allow_downloads=downloads_allowed()
+    )
     encoded = encode(model.tokenizer, rows.texts, model.max_length)
     passes = _passes(model, contenders)
     return {
         "checkpoint": model.name,
-        "environment": environment.hardware() | {"packages": environment.packages()},
+        "environment": environment.hardware(str(_device(model)))
+        | {"packages": environment.packages()},
         "workload": _describe(model, name, split, encoded),
         "contenders": {key: CONTENDERS[key] for key in contenders},
         "results": [
@@ -131,20 +134,17 @@ Pass = Callable[[Encoded, np.ndarray], Any]
 
 def _passes(model: PrunedModel, contenders: Sequence[str]) -> dict[str, Pass]:
     """One function per contender: runs the rows of one batch."""
-    pad_id = model.encoder.config.pad_id
     unpruned = Unpruned(model.method.config, model.method.num_layers)
 
     def packed(method: PruningMethod) -> Pass:
         def run(encoded: Encoded, index: np.ndarray) -> RunOutput:
-            batch = collate(encoded, index, None, pad_id)
-            return model.packed(model_inputs(model, batch), method)
+            return model.packed(_inputs(model, encoded, index), method)
 
         return run
 
     def masked(encoded: Encoded, index: np.ndarray) -> RunOutput:
-        batch = collate(encoded, index, None, pad_id)
         with torch.inference_mode():
-            return run_masked(model.encoder, model_inputs(model, batch), model.method)
+            return run_masked(model.encoder, _inputs(model, encoded, index), model.method)
 
     known: dict[str, Pass] = {
         "packed_unpruned": packed(unpruned),
@@ -156,21 +156,30 @@ def _passes(model: PrunedModel, contenders: Sequence[str]) -> dict[str, Pass]:
     return {name: known[name] for name in contenders}
 
 
+def _device(model: PrunedModel) -> torch.device:
+    return next(model.encoder.parameters()).device
+
+
+def _inputs(model: PrunedModel, encoded: Encoded, index: np.ndarray) -> Inputs:
+    batch = collate(encoded, index, None, model.encoder.config.pad_id)
+    return model_inputs(model, batch).to(_device(model))
+
+
 def _hugging_face_pass(model: PrunedModel) -> Pass:
     """The same weights in transformers' own model with its default attention."""
     from transformers import AutoModelForSequenceClassification
 
     with tempfile.TemporaryDirectory() as folder:
         save_encoder(model.encoder, Path(folder), label_names=model.label_names)
-        peer = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pad_id = model.encoder.config.pad_id
+        peer = AutoModelForSequenceClassification.from_pretrained(folder).eval().to(_device(model))
     has_token_types = model.encoder.config.family == "bert"
 
     @torch.inference_mode()
     def run(encoded: Encoded, index: np.ndarray) -> Any:
-        batch = collate(encoded, index, None, pad_id)
-        extra = {"token_type_ids": batch.token_type_ids} if has_token_types else {}
-        return peer(input_ids=batch.input_ids, attention_mask=batch.attention_mask.long(), **extra)
+        inputs = _inputs(model, encoded, index)
+        extra = {"token_type_ids": inputs.token_type_ids} if has_token_types else {}
+        mask = inputs.attention_mask.long()
+        return peer(input_ids=inputs.input_ids, attention_mask=mask, **extra)
 
     return run
 
@@ -218,6 +227,8 @@ def _time(run: Pass, workload: _Workload, *, is_sorted: bool) -> float:
     began = time.perf_counter()
     for index in batches:
         run(workload.encoded, index)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - began
 
 

@@ -139,7 +139,9 @@ def _find(name_or_path: str) -> Path:
             return path
     except (OSError, RuntimeError):  # too long for a path, or nobody's home
         pass
-    return store.find_run(name_or_path)
+    # Runs that were stored without weights are no candidates for a short name.
+    matches = [info for info in list_checkpoints() if info.name.startswith(name_or_path)]
+    return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +168,10 @@ def _read_pruning(folder: Path) -> _Pruning:
     try:
         return _parse_pruning(raw)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"{path} lacks or misstates {error}: it is damaged or was written by another version."
+            f"{path} lacks or misstates something ({reason}): it is damaged or was written by another "
+            "version."
         ) from error
 
 

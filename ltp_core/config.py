@@ -16,11 +16,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ltp_core.records import nearest
 from ltp_core.strict import (
     ConfigError,
     build,
     is_plain,
-    nearest,
     require,
     require_above_zero,
     require_between,

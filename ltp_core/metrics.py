@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Num, Shaped
 
-from ltp_core.records import UserError
+from ltp_core.records import UserError, nearest
 
 Vector = Num[np.ndarray, " examples"]
 
@@ -150,6 +149,4 @@ def _headline(task: str, predictions: Vector, labels: Vector) -> float:
 def _scores_of(task: str) -> Callable[[Vector, Vector], dict[str, float]]:
     if task in _SCORES:
         return _SCORES[task]
-    near = difflib.get_close_matches(task, _SCORES, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_SCORES)}."
-    raise UserError(f"There is no metric for the task {task!r}; {hint}")
+    raise UserError(f"There is no metric for the task {task!r}{nearest(task, _SCORES)}")

@@ -6,7 +6,9 @@ Layers are zero-based in code, tokens are counted in the original sequence, frac
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,15 @@ SCHEMA_VERSION = 1
 
 class UserError(Exception):
     """What the user gave cannot be used; the message is one sentence that says what to do."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, else all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(names)}." if names else "; there are none."
 
 
 @dataclass(frozen=True, kw_only=True)

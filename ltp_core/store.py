@@ -6,7 +6,6 @@ Nothing here reads torch, a data set or a text.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ltp_core.files import StoreError, atomic_write, lock_file, write_json
-from ltp_core.records import SCHEMA_VERSION, FileEntry, RunManifest
+from ltp_core.records import SCHEMA_VERSION, FileEntry, RunManifest, nearest
 from ltp_core.tables import TABLES, read_table, write_table
 
 __all__ = [
@@ -114,14 +113,7 @@ def find_run(name_or_prefix: str, stores: Sequence[Path] | None = None) -> Path:
             f"The run {name_or_prefix} is not complete: finish it with the same train command."
         )
     shown = repr(name_or_prefix[:100])
-    raise StoreError(f"There is no run {shown}; {_hint(name_or_prefix, list(complete))}")
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"there are {', '.join(known)}." if known else "the store is empty."
+    raise StoreError(f"There is no run {shown}{nearest(name_or_prefix, complete)}")
 
 
 def list_runs(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from ltp_core.records import UserError
+from ltp_core.records import UserError, nearest
 
 T = TypeVar("T")
 
@@ -50,15 +49,6 @@ def require_between(config: object, low: float, high: float, *names: str) -> Non
         value = getattr(config, name)
         bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         require(value is None or low <= value <= high, f"{name} = {value}: must be {bounds}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, else all of them."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(names)}." if names else "; there are none."
 
 
 def build(cls: type[T], raw: Mapping[str, Any], where: str = "") -> T:

@@ -3,7 +3,6 @@
 import streamlit as st
 
 from app.ltp_ui import controls, exports_panel, live, panels, state, token_panel
-from app.ltp_ui.boundary import boundary
 
 st.title("Explore a sentence", anchor=False)
 st.markdown(
@@ -46,7 +45,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 shown = token_panel.picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
-latency_slot = panels.outcomes(question, shown.trace)
+panels.outcomes(question, what_if, shown.trace)
 token_panel.tokens_section(shown)
 panels.summary_section(shown.view, shown.trace, shown.learned)
 with export_slot:
@@ -54,5 +53,3 @@ with export_slot:
 
 with st.expander("How this is computed"):
     panels.how_computed(card)
-with boundary("The timing"):
-    panels.latency_metric(latency_slot, question, what_if)

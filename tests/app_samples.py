@@ -56,7 +56,9 @@ def long_trace(length: int, num_layers: int = 6) -> Trace:
     live, scores = set(range(length)), []
     for layer in range(num_layers):
         leaving = {i for i in live if i and i % (num_layers + 2) == layer + 1}
-        scores.append([None if i not in live else 0.1 if i in leaving else 2.0 for i in range(length)])
+        scores.append(
+            [None if i not in live else 0.1 if i in leaving else 2.0 for i in range(length)]
+        )
         live -= leaving
     return trace(tokens, scores, [0.5] * num_layers)
 

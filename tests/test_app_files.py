@@ -112,6 +112,18 @@ def test_png_is_a_picture() -> None:
     assert 3_000 < len(made)
 
 
+def test_png_has_its_text() -> None:
+    """The names of the fonts are such that the drawing library finds one."""
+    import re
+
+    import vl_convert
+
+    svg = export.view_svg(VIEW).decode()
+    silent = re.sub(r"<text.*?</text>", "", svg)
+    with_text, without = (len(vl_convert.svg_to_png(made)) for made in (svg, silent))
+    assert with_text > 2 * without
+
+
 def test_json_reads_back() -> None:
     """The export is the trace."""
     assert trace() == Trace.from_json(export.trace_json(trace()).decode())
@@ -145,7 +157,9 @@ def test_payload_key_names_the_picture() -> None:
     """Equal pictures have equal keys, whatever is pinned; another picture has another."""
     first = payload(VIEW, token=None, layer=None, can_force=True)
     pinned = payload(VIEW, token=2, layer=1, can_force=True)
-    other = payload(build_view(trace(), WORDS, merge_words=True), token=None, layer=None, can_force=True)
+    other = payload(
+        build_view(trace(), WORDS, merge_words=True), token=None, layer=None, can_force=True
+    )
     assert first["key"] == pinned["key"] != other["key"]
     assert (2, 1) == (pinned["selected"], pinned["layer"])
     assert (-1, 3) == (first["selected"], first["layer"])
@@ -166,9 +180,16 @@ def test_charts_become_pictures(kind: charts.ImageKind) -> None:
 
 def test_score_chart_leaves_out_layers_without_a_score() -> None:
     """A token that left has no score afterwards; the threshold goes on."""
-    data = next(iter(charts.score_chart(VIEW, 1).to_dict()["datasets"].values()))
-    assert [1, 2] == [row["layer"] for row in data if row["series"] == "score"]
-    assert [1, 2, 3] == [row["layer"] for row in data if row["series"] == "threshold"]
+    frame = charts.score_chart(VIEW, 1).frame
+    assert [1, 2] == list(frame[frame["series"] == "score"]["layer"])
+    assert [1, 2, 3] == list(frame[frame["series"] == "threshold"]["layer"])
+
+
+def test_every_line_is_named_once() -> None:
+    """No legend is needed, and colour is not the only difference."""
+    frame = charts.survivors_chart(trace(), trace(thresholds=(0.1, 0.1, 0.1))).frame
+    names = [*frame["above"][frame["above"] != ""], *frame["below"][frame["below"] != ""]]
+    assert [charts.LEARNED, charts.THIS] == sorted(names)
 
 
 def test_senders_sum_to_the_score() -> None:

@@ -96,7 +96,10 @@ def test_method_has_every_equation() -> None:
 
 def test_explore_names_the_three_predictions() -> None:
     """The contract's words, and the cost in both accountings."""
-    named = metrics(explore())
+    at = explore()
+    assert "…" == metrics(at)["Latency, pruned / unpruned"]
+    live.latency(question(), live.WhatIf())
+    named = metrics(healthy(at.run()))
     for label in ("With pruning", "Same weights, unpruned", "Dense counterpart"):
         assert " %" in named[label]
     for label in ("Relative FLOPs, paper", "Relative FLOPs, executed"):
@@ -328,9 +331,7 @@ def test_a_lost_dense_counterpart_does_not_stop_the_page() -> None:
     assert shown(at)["lengths"][0] > 3
 
 
-def test_an_empty_store_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_store_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No checkpoint anywhere: start and explore explain, nothing breaks."""
     monkeypatch.setattr(live, "checkpoints", list)
     for page in (str(ROOT / "pages" / "start.py"), EXPLORE, METHOD):

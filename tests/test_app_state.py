@@ -91,7 +91,9 @@ def test_theme_has_the_palettes_colours() -> None:
     """Exports look like the screen."""
     import tomllib
 
-    theme = tomllib.loads((ROOT / "app/.streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
+    theme = tomllib.loads((ROOT / "app/.streamlit/config.toml").read_text(encoding="utf-8"))[
+        "theme"
+    ]
     for name, palette in (("light", LIGHT), ("dark", DARK)):
         colors = theme[name]
         assert palette.background == colors["backgroundColor"]

@@ -26,7 +26,7 @@ def test_columns_are_tokens_without_tokenizer_marks() -> None:
 
 
 def test_grid_says_where_each_token_left() -> None:
-    """x where it left, a dot after that, ! where the protected token is spared, else a level."""
+    """X where it left, a dot after that, ! where the protected token is spared, else a level."""
     assert ("6232x3", "4x01.2", "!.x2.1") == view().grid
 
 
@@ -76,9 +76,7 @@ def test_no_ghosts_without_a_departure() -> None:
     ("score", "threshold", "expected"),
     [(0.4, 0.4, 0), (12.8, 0.4, NUM_LEVELS - 1), (1e9, 0.4, NUM_LEVELS - 1), (0.0, 0.4, 0)],
 )
-def test_level_spans_one_to_thirty_two_times(
-    score: float, threshold: float, expected: int
-) -> None:
+def test_level_spans_one_to_thirty_two_times(score: float, threshold: float, expected: int) -> None:
     """Logarithmic between the threshold and 32 times it, and never outside."""
     assert expected == level(score, threshold)
 

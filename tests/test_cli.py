@@ -236,7 +236,7 @@ def test_trace_card_says_why_a_token_left(tiny_store: Path) -> None:
     assert 0 == ran.status
     assert "relative FLOPs" in ran.stdout
     assert "left after layer 1: " in ran.stdout
-    assert "threshold 2.70" in ran.stdout
+    assert "threshold 2.700" in ran.stdout
 
 
 def test_evaluate_document(tiny_store: Path) -> None:

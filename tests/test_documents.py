@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from ltp_core.cli import build_parser
 from ltp_core.config import load_config
+from ltp_core.store import list_runs
 from tests.source_trees import ROOT, tree
 
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ltp_core/PAPER.md", "data_cache/README.md")
@@ -32,6 +34,22 @@ def test_every_command_of_the_readme_parses(arguments: list[str]) -> None:
     parsed = build_parser().parse_args(arguments)
     if getattr(parsed, "preset", None):
         assert load_config(parsed.preset, parsed.overrides).name
+
+
+SHIPPED = list_runs([ROOT / "data_cache" / "sample"])
+NAMED = {words[1] for words in commands("README.md") if words[0] in {"trace", "evaluate", "bench"}}
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the sample store is empty")
+@pytest.mark.parametrize("checkpoint", sorted(NAMED))
+def test_every_checkpoint_of_the_readme_is_shipped(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short names in the README's commands stand for one shipped checkpoint each."""
+    from ltp_core.checkpoint import load_checkpoint
+
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    assert load_checkpoint(checkpoint).name.startswith(f"{checkpoint}-")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

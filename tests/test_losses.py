@@ -17,6 +17,7 @@ from ltp_core.pruning import LearnedTokenPruning, Unpruned
 from ltp_core.training.losses import (
     Pass,
     Student,
+    budget_at,
     distillation_loss,
     prediction_loss,
     pruning_penalty,
@@ -119,18 +120,40 @@ def test_penalty_is_lambda_times_the_mean_mask_plus_the_squared_excess() -> None
     stage = SoftConfig(regularization_weight=0.3, target_relative_flops=0.4, budget_weight=20.0)
     for flops in (0.7, 0.1):
         expected = 0.3 * 0.5 + 20.0 * (flops - 0.4) ** 2
-        assert pytest.approx(expected) == float(
-            pruning_penalty(stage, made(flops, 0.5), is_soft=True)
-        )
+        found = pruning_penalty(stage, made(flops, 0.5), 1.0, is_soft=True)
+        assert pytest.approx(expected) == float(found)
 
 
-def test_penalty_without_budget_or_soft_stage() -> None:
+@pytest.mark.parametrize(
+    ("ramp", "progress", "budget"),
+    [
+        (0.5, 0.0, 1.0),
+        (0.5, 0.25, 0.7),
+        (0.5, 0.5, 0.4),
+        (0.5, 0.9, 0.4),
+        (1.0, 0.5, 0.7),
+        (0.0, 0.0, 0.4),
+        (0.0, 1.0, 0.4),
+    ],
+)
+def test_the_budget_falls_linearly_to_its_target(
+    ramp: float, progress: float, budget: float
+) -> None:
+    """From 1 to the target over the ramp, then constant; the penalty is 0 at the present budget."""
+    stage = SoftConfig(target_relative_flops=0.4, budget_ramp=ramp)
+    assert pytest.approx(budget) == budget_at(stage, progress)
+    at_budget = pruning_penalty(stage, made(budget, 0.5), progress, is_soft=True)
+    assert pytest.approx(0.0, abs=1e-9) == float(at_budget)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_penalty_without_budget_or_soft_stage(progress: float) -> None:
     """Lambda alone in the soft stage without a budget, and nothing outside of it."""
-    soft = SoftConfig(regularization_weight=0.3)
-    assert pytest.approx(0.15) == float(pruning_penalty(soft, made(0.7, 0.5), is_soft=True))
-    assert float(pruning_penalty(soft, made(0.7, 0.5), is_soft=False)) == 0
-    hard = HardConfig(target_relative_flops=0.2)
-    assert float(pruning_penalty(hard, made(0.7, 0.5), is_soft=False)) == 0
+    soft, hard = SoftConfig(regularization_weight=0.3), HardConfig(target_relative_flops=0.2)
+    out = made(0.7, 0.5)
+    assert pytest.approx(0.15) == float(pruning_penalty(soft, out, progress, is_soft=True))
+    assert float(pruning_penalty(soft, out, progress, is_soft=False)) == 0
+    assert float(pruning_penalty(hard, out, progress, is_soft=False)) == 0
 
 
 def student_pass(method: LearnedTokenPruning | Unpruned, temperature: float | None) -> Pass:

@@ -177,7 +177,7 @@ def test_a_name_that_begins_another_name_is_found(two_stores: list[Path]) -> Non
         ("sst2-ltp", "beginning of 2 runs, .*: sst2-ltp-aaa1, sst2-ltp-aaa2"),
         ("imdb-lat-eee1", "is not complete"),
         ("sst2-lpt-aaa1", "no run 'sst2-lpt-aaa1'; did you mean 'sst2-l"),
-        ("zzz", "there are imdb-lat-ddd1, "),
+        ("zzz", "known are imdb-lat-ddd1, "),
         ("", "no run ''"),
         ("../../x", r"no run '\.\./\.\./x'"),
         ("a\x00b", "no run"),

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.pruning.base import MethodConfig
+from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import Trace, UserError
 from ltp_core.runners.packed import PackedRunner
@@ -218,6 +220,112 @@ def test_impossible_requests_are_refused(settings: dict[str, Any], words: str) -
     """Settings that fit no model or no token are one sentence that names them."""
     with pytest.raises(UserError, match=words):
         trace_text(any_model(), "a good film", **settings)
+
+
+@given(
+    text=st.lists(st.sampled_from(tiny.WORDS), max_size=30).map(" ".join),
+    thresholds=st.lists(st.floats(0, 3), min_size=3, max_size=3),
+)
+def test_scores_and_masks_are_sound(text: str, thresholds: list[float]) -> None:
+    """Scores of live tokens sum to their number; who has left has no score and does not return."""
+    trace = trace_text(any_model(), text, thresholds=thresholds)
+    live = [True] * len(trace.tokens)
+    for threshold, layer in zip(thresholds, trace.layers, strict=True):
+        assert live == [score is not None for score in layer.score]
+        assert pytest.approx(sum(live)) == sum(score for score in layer.score if score is not None)
+        kept = [score is not None and score > threshold for score in layer.score]
+        assert [True, *kept[1:]] == list(layer.retained)
+        live = list(layer.retained)
+    assert tuple(map(sum, zip(*(x.retained for x in trace.layers), strict=True))) == (
+        trace.num_survived
+    )
+
+
+@both_runners
+def test_dropping_goes_before_keeping(model: PrunedModel, runner: str) -> None:
+    """A token in both sets leaves; forcing one token leaves the rule for the others alone."""
+    trace = trace_text(model, TEXT, keep=[2, 5], drop=[5], runner=runner)
+    assert [True, False] == [trace.layers[0].retained[i] for i in (2, 5)]
+    first = trace_text(model, TEXT, runner=runner).layers[0].retained
+    others = [i for i in range(len(trace.tokens)) if i not in (2, 5)]
+    assert [first[i] for i in others] == [trace.layers[0].retained[i] for i in others]
+
+
+def test_separators_stay_where_the_method_protects_them() -> None:
+    """`protect_separators` keeps every separator of a pair to the end, and nothing else."""
+    method = LearnedTokenPruning(LTPConfig(protect_separators=True), 3).with_thresholds([9.0] * 3)
+    model = dataclasses.replace(any_model(), method=method)
+    trace = trace_text(model, "good film", "bad story")
+    assert ["[CLS]", "[SEP]", "[SEP]"] == [
+        token for token, kept in zip(trace.tokens, trace.layers[0].retained, strict=True) if kept
+    ]
+
+
+def test_the_longer_text_of_a_pair_is_cut() -> None:
+    """Truncation takes from the longer text and says how much."""
+    trace = trace_text(any_model(), "good " * 50, "bad film")
+    assert (40, 50 + 2 + 3 - 40) == (len(trace.tokens), trace.num_cut)
+    assert ("bad", "film", "[SEP]") == trace.tokens[-3:]
+
+
+def test_a_second_text_has_its_own_token_type() -> None:
+    """The same words after the separator are another input than in one text."""
+    pair = trace_text(any_model(), "good", "film")
+    alone = trace_text(any_model(), "good [SEP] film")
+    assert pair.tokens == alone.tokens
+    assert pytest.approx(alone.logits) != pair.logits
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "words"),
+    [
+        ("mrpc", ("good film",), "tiny was trained on mrpc, which takes two texts"),
+        ("sst2", ("good film", "bad film"), "tiny was trained on sst2, which takes one text"),
+        ("sst2", ("good film", ""), "one text"),
+    ],
+)
+def test_the_task_says_how_many_texts(task: str, texts: tuple[str, ...], words: str) -> None:
+    """A pair task wants two texts, the others one; an empty second text is a text."""
+    model = dataclasses.replace(any_model(), task=task)
+    for ask in (trace_text, predict_text, word_groups):
+        with pytest.raises(UserError, match=words):
+            ask(model, *texts)
+    assert trace_text(dataclasses.replace(any_model(), task="mrpc"), "good film", "").tokens
+
+
+def test_a_tokenizer_without_special_tokens_needs_a_word() -> None:
+    """Where an empty text is no token at all, that is said."""
+    tokenizer = tiny.tokenizer("bert")
+    tokenizer.post_processor = processors.Sequence([])
+    model = dataclasses.replace(any_model(), tokenizer=tokenizer)
+    assert ("good",) == trace_text(model, "good").tokens
+    with pytest.raises(UserError, match="no token"):
+        trace_text(model, "")
+
+
+def test_regression_has_a_value_and_no_probabilities(tmp_path: Path) -> None:
+    """One output: no label, no probabilities, neither pruned nor unpruned."""
+    model = load_checkpoint(str(tiny.save_hugging_face("bert", tmp_path, num_labels=1)))
+    trace = trace_text(dataclasses.replace(model, method=ltp(THRESHOLDS)), TEXT)
+    assert (1, None, None) == (len(trace.logits), trace.probabilities, trace.label)
+    assert trace.unpruned is not None
+    assert (None, None) == (trace.unpruned.probabilities, trace.unpruned.label)
+    assert trace == Trace.from_json(trace.to_json())
+
+
+def test_asking_changes_nothing_about_the_model(model: PrunedModel) -> None:
+    """Method and tokenizer are as before, whatever was asked."""
+    state, tokenizer = model.method.state_json(), model.tokenizer.to_str()
+    trace = trace_text(model, "good " * 50, thresholds=[3.0] * 3, keep=[1], drop=[2])
+    received_attention(model, trace, 1, "good " * 50)
+    assert (state, tokenizer) == (model.method.state_json(), model.tokenizer.to_str())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"layers": [{}]}'])
+def test_what_is_no_trace_is_refused(text: str) -> None:
+    """A file that this program did not write is an error of the input."""
+    with pytest.raises(UserError, match="not a trace"):
+        Trace.from_json(text)
 
 
 def test_a_method_without_thresholds_says_so() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,24 +30,26 @@ from ltp_core.data.tasks import TASKS
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
-SNAPSHOT_EVERY = 4
-STAGE: dict[str, Any] = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01}
+STAGE: dict[str, Any] = {"epochs": 2.0, "batch_size": 4, "learning_rate": 0.01}
 
 
-def sentences(count: int, seed: int) -> list[str]:
-    """Random words of the tiny vocabulary, 1 to 20 of them."""
-    random = np.random.default_rng(seed)
-    return [" ".join(random.choice(tiny.WORDS, random.integers(1, 21))) for _ in range(count)]
+def sentence(random: np.random.Generator, words: Sequence[str]) -> str:
+    """1 to 20 of these words."""
+    return " ".join(random.choice(words, random.integers(1, 21)))
 
 
 def split_frame(task: str, count: int, seed: int) -> pd.DataFrame:
-    """A labelled split in the hub's schema."""
-    spec = TASKS[task]
-    texts = {name: sentences(count, seed + i) for i, name in enumerate(spec.text_columns)}
+    """A labelled split in the hub's schema; every class has words of its own, so it can be learned."""
+    spec, random = TASKS[task], np.random.default_rng(seed)
+    classes = np.arange(count) % spec.num_labels
+    texts = {
+        name: [sentence(random, tiny.WORDS[label :: spec.num_labels]) for label in classes]
+        for name in spec.text_columns
+    }
     frame = pd.DataFrame(texts).assign(idx=np.arange(count, dtype=np.int32))
-    if spec.is_regression:
-        return frame.assign(label=np.random.default_rng(seed).uniform(0, 5, count).astype("f4"))
-    return frame.assign(label=np.arange(count) % spec.num_labels)
+    return frame.assign(
+        label=random.uniform(0, 5, count).astype("f4") if spec.is_regression else classes
+    )
 
 
 def save_data(folder: Path, task: str, *, train: int = 40, validation: int = 12) -> Path:
@@ -97,7 +100,6 @@ class Workplace:
         """Trains in this process."""
         from ltp_core.training.train import train
 
-        options = {"snapshot_every": SNAPSHOT_EVERY, **options}
         return train(config, data_dir=self.folder / "data", destination=self.store, **options)
 
     def train_until_killed(self, config: TrainConfig, stage: str, step: int, where: str) -> None:
@@ -110,20 +112,46 @@ class Workplace:
             where: "step": after the optimizer's step; "snapshot": when the history is written and
                 the snapshot is not.
         """
-        arguments = [str(self.folder), json.dumps(to_dict(config)), stage, str(step), where]
-        code = "import sys; from tests.trainings import suicide; suicide(*sys.argv[1:])"
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+        done = self._process([sys.executable], config, stage, str(step), where)
+        assert -signal.SIGKILL == done.returncode, done.stderr
+
+    def launch(self, config: TrainConfig, *, num_processes: int) -> None:
+        """Trains in several processes together, on the CPU, as PyTorch's launcher starts them."""
+        launcher = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc_per_node={num_processes}",
+        ]
+        done = self._process([sys.executable, *launcher], config)
+        assert 0 == done.returncode, done.stderr[-3000:]
+
+    def _process(
+        self, program: list[str], config: TrainConfig, *fatal: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `train_alone` in another process."""
+        script = self.folder / "train.py"
+        script.write_text(
+            "import sys\nfrom tests.trainings import train_alone\ntrain_alone(*sys.argv[1:])\n"
+        )
+        return subprocess.run(
+            [*program, str(script), str(self.folder), json.dumps(to_dict(config)), *fatal],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert -signal.SIGKILL == done.returncode, done.stderr
 
 
-def suicide(folder: str, config: str, stage: str, step: str, where: str) -> None:
-    """Body of the process that `train_until_killed` starts."""
+def train_alone(folder: str, config: str, *fatal: str) -> None:
+    """Body of another process that trains; `fatal` are stage, step and place of its death."""
+    if fatal:
+        _die_at(*fatal)
+    Workplace(Path(folder)).train(from_dict(json.loads(config)), snapshot_every=4)
+
+
+def _die_at(stage: str, step: str, where: str) -> None:
     from ltp_core.training import loop
     from ltp_core.training.journal import Journal
 
@@ -145,4 +173,3 @@ def suicide(folder: str, config: str, stage: str, step: str, where: str) -> None
         Journal.log = log_or_die  # type: ignore[method-assign]
     else:
         loop.save_snapshot = save_or_die
-    Workplace(Path(folder)).train(from_dict(json.loads(config)))

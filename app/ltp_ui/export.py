@@ -80,6 +80,8 @@ def facts(trace: Trace) -> list[str]:
         f"{percent(paper)} of the unpruned FLOPs in the paper’s accounting, {percent(executed)} as "
         "executed."
     )
+    if trace.num_cut:
+        lines.append(f"The input was too long: {counted(trace.num_cut, 'token')} were cut off.")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
@@ -13,6 +14,8 @@ CELL, ROW = 18, 18
 GUTTER, LABELS, MARGIN = 34, 78, 16
 COLUMNS_PER_BAND = 56
 LABEL_CHARACTERS = 12
+NOTES = 130
+FONTS = "'Source Sans Pro', 'Noto Sans', 'Liberation Sans', sans-serif"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +72,7 @@ def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> s
     """
     bands = _bands(len(view.columns))
     widest = max((end - start for start, end in bands), default=0)
-    width = 2 * MARGIN + GUTTER + max(widest * CELL, 420) + LABELS
+    width = 2 * MARGIN + GUTTER + max(widest * CELL + NOTES, 720)
     top = MARGIN + (30 if heading else 0)
     height_of_band = LABELS + view.num_layers * ROW + 14
     parts = [_heading(view, palette)] if heading else []
@@ -82,7 +85,7 @@ def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> s
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom + 36}"'
         f' viewBox="0 0 {width} {bottom + 36}" role="img"'
         f' aria-label="{escape(summary(view))}"'
-        f' font-family="Source Sans 3, Source Sans Pro, Noto Sans, DejaVu Sans, sans-serif"'
+        f' font-family="{FONTS}"'
         f' font-size="12">'
         f'<rect width="100%" height="100%" fill="{palette.background}"/>{"".join(parts)}</svg>'
     )
@@ -130,10 +133,8 @@ def _band(view: TokenView, palette: Palette, start: int, end: int, y: int) -> st
             parts.append(_cell(cell, *corner, palette))
             parts.append(_ghost(view.columns[start + index], layer, *corner, palette))
     right = x + (end - start) * CELL + 10
-    parts += [
-        _row_note(view, layer, right, y + layer * ROW + 13, palette)
-        for layer in range(view.num_layers)
-    ]
+    if start == 0:  # they count the whole input, not the band
+        parts.append(_notes(view, right, y, palette))
     return "".join(parts)
 
 
@@ -142,7 +143,7 @@ def _label(column: Column, num_layers: int, palette: Palette, x: int, y: int) ->
     if len(text) > LABEL_CHARACTERS:
         text = text[: LABEL_CHARACTERS - 1] + "…"
     kept = column.survived >= num_layers
-    style = 'font-weight="600"' if kept else 'text-decoration="line-through"'
+    style = 'font-weight="700"' if kept else ""
     fill = palette.text if kept else palette.muted
     return (
         f'<text transform="translate({x} {y}) rotate(-55)" {style} fill="{fill}">'
@@ -176,35 +177,68 @@ def _ghost(column: Column, layer: int, x: int, y: int, palette: Palette) -> str:
     if learned is None or learned == column.survived:
         return ""
     if column.survived < layer <= learned or layer == learned:
-        side = CELL - 3
-        return (
-            f'<rect x="{x + 0.5}" y="{y + 0.5}" width="{side}" height="{side}" rx="2" fill="none"'
-            f' stroke="{palette.muted}" stroke-dasharray="2 2"/>'
-        )
+        return _dashed(x, y, palette)
     return ""
 
 
-def _row_note(view: TokenView, layer: int, x: int, y: int, palette: Palette) -> str:
-    threshold = view.thresholds[layer]
-    note = f"{view.lengths[layer + 1]} live"
-    if threshold is not None:
-        note += f" · {number(threshold)}"
-    return f'<text x="{x}" y="{y}" fill="{palette.muted}">{note}</text>'
+def _dashed(x: int, y: int, palette: Palette) -> str:
+    side = CELL - 3
+    return (
+        f'<rect x="{x + 0.5}" y="{y + 0.5}" width="{side}" height="{side}" rx="2" fill="none"'
+        f' stroke="{palette.muted}" stroke-dasharray="2 2"/>'
+    )
+
+
+def _note(live: str, threshold: str, x: int, y: int, palette: Palette) -> str:
+    """Tokens that go on from a layer and the threshold they had to pass, right-aligned."""
+    shared = f'y="{y}" text-anchor="end" fill="{palette.muted}"'
+    return (
+        f'<text x="{x + 36}" {shared}>{live}</text><text x="{x + 104}" {shared}>{threshold}</text>'
+    )
+
+
+def _notes(view: TokenView, x: int, y: int, palette: Palette) -> str:
+    rows = [
+        (str(live), "" if threshold is None else number(threshold))
+        for live, threshold in zip(view.lengths[1:], view.thresholds, strict=True)
+    ]
+    heads = ("live", "threshold" if any(threshold for _, threshold in rows) else "")
+    parts = [_note(*heads, x, y - 7, palette)]
+    parts += [_note(*row, x, y + layer * ROW + 13, palette) for layer, row in enumerate(rows)]
+    return "".join(parts)
 
 
 def _legend(view: TokenView, palette: Palette, y: int) -> str:
+    """Scale of the colours, and the marks that occur."""
     x = MARGIN + GUTTER
     reference = "threshold" if any(view.thresholds) else "uniform attention"
     swatches = "".join(
-        f'<rect x="{x + 94 + i * 16}" y="{y}" width="16" height="12" fill="{palette.keep}"'
+        f'<rect x="{x + 150 + i * 16}" y="{y}" width="16" height="12" fill="{palette.keep}"'
         f' fill-opacity="{fill_opacity(i)}"/>'
         for i in range(NUM_LEVELS)
     )
-    right = x + 94 + NUM_LEVELS * 16
-    return (
-        f'<g fill="{palette.muted}"><text x="{x}" y="{y + 10}">score ÷ {reference[:9]}</text>'
-        f"{swatches}"
-        f'<text x="{right + 6}" y="{y + 10}">1 to 32 times</text>'
-        f"{_cell(LEFT, right + 96, y - 2, palette)}"
-        f'<text x="{right + 118}" y="{y + 10}">left here</text></g>'
-    )
+    parts = [_legend_text(f"score ÷ {reference}: 1×", x, y, palette), swatches]
+    x += 156 + NUM_LEVELS * 16
+    parts.append(_legend_text("32×", x, y, palette))
+    x += 44
+    for mark, text, width in _marks(view, palette, x, y - 2):
+        parts += [mark, _legend_text(text, x + 22, y, palette)]
+        x += width
+    return "".join(parts)
+
+
+def _marks(view: TokenView, palette: Palette, x: int, y: int) -> Iterator[tuple[str, str, int]]:
+    """Each mark at the place that the marks before leave it, its meaning, and its width."""
+    cells = "".join(view.grid)
+    if LEFT in cells:
+        yield _cell(LEFT, x, y, palette), "left here", 96
+        x += 96
+    if SPARED in cells:
+        yield _cell(SPARED, x, y, palette), "spared", 86
+        x += 86
+    if any(c.survived_learned not in (None, c.survived) for c in view.columns):
+        yield _dashed(x, y, palette), "learned thresholds differ", 180
+
+
+def _legend_text(text: str, x: int, y: int, palette: Palette) -> str:
+    return f'<text x="{x}" y="{y + 10}" fill="{palette.muted}">{text}</text>'

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LATENCY_REPEATS = 7
 LATENCY_BUDGET_S = 0.6
+MAX_LATENCIES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +199,29 @@ def received_attention(
     return _received_attention(question, what_if, layer_index, stamp)
 
 
+def known_latency(question: Question, what_if: WhatIf) -> Latency | None:
+    """What `latency` has measured already."""
+    return _latencies().get(_latency_key(question, what_if))
+
+
 def latency(question: Question, what_if: WhatIf) -> Latency:
     """Times pruned and unpruned passes in turn, within about `LATENCY_BUDGET_S`."""
-    return _latency(question, what_if.thresholds, _stamp(question.checkpoint))
+    key = _latency_key(question, what_if)
+    known = _latencies()
+    if key not in known:
+        if len(known) >= MAX_LATENCIES:
+            known.clear()
+        known[key] = _measure_latency(question, what_if.thresholds)
+    return known[key]
+
+
+def _latency_key(question: Question, what_if: WhatIf) -> tuple[Any, ...]:
+    return question, what_if.thresholds, _stamp(question.checkpoint)
+
+
+@st.cache_resource(show_spinner=False)
+def _latencies() -> dict[tuple[Any, ...], Latency]:
+    return {}
 
 
 def is_loaded(name: str) -> bool:
@@ -276,11 +297,10 @@ def _received_attention(
     )
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _latency(question: Question, thresholds: tuple[float, ...] | None, stamp: float) -> Latency:
+def _measure_latency(question: Question, thresholds: tuple[float, ...] | None) -> Latency:
     from ltp_core.pruning import Unpruned
 
-    model = _load(question.checkpoint, stamp)
+    model = load(question.checkpoint)
     inputs = _inputs(model, question)
     method = _with_thresholds(model.method, thresholds)
     unpruned = Unpruned.neutral(model.method.num_layers)

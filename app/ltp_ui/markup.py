@@ -12,6 +12,9 @@ from app.ltp_ui.figure import DARK, LIGHT, Palette, grid_figure
 from app.ltp_ui.view import Column, TokenView
 from app.ltp_ui.wording import counted, state_of, why
 
+DENSE_COLUMNS = 120
+"""From here on chips are set like running text, without borders."""
+
 CSS = (Path(__file__).parent / "token_view.css").read_text(encoding="utf-8")
 
 
@@ -29,10 +32,13 @@ def chips_html(view: TokenView) -> str:
 
 
 def cut_mark(view: TokenView) -> str:
-    """The mark that says how much of the input was not read; empty where all of it was."""
+    """The mark that says how much of the input was not read; empty where all of it was.
+
+    Hidden from screen readers, since a list box may hold options only; a sentence says the same.
+    """
     if not view.num_cut:
         return ""
-    return f'<span class="cut" role="note">✂ {counted(view.num_cut, "token")} cut off</span>'
+    return f'<span class="cut" aria-hidden="true">✂ {counted(view.num_cut, "token")} cut off</span>'
 
 
 def _chip(column: Column, index: int, view: TokenView) -> str:
@@ -85,6 +91,7 @@ def static_html(view: TokenView, title: str, lines: list[str]) -> str:
         radios=_radios(view),
         direction="rtl" if view.is_right_to_left else "ltr",
         chips=chips_html(view),
+        dense=" dense" if len(view.columns) > DENSE_COLUMNS else "",
         grid=grid_figure(view, LIGHT, heading=False),
         grid_dark=grid_figure(view, DARK, heading=False),
     )
@@ -141,13 +148,13 @@ h1{{font-size:1.4rem;margin:0 0 .5rem}}
 p{{margin:.2rem 0}}
 .layers{{display:flex;flex-wrap:wrap;gap:4px 16px;margin:16px 0 8px}}
 .chips{{margin-bottom:20px}}
-.figure{{overflow-x:auto}}
+.figure svg{{max-width:100%;height:auto}}
 {css}
 {layer_css}
 </style></head>
 <body><main class="view"><h1>{title}</h1>{lines}
 <div class="layers" role="radiogroup" aria-label="Layer"><b>After layer</b>{radios}</div>
-<div class="chips" role="listbox" aria-label="Tokens" dir="{direction}">{chips}</div>
+<div class="chips{dense}" role="listbox" aria-label="Tokens" dir="{direction}">{chips}</div>
 <div class="figure light">{grid}</div>
 <div class="figure dark">{grid_dark}</div>
 </main></body></html>

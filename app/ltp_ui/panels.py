@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from app.ltp_ui import charts, live, state
-from app.ltp_ui.boundary import plain
+from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.live import Card, Question, WhatIf
 from app.ltp_ui.view import TokenView
 from app.ltp_ui.wording import (
@@ -28,10 +27,12 @@ from ltp_core.records import Prediction, Trace, UserError
 
 _CARD_WIDTH = 260
 _NUMBER_WIDTH = 170
+LATENCY_DELAY_S = 0.6
+LATENCY_WAITED = "explore.latency"
 
 
-def outcomes(question: Question, trace: Trace) -> Any:
-    """The three predictions and the cost; returns the slot for the latency, filled last."""
+def outcomes(question: Question, what_if: WhatIf, trace: Trace) -> None:
+    """The three predictions and the cost."""
     pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
     with st.container(horizontal=True):
         prediction_card(WITH_PRUNING, pruned, None, "The tokens below, removed as they leave.")
@@ -48,7 +49,8 @@ def outcomes(question: Question, trace: Trace) -> Any:
         for name, help_text in (("paper", _PAPER_FLOPS), ("executed", _EXECUTED_FLOPS)):
             value = percent(trace.relative_flops[name])
             st.metric(f"Relative FLOPs, {name}", value, width=_NUMBER_WIDTH, help=help_text)
-        return st.container(width=250).empty()
+        with st.container(width=250):
+            latency_card(question, what_if)
 
 
 def prediction_card(
@@ -97,18 +99,38 @@ def _dense_card(question: Question, pruned: Prediction) -> None:
         prediction_card(DENSE, dense, pruned, _DENSE_HELP)
 
 
-def latency_metric(slot: Any, question: Question, what_if: WhatIf) -> None:
-    """Fills the slot of `outcomes`; called last, since measuring takes a moment."""
-    measured = live.latency(question, what_if)
-    slot.metric(
-        "Latency, pruned / unpruned",
-        f"{measured.pruned_ms:.1f} / {measured.unpruned_ms:.1f} ms",
-        help=(
-            f"This machine's: median of {measured.repeats} passes each, taken in turn, one sequence "
-            "at a time, packed runner, same weights. A short sentence gains little: most of its "
-            "time goes into calls, not into tokens."
-        ),
-    )
+def latency_card(question: Question, what_if: WhatIf) -> None:
+    """Measures after everything else is on the screen, and not while a slider is moving."""
+    known = live.known_latency(question, what_if)
+    wait_s = None if known else LATENCY_DELAY_S
+    st.session_state[LATENCY_WAITED] = False
+    st.fragment(_latency_card, run_every=wait_s)(question, what_if, known is None)
+
+
+def _latency_card(question: Question, what_if: WhatIf, is_new: bool) -> None:
+    label = "Latency, pruned / unpruned"
+    with boundary("The timing"):
+        if is_new and not st.session_state[LATENCY_WAITED]:
+            st.session_state[LATENCY_WAITED] = True
+            st.metric(label, "…", help="Measured in a moment.")
+            return
+        measured = live.latency(question, what_if)
+        if is_new:
+            st.rerun()  # ends the waiting
+        st.metric(
+            label,
+            f"{measured.pruned_ms:.1f} / {measured.unpruned_ms:.1f} ms",
+            help=(
+                f"This machine's: median of {measured.repeats} passes each, taken in turn, one "
+                "sequence at a time, packed runner, same weights. A short sentence gains little: "
+                "most of its time goes into calls, not into tokens."
+            ),
+        )
+
+
+def show(chart: charts.Figure, *, alt: str) -> None:
+    """A chart in the page's colours; `alt` says what it shows."""
+    st.vega_lite_chart(spec=chart.to_dict(), alt=alt)
 
 
 def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> None:
@@ -117,9 +139,7 @@ def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> Non
     with left:
         st.subheader("Survivors by layer", anchor=False)
         lengths = ", ".join(map(str, trace.lengths))
-        st.altair_chart(
-            charts.survivors_chart(trace, learned), alt=f"Live tokens by layer: {lengths}."
-        )
+        show(charts.survivors_chart(trace, learned), alt=f"Live tokens by layer: {lengths}.")
     with right:
         st.subheader("Nearest misses", anchor=False)
         frame = misses_frame(view)

@@ -11,6 +11,7 @@ import streamlit as st
 from app.ltp_ui import charts, controls, live, state
 from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.panels import show
 from app.ltp_ui.token_view import token_view
 from app.ltp_ui.tokens import display_texts
 from app.ltp_ui.view import TokenView, build_view
@@ -110,7 +111,7 @@ def _token_panel(shown: Picture, token: int | None, layer: int) -> None:
     with left:
         st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
         chart = charts.score_chart(view, index)
-        st.altair_chart(chart, alt=f"Score and threshold by layer. {why(view, index)}")
+        show(chart, alt=f"Score and threshold by layer. {why(view, index)}")
     with right:
         _senders(shown, index, layer)
 
@@ -167,5 +168,5 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     attention = live.received_attention(shown.question, shown.what_if, layer_index)
     positions = view.columns[index].positions
     frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
-    st.altair_chart(charts.senders_chart(frame), alt=f"Attention received, sum {number(score)}.")
+    show(charts.senders_chart(frame), alt=f"Attention received, sum {number(score)}.")
     st.caption(f"Sums to {number(score)}, its score in layer {layer_index + 1}.")

@@ -8,7 +8,6 @@ const DENSE_ROW = 11;
 const GUTTER = 34;
 const LABELS = 70;
 const LABEL_CHARACTERS = 11;
-const DENSE_TOKENS = 120;
 const PLAY_MS = 700;
 const BAND_GAP = 14;
 
@@ -70,7 +69,7 @@ class View {
     this.chips.dir = data.direction;
     this.chips.innerHTML = data.chips; // escaped by markup.chips_html
     this.tokens = [...this.chips.querySelectorAll(".chip")];
-    this.chips.classList.toggle("dense", this.tokens.length > DENSE_TOKENS);
+    this.chips.classList.toggle("dense", data.dense);
     this.legend.innerHTML = data.legend;
     this.drawGrid();
     this.makeReachable(Math.max(0, this.selected));

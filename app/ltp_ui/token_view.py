@@ -88,6 +88,7 @@ def payload(
         "legend": legend_html(view, can_force=can_force),
         "hint": _hint(view),
         "can_force": can_force,
+        "dense": len(view.columns) > markup.DENSE_COLUMNS,
     }
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     return content | {

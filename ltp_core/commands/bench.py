@@ -63,7 +63,9 @@ def _card(document: dict[str, Any]) -> str:
         f"{percent(workload['relative_flops']['executed'])} (executed)",
         f"{machine['processor']}, {machine['threads']} threads, {machine['device']}",
         "",
-        columns(("batch", "contender", "sequences/s (quartiles)", "ratio"), _rows(document)),
+        columns(
+            ("batch", "contender", "sequences/s (quartiles)", "to hugging_face"), _rows(document)
+        ),
         "",
         *(f"{name}: {meaning}" for name, meaning in document["contenders"].items()),
     ]

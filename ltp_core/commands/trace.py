@@ -101,8 +101,8 @@ def _fate(layers: tuple[LayerTrace, ...], i: int) -> str:
     for number, layer in enumerate(layers, start=1):
         if not layer.retained[i]:
             score, threshold = layer.score[i], layer.threshold
-            reason = "" if score is None else f": {score:.2f} of uniform attention"
-            bound = "" if threshold is None else f", threshold {threshold:.2f}"
+            reason = "" if score is None else f": {score:.3f} of uniform attention"
+            bound = "" if threshold is None else f", threshold {threshold:.3f}"
             return f"left after layer {number}{reason}{bound}"
     return ""
 

@@ -58,7 +58,7 @@ def _headline(result: dict[str, Any]) -> tuple[str, str]:
 COMMAND = Command(
     name="train",
     summary="train a preset, or go on with a training that was stopped",
-    examples=("sst2_ltp", "sst2_ltp seed=1 soft.target_relative_flops=0.4 --force"),
+    examples=("sst2_ltp", "sst2_ltp seed=1 soft.epochs=2 --data-dir DATA"),
     add_arguments=add_arguments,
     run=run,
 )

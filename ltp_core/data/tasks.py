@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-from ltp_core.records import UserError
+from ltp_core.records import UserError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +117,4 @@ def find_task(name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(TASKS)}."
-    raise UserError(f"There is no task {name!r}; {hint}")
+    raise UserError(f"There is no task {name!r}{nearest(name, TASKS)}")

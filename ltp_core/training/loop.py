@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 from torch.optim import AdamW
 from tqdm import tqdm
@@ -42,7 +42,7 @@ class TrainingSet:
     separator_id: int | None
     protect_first: bool
 
-    def inputs(self, index: Sequence[int]) -> tuple[Inputs, Tensor]:
+    def inputs(self, index: Int[np.ndarray, " batch"]) -> tuple[Inputs, Tensor]:
         """One padded batch and its labels."""
         batch = collate(self.encoded, index, self.labels, self.pad_id)
         assert batch.labels is not None

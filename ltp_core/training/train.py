@@ -134,10 +134,15 @@ def _complete(name: str, target: Path) -> Path | None:
 def _accelerator(config: TrainConfig) -> Accelerator:
     # Accelerate allows one precision a process unless it is told to forget the last one.
     AcceleratorState._reset_state()
+    name = config.mixed_precision
     try:
-        return Accelerator(mixed_precision=config.mixed_precision)
+        accelerator = Accelerator(mixed_precision=name)
     except ValueError as error:
-        raise UserError(f"mixed_precision = {config.mixed_precision!r}: {error}") from error
+        raise UserError(f"mixed_precision = {name!r}: {error}") from error
+    if name != "no" and not accelerator.native_amp:
+        kind = accelerator.device.type
+        raise UserError(f"mixed_precision = {name!r}: this {kind} has none; take 'no' or 'bf16'.")
+    return accelerator
 
 
 def _device(accelerator: Accelerator) -> str:

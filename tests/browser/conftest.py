@@ -54,7 +54,14 @@ def serve(folder: Path, environment: dict[str, str]) -> Iterator[str]:
         port = free.getsockname()[1]
     script = os.path.relpath(ROOT / "app" / "main.py", folder)
     command = [str(Path(sys.executable).parent / "streamlit"), "run", script]
-    options = ["--server.port", str(port), "--server.address", "127.0.0.1", "--server.headless", "true"]
+    options = [
+        "--server.port",
+        str(port),
+        "--server.address",
+        "127.0.0.1",
+        "--server.headless",
+        "true",
+    ]
     process = subprocess.Popen(
         [*command, *options],
         cwd=folder,
@@ -127,7 +134,9 @@ class Watched:
             self.problems.append(f"console: {text}")
 
     def _request(self, request: Request) -> None:
-        if not request.url.startswith((self.server, self.server.replace("http", "ws"), "data:", "blob:")):
+        if not request.url.startswith(
+            (self.server, self.server.replace("http", "ws"), "data:", "blob:")
+        ):
             self.problems.append(f"request to {request.url}")
 
     def open(self, path: str = "", *, chips: bool = False) -> Page:

@@ -105,7 +105,7 @@ def test_exports_are_complete(visit: Visit, tmp_path: Path) -> None:
     alone.page.goto(files["token-view.HTML"].as_uri())
     final = alone.page.locator(".chip.gone, .chip.here").count()
     assert 18 - trace.lengths[-1] == final
-    alone.page.get_by_label("input").check()
+    alone.page.get_by_role("radio", name="input").check()
     opacity = alone.page.locator(".chip small").evaluate_all(
         "all => all.filter(s => getComputedStyle(s).display !== 'none').length"
     )
@@ -132,7 +132,7 @@ def test_unknown_checkpoint_is_a_sentence(visit: Visit) -> None:
     watched = visit()
     page = watched.open(explore(TEXT, "sst2-ltp-00000000ab"))
     page.get_by_text("did you mean").wait_for()
-    assert page.get_by_label("Checkpoint").is_visible()
+    assert page.get_by_role("combobox", name="Checkpoint").is_visible()
 
 
 def test_starts_from_any_folder(chromium: str, store_folder: Path, tmp_path: Path) -> None:
@@ -140,6 +140,8 @@ def test_starts_from_any_folder(chromium: str, store_folder: Path, tmp_path: Pat
     import urllib.request
 
     del chromium
-    with serve(tmp_path, {"LTP_STORE": str(store_folder)}) as url:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            assert 200 == answer.status
+    with (
+        serve(tmp_path, {"LTP_STORE": str(store_folder)}) as url,
+        urllib.request.urlopen(url, timeout=10) as answer,
+    ):
+        assert 200 == answer.status

@@ -45,7 +45,7 @@ def serious(watched: Watched) -> list[str]:
 
 def test_hover_links_chip_and_column(visit: Visit) -> None:
     """Pointing at a chip frames its column and tells its story; pointing at a cell marks its chip."""
-    watched = visit()
+    watched = visit(height=1_400)
     page = watched.open(explore(), chips=True)
     page.locator(".chip").nth(4).hover()
     assert "visible" == page.locator(".grid .pointed").get_attribute("visibility")
@@ -73,7 +73,7 @@ def test_click_pins_and_tells_python(visit: Visit) -> None:
 
 def test_click_on_a_cell_takes_token_and_layer(visit: Visit) -> None:
     """One click in the grid chooses both."""
-    watched = visit()
+    watched = visit(height=1_400)
     page = watched.open(explore(), chips=True)
     page.locator(".chip").nth(3).hover()
     frame = page.locator(".grid .pointed").bounding_box()
@@ -172,7 +172,7 @@ def test_512_tokens(visit: Visit, width: int) -> None:
     page = watched.open(f"explore?model={app_samples.LONG}", chips=True)
     page.get_by_label("Text").fill("film " * 600)
     page.get_by_label("Text").press("Control+Enter")
-    page.get_by_text("92 tokens cut off").first.wait_for()
+    page.get_by_text("90 tokens cut off").first.wait_for()
     watched.settle(chips=True)
     assert 512 == page.locator(".chip").count()
     assert page.locator(".grid .line").count() > 1

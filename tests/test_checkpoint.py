@@ -1,0 +1,432 @@
+"""Checkpoints: what is saved runs the same again, elsewhere too; what is broken is said in a sentence."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ltp_core import store
+from ltp_core.checkpoint import (
+    PRUNING_FILE,
+    CheckpointError,
+    PrunedModel,
+    list_checkpoints,
+    load_checkpoint,
+    save_pruning,
+)
+from ltp_core.encoder import loading
+from ltp_core.encoder.adapter import inject, save_adapter
+from ltp_core.encoder.loading import DEFAULT_BASE, load_encoder, sha256
+from ltp_core.pruning import METHODS, LearnedTokenPruning, PruningMethod
+from ltp_core.records import Trace, UserError
+from ltp_core.trace import trace_text
+from tests import checkpoints, runs, tiny
+from tests.running import ltp
+
+TEXT = "The film is long, slow and boring but the ending was great"
+THRESHOLDS = (0.1 + 0.2, 2 / 3, 0.87654321)
+LTP = "sst2-ltp-00000000aa"
+
+
+def float32_ltp() -> LearnedTokenPruning:
+    """Thresholds that no short decimal number says."""
+    return ltp(THRESHOLDS).float()
+
+
+def save_adapter_run(
+    folder: Path, base: Path, method: PruningMethod | None = None, *, base_name: str | None = None
+) -> Path:
+    """A complete run that is an adapter on a base folder."""
+    encoder = load_encoder(base, num_labels=2)
+    inject(encoder, rank=2, alpha=5.0)
+    tiny.randomise(torch.nn.ParameterList(p for p in encoder.parameters() if p.requires_grad), 3)
+    save_adapter(encoder, folder / "adapter", rank=2, alpha=5.0, base=str(base))
+    save_pruning(
+        folder,
+        method or float32_ltp(),
+        task="sst2",
+        label_names=("negative", "positive"),
+        max_length=32,
+        base={"name": base_name or str(base), "sha256": sha256(base / "model.safetensors")},
+        dense="sst2-unpruned-00000000aa",
+    )
+    store.finish_run(folder, runs.manifest(folder.name))
+    return folder
+
+
+@pytest.fixture
+def adapter_run(tmp_path: Path) -> Path:
+    """A BERT adapter whose base a test may change."""
+    base = tiny.save_hugging_face("bert", tmp_path / "base")
+    return save_adapter_run(store.run_folder(tmp_path / "store", LTP), base)
+
+
+def traced(folder: Path, **options: Any) -> Trace:
+    """The trace of a fixed text."""
+    return trace_text(load_checkpoint(str(folder)), TEXT, **options)
+
+
+# --- the same again -------------------------------------------------------------------------------
+
+
+def test_an_adapter_run_is_loaded_with_everything(adapter_run: Path) -> None:
+    """Name, task, labels, length, counterpart and base come back; nothing is left to be trained."""
+    model = load_checkpoint(str(adapter_run))
+    assert (LTP, "sst2", ("negative", "positive"), 32) == (
+        model.name,
+        model.task,
+        model.label_names,
+        model.max_length,
+    )
+    assert "sst2-unpruned-00000000aa" == model.dense
+    assert str(adapter_run.parents[2] / "base") == model.base
+    assert not model.encoder.training
+    parameters = [*model.encoder.parameters(), *model.method.parameters()]
+    assert not any(p.requires_grad for p in parameters)
+
+
+def test_loading_again_decides_bit_by_bit_the_same(adapter_run: Path) -> None:
+    """Thresholds keep every bit through JSON, and two loads give one trace."""
+    first = traced(adapter_run)
+    expected = float32_ltp().thresholds.double().tolist()
+    assert expected == [layer.threshold for layer in first.layers]
+    assert first == traced(adapter_run)
+    assert 1 < first.lengths[-1] < first.lengths[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_comes_back(name: str, tmp_path: Path) -> None:
+    """A checkpoint of any method loads with that method's state."""
+    method = METHODS[name].neutral(3)
+    base = tiny.save_hugging_face("bert", tmp_path / "base")
+    loaded = load_checkpoint(str(save_adapter_run(tmp_path / LTP, base, method))).method
+    assert method.state_json() == loaded.state_json()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_peft_gives_the_checkpoints_unpruned_logits(architecture: str, tmp_path: Path) -> None:
+    """An adapter run on Hugging Face's base through PEFT says what we say with pruning off."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    base = tiny.save_hugging_face(architecture, tmp_path / "base")
+    folder = save_adapter_run(tmp_path / LTP, base)
+    found = traced(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=2, ignore_mismatched_sizes=True
+    )
+    opened = PeftModel.from_pretrained(model, str(folder / "adapter")).eval()
+    assert found.unpruned is not None
+    assert pytest.approx(found.unpruned.logits, abs=1e-4) == logits(opened, found)
+    assert pytest.approx(found.logits, abs=1e-3) != found.unpruned.logits
+
+
+def test_a_full_run_opens_in_transformers(tiny_store: Path) -> None:
+    """`from_pretrained` of the run's model folder gives the unpruned logits."""
+    from transformers import AutoModelForSequenceClassification
+
+    found = traced(store.run_folder(tiny_store, checkpoints.REVIEWS))
+    folder = store.run_folder(tiny_store, checkpoints.REVIEWS) / "model"
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    assert found.unpruned is not None
+    assert pytest.approx(found.unpruned.logits, abs=1e-5) == logits(model, found)
+
+
+def logits(model: Any, trace: Trace) -> list[float]:
+    """What a model of transformers says about the trace's tokens."""
+    with torch.no_grad():
+        output = model(input_ids=torch.tensor([trace.token_ids]))
+    return [float(x) for x in output.logits[0]]
+
+
+# --- Hugging Face folders --------------------------------------------------------------------------
+
+
+def test_a_foreign_folder_runs_unpruned(tmp_path: Path) -> None:
+    """A model folder that we did not write prunes nothing and has its own labels."""
+    names = {0: "bad", 1: "fine", 2: "good"}
+    folder = tiny.save_hugging_face("roberta", tmp_path / "mine", id2label=names)
+    model = load_checkpoint(str(folder))
+    assert ("mine", None, "unpruned", ("bad", "fine", "good")) == (
+        model.name,
+        model.task,
+        model.method.name,
+        model.label_names,
+    )
+    found = trace_text(model, TEXT)
+    assert {"paper": 1.0, "executed": 1.0} == found.relative_flops
+    assert found.label in model.label_names
+    assert {len(found.tokens)} == set(found.lengths)
+
+
+def test_a_foreign_regression_has_no_labels(tmp_path: Path) -> None:
+    """One output is a value: no probabilities, no label."""
+    folder = tiny.save_hugging_face("bert", tmp_path / "mine", num_labels=1)
+    found = traced(folder)
+    assert (1, None, None) == (len(found.logits), found.probabilities, found.label)
+
+
+def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
+    """A bare encoder would answer with a random head; the error says what to do instead."""
+    import transformers
+
+    folder = tiny.save_hugging_face("bert", tmp_path / "mine")
+    transformers.AutoModel.from_pretrained(folder).save_pretrained(folder)
+    assert_refused(folder, "no classification head: train one")
+
+
+def test_names_of_labels_come_in_the_order_of_the_outputs(tmp_path: Path) -> None:
+    """Ten and more labels are ordered as numbers, whatever the order in the file."""
+    names = {i: f"class {i}" for i in reversed(range(12))}
+    folder = tiny.save_hugging_face("bert", tmp_path / "mine", num_labels=12, id2label=names)
+    assert tuple(f"class {i}" for i in range(12)) == load_checkpoint(str(folder)).label_names
+
+
+# --- what cannot be loaded -------------------------------------------------------------------------
+
+
+def assert_refused(folder: Path, words: str) -> None:
+    """Loading fails with one line that has these words in it."""
+    with pytest.raises(UserError, match=words) as error:
+        load_checkpoint(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Changes fields of pruning.json; `...` removes one."""
+    raw = json.loads((folder / PRUNING_FILE).read_text()) | changes
+    kept = {key: value for key, value in raw.items() if value is not ...}
+    (folder / PRUNING_FILE).write_text(json.dumps(kept))
+
+
+def edit_method(folder: Path, **changes: Any) -> None:
+    """Changes fields of the method's state."""
+    state = json.loads((folder / PRUNING_FILE).read_text())["method"]
+    edit(folder, method={**state, **changes})
+
+
+@pytest.mark.parametrize("key", ["task", "method", "label_names", "max_length", "base", "dense"])
+@pytest.mark.parametrize("value", [..., [], {}, 3.5, "x", None])
+def test_a_wrong_field_is_refused_or_harmless(adapter_run: Path, key: str, value: Any) -> None:
+    """Whatever a field of pruning.json holds, the model loads or one sentence says why not."""
+    edit(adapter_run, **{key: value})
+    try:
+        model = load_checkpoint(str(adapter_run))
+    except UserError as error:
+        assert "\n" not in str(error)  # noqa: PT017  # both ways out are right
+    else:
+        assert isinstance(model, PrunedModel)
+        assert (key, value) in [
+            ("task", "x"),
+            ("dense", "x"),
+            ("dense", None),
+            ("max_length", 3.5),
+        ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "ltq"},
+        {"name": None},
+        {"config": None},
+        {"config": 3},
+        {"num_layers": "three"},
+        {"num_layers": -1},
+        {"num_layers": 10**15},
+        {"thresholds": None},
+        {"thresholds": [0.5]},
+        {"thresholds": ["low", "middle", "high"]},
+        {"thresholds": [0.5, [0.6], 0.7]},
+        {"thresholds": [0.5, float("nan"), 0.7]},
+        {"thresholds": [0.5, 0.6, float("inf")]},
+    ],
+)
+def test_a_wrong_method_state_is_refused(adapter_run: Path, changes: dict[str, Any]) -> None:
+    """An unknown method or an impossible state names the file."""
+    edit_method(adapter_run, **changes)
+    assert_refused(adapter_run, r"pruning\.json|prunes")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", b"\xff\xfe", "[" * 100_000])
+def test_a_broken_pruning_file_is_refused(adapter_run: Path, text: str | bytes) -> None:
+    """What is no JSON object is an error that names the file."""
+    content = text if isinstance(text, bytes) else text.encode()
+    (adapter_run / PRUNING_FILE).write_bytes(content)
+    assert_refused(adapter_run, r"pruning\.json")
+
+
+def test_thresholds_of_another_depth_are_refused(adapter_run: Path) -> None:
+    """Four thresholds do not fit three layers."""
+    edit(adapter_run, method=ltp((0.1, 0.2, 0.3, 0.4)).state_json())
+    assert_refused(adapter_run, "prunes 4 layers, but its encoder has 3")
+
+
+def test_labels_that_do_not_fit_the_head_are_refused(tiny_store: Path, tmp_path: Path) -> None:
+    """Three names for two outputs."""
+    folder = checkpoints.save_run(tmp_path, checkpoints.REVIEWS)
+    edit(folder, label_names=["a", "b", "c"])
+    assert_refused(folder, "names 3 labels, but its head has 2 outputs")
+
+
+def test_a_run_without_its_adapter_is_refused(adapter_run: Path) -> None:
+    """The sentence names the file that is missing."""
+    (adapter_run / "adapter" / "adapter_model.safetensors").unlink()
+    assert_refused(adapter_run, r"lacks adapter_model\.safetensors")
+    (adapter_run / "adapter" / "adapter_config.json").unlink()
+    (adapter_run / "adapter").rmdir()
+    assert_refused(adapter_run, r"lacks adapter_config\.json")
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    """A vocabulary larger than the embedding would read beyond its end."""
+    folder = tiny.save_hugging_face("bert", tmp_path / "mine")
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    raw["model"]["vocab"] |= {"surplus": tiny.VOCAB_SIZE}
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    assert_refused(folder, "do not belong together")
+    (folder / "tokenizer.json").write_text("{")
+    assert_refused(folder, "no tokenizer that can be read")
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    """An empty folder, and one of another architecture."""
+    assert_refused(tmp_path, r"config\.json")
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    assert_refused(tmp_path, "'gpt2' is not supported")
+    (tmp_path / "config.json").write_text('{"model_type": ["bert"]}')
+    assert_refused(tmp_path, "is not supported")
+
+
+@pytest.mark.parametrize(
+    "names", [["a"], {"x": "a", "y": "b", "z": "c"}, {"0": "a", "2": "b"}, 3, "abc"]
+)
+def test_strange_label_names_are_refused(names: Any, tmp_path: Path) -> None:
+    """`id2label` maps the numbers from 0 on."""
+    folder = tiny.save_hugging_face("bert", tmp_path)
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**raw, "id2label": names}))
+    assert_refused(folder, "id2label")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\0b", "x" * 5000, "~nobody-here/x", "../..", "no"])
+def test_an_impossible_name_is_refused(name: str, tiny_store: Path) -> None:
+    """Whatever is asked for, the answer is a sentence."""
+    with pytest.raises(UserError) as error:
+        load_checkpoint(name)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_run_is_found_by_a_beginning_of_its_name(tiny_store: Path) -> None:
+    """A unique beginning is enough."""
+    assert checkpoints.PAIRS == load_checkpoint("mrpc").name
+
+
+# --- the base ---------------------------------------------------------------------------------------
+
+
+def test_an_adapter_wants_the_base_it_was_trained_on(adapter_run: Path) -> None:
+    """Other weights in the base's folder would give other answers without a word."""
+    path = adapter_run.parents[2] / "base" / "model.safetensors"
+    changed = {key: value + 0.001 for key, value in load_file(path).items()}
+    save_file(changed, path, metadata={"format": "pt"})
+    assert_refused(adapter_run, "trained on other weights .*SHA-256")
+
+
+def test_an_absent_base_says_what_to_do(adapter_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, offline."""
+    monkeypatch.delenv("LTP_ALLOW_DOWNLOADS", raising=False)
+    edit(adapter_run, base={"name": "nobody/no-such-model", "sha256": None})
+    began = time.perf_counter()
+    assert_refused(adapter_run, "nobody/no-such-model.*LTP_ALLOW_DOWNLOADS=1")
+    assert time.perf_counter() - began < 1
+
+
+@pytest.fixture
+def cached_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the Hugging Face cache gives for every name; there is no packaged base."""
+    folder = tiny.save_hugging_face("bert", tmp_path / "cached")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    monkeypatch.setattr(loading, "_packaged", lambda: None)
+    return folder
+
+
+def test_the_default_base_is_used_only_with_its_hash(
+    cached_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name it must be the very file; the sentence gives both hashes."""
+    run = save_adapter_run(tmp_path / LTP, cached_base, base_name=DEFAULT_BASE)
+    digest = sha256(cached_base / "model.safetensors")
+    assert_refused(run, f"{digest[:12]}….*53aa51172d14")
+    monkeypatch.setattr(loading, "DEFAULT_BASE_SHA256", digest)
+    assert DEFAULT_BASE == load_checkpoint(str(run)).base
+
+
+def test_a_default_base_given_as_a_folder_needs_no_hash(cached_base: Path) -> None:
+    """A local copy, in another precision for instance, is taken by its path."""
+    assert cached_base == loading.find_base(str(cached_base))
+
+
+def test_a_cache_without_weights_is_passed_over(
+    cached_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the tokenizer was ever fetched, the packaged base is used instead."""
+    assert cached_base == loading.find_base("some/model")
+    (cached_base / "model.safetensors").unlink()
+    packaged = tiny.save_hugging_face("bert", cached_base.parent / "packaged")
+    monkeypatch.setattr(loading, "_packaged", lambda: packaged)
+    digest = sha256(packaged / "model.safetensors")
+    monkeypatch.setattr(loading, "DEFAULT_BASE_SHA256", digest)
+    assert packaged == loading.find_base(DEFAULT_BASE)
+    with pytest.raises(UserError, match="some/model"):
+        loading.find_base("some/model")
+
+
+# --- the list -----------------------------------------------------------------------------------------
+
+
+def mine(found: list[Any]) -> list[Any]:
+    """Without what the committed store has."""
+    return [info for info in found if info.folder.parents[1] == store.default_store()]
+
+
+def test_checkpoints_are_listed_with_their_sizes(tiny_store: Path) -> None:
+    """By name, with the bytes of the weights on disk."""
+    found = mine(list_checkpoints())
+    names = [checkpoints.PAIRS, checkpoints.REVIEWS, checkpoints.REVIEWS_DENSE]
+    assert names == [info.name for info in found]
+    for info in found:
+        files = list((info.folder / "model").iterdir())
+        assert sum(path.stat().st_size for path in files) == info.bytes
+    assert ["mrpc", "ltp", "base"] == [found[0].task, found[0].method, found[0].base]
+
+
+def test_what_cannot_be_loaded_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs without a manifest or without weights are no checkpoints."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    running = checkpoints.save_run(tmp_path, "mrpc-ltp-0000000001")
+    (running / "manifest.json").unlink()
+    bare = runs.finished_run(store.run_folder(tmp_path, "mrpc-ltp-0000000002"))
+    broken = checkpoints.save_run(tmp_path, "mrpc-ltp-0000000003")
+    (broken / "manifest.json").write_text("{")
+    assert not mine(list_checkpoints())
+    with pytest.raises(UserError):
+        load_checkpoint(str(bare))
+    with pytest.raises(UserError, match="not complete"):
+        load_checkpoint(running.name)
+
+
+def test_errors_of_checkpoints_are_user_errors() -> None:
+    """The command line turns them into one sentence and exit status 2."""
+    assert issubclass(CheckpointError, UserError)
+    assert issubclass(loading.ModelError, UserError)
