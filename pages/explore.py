@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app.ltp_ui import controls, exports_panel, live, panels, state, token_panel
+from app.ltp_ui import blocks, controls, exports_panel, live, panels, state, token_panel
+from app.ltp_ui.picture import picture
 
 st.title("Explore a sentence", anchor=False)
 st.markdown(
@@ -14,9 +15,9 @@ left, right = st.columns([5, 2], gap="large")
 with right:
     name = controls.choose_checkpoint()
     if name is None:
-        panels.no_checkpoint()
+        blocks.no_checkpoint()
         st.stop()
-    with panels.loading(name):
+    with blocks.loading(name):
         card = live.card(name)
     panels.checkpoint_line(card)
 with left:
@@ -43,7 +44,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         )
     export_slot = st.container(width="content")
 
-shown = token_panel.picture(question, what_if, words=merge_words, special=show_special)
+shown = picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
 panels.outcomes(question, what_if, shown.trace)
 token_panel.tokens_section(shown)

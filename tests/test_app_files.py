@@ -8,6 +8,7 @@ import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from app.ltp_ui import charts, export, figure, markup
@@ -193,13 +194,20 @@ def test_every_line_is_named_once() -> None:
 
 
 def test_senders_sum_to_the_score() -> None:
-    """The tail of many tokens is summed up, not dropped; tokens that pay nothing are left out."""
-    import numpy as np
-
+    """Most first; tokens that pay nothing are left out; only the chart is cut short."""
     rng = np.random.default_rng(0)
     attention = rng.random((40, 40))
     attention[5] = 0
     frame = charts.senders(attention, (7,), tuple(f"t{i}" for i in range(40)))
     assert attention[:, 7].sum() == pytest.approx(frame["attention"].sum())
-    assert charts.MAX_BARS + 1 == len(frame)
-    assert f"{39 - charts.MAX_BARS} others" == frame["token"].iloc[-1]
+    assert 39 == len(frame)
+    assert frame["attention"].is_monotonic_decreasing
+    assert charts.MAX_BARS == len(charts.senders_chart(frame).frame)
+
+
+def test_names_avoid_the_other_lines() -> None:
+    """A line between two others is named where one of them has ended."""
+    series = {"a": [1.0, 1.0, 1.0, None, None], "b": [0.5] * 5, "c": [0.4] * 5}
+    assert (3, True) == charts._clearest("b", series)
+    assert not charts._clearest("c", series)[1]
+    assert charts._clearest("a", series)[1]

@@ -327,7 +327,7 @@ def test_an_impossible_name_is_refused(name: str, tiny_store: Path) -> None:
 
 def test_a_run_is_found_by_a_beginning_of_its_name(tiny_store: Path) -> None:
     """A unique beginning is enough."""
-    assert checkpoints.PAIRS == load_checkpoint("mrpc").name
+    assert checkpoints.PAIRS == load_checkpoint(checkpoints.PAIRS[:-3]).name
 
 
 # --- the base ---------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_an_empty_or_absent_store_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     absent = [tmp_path / "absent", tmp_path, tmp_path / "file"]
     assert store.list_runs(absent) == []
-    with pytest.raises(StoreError, match="the store is empty"):
+    with pytest.raises(StoreError, match="there are none"):
         store.find_run("sst2", absent)
 
 

@@ -7,6 +7,7 @@ for exports.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ CATEGORIES = [LIGHT.keep, LIGHT.drop, "#00805e"]
 DASHES = [[1, 0], [6, 4], [2, 3]]
 HEIGHT = 240
 MAX_BARS = 14
+MAX_ROOM = 10.0
+"""Room beside a line that nothing is next to, in powers of e; more than any two scores differ by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +78,20 @@ def score_chart(view: TokenView, index: int) -> Figure:
 def senders(
     attention: Float[np.ndarray, "seq seq"], positions: tuple[int, ...], texts: tuple[str, ...]
 ) -> pd.DataFrame:
-    """Who attends to a token: attention from each live token, most first, the tail in one row.
+    """Who attends to a token: attention from each live token, most first.
 
     Of several pieces of a word the one that receives most is taken. The column sums to its score.
     """
     received = attention[:, max(positions, key=lambda i: attention[:, i].sum())]
     order = [int(i) for i in np.argsort(-received, kind="stable") if received[i] > 0]
-    shown = order[:MAX_BARS]
-    rows = [{"token": f"{i} {texts[i]}", "attention": float(received[i])} for i in shown]
-    if rest := order[MAX_BARS:]:
-        total = float(received[rest].sum())
-        rows.append({"token": f"{len(rest)} others", "attention": total})
+    rows = [{"token": f"{i} {texts[i]}", "attention": float(received[i])} for i in order]
     return pd.DataFrame(rows, columns=["token", "attention"])
 
 
 def senders_chart(frame: pd.DataFrame) -> Figure:
-    """Bars of `senders`, each labelled with its attention."""
-    return Figure(spec=_senders_spec() | {"height": 20 * max(len(frame), 3) + 50}, frame=frame)
+    """Bars of the first rows of `senders`, each labelled with its attention."""
+    shown = frame.head(MAX_BARS)
+    return Figure(spec=_senders_spec() | {"height": 20 * max(len(shown), 3) + 50}, frame=shown)
 
 
 def mask_chart(threshold: float, temperature: float) -> Figure:
@@ -139,20 +139,25 @@ def _frame(series: Series, first_layer: int) -> pd.DataFrame:
 
 
 def _clearest(name: str, series: Series) -> tuple[int, bool]:
-    """Index at which the series is farthest from the others, and whether it is the upper one."""
+    """Where a name fits best beside its line: the index, and whether above the line.
+
+    The best place has the most room up to the next line; the ends are left out, where a name would
+    stick out of the picture.
+    """
     own = series[name]
     others = [values for other, values in series.items() if other != name]
 
-    def gap(index: int) -> float:
-        value = own[index]
+    def room(place: tuple[int, bool]) -> float:
+        index, is_above = place
         rivals = [v for values in others if index < len(values) and (v := values[index])]
-        distances = [math.log((value or 1) / v) for v in rivals]
-        return min(distances, key=abs, default=0.0)
+        distances = [math.log(v / (own[index] or 1)) * (1 if is_above else -1) for v in rivals]
+        return min(
+            (d for d in distances if d >= 0), default=MAX_ROOM + max(map(abs, distances), default=0)
+        )
 
-    inner = [i for i, value in enumerate(own) if value and 0 < i < len(own) - 1]
-    places = inner or [i for i, value in enumerate(own) if value]
-    best = max(places, key=lambda i: abs(gap(i)))
-    return best, gap(best) >= 0
+    present = [i for i, value in enumerate(own) if value]
+    inner = [i for i in present if 0 < i < len(own) - 1] or present
+    return max(itertools.product(inner, (True, False)), key=room)
 
 
 # ---- specifications, built once ----
@@ -170,7 +175,7 @@ def _survivors_spec(names: tuple[str, ...]) -> dict[str, Any]:
         ],
     )
     counts = base.mark_text(dy=-11, fontSize=12).encode(text="count:N", color=alt.value("gray"))
-    return _spec([*_lines(base, names), counts])
+    return _spec([*_lines(base, names, falls=True), counts])
 
 
 @cache
@@ -189,7 +194,7 @@ def _score_spec(names: tuple[str, ...]) -> dict[str, Any]:
             alt.Tooltip("value:Q", format=".4f"),
         ],
     )
-    return _spec(_lines(base, names))
+    return _spec(_lines(base, names, falls=False))
 
 
 @cache
@@ -225,13 +230,26 @@ def _mask_spec() -> dict[str, Any]:
     return _spec([_line(base, (SOFT, HARD))])
 
 
-def _lines(base: alt.Chart, names: tuple[str, ...]) -> list[alt.Chart]:
-    """A line with dots for each series, told apart by colour, dash and its name beside it."""
+def _lines(base: alt.Chart, names: tuple[str, ...], *, falls: bool) -> list[alt.Chart]:
+    """A line with dots for each series, told apart by colour, dash and its name beside it.
+
+    Args:
+        base: Data and axes.
+        names: Series in the order of their colours.
+        falls: The lines fall to the right, so that above them there is room on the right.
+    """
     color = _color(names)
     layers = [_line(base, names), base.mark_circle(size=60, opacity=1).encode(color=color)]
     if len(names) > 1:
-        for field, shift in (("above", -24), ("below", 18)):
-            text = base.mark_text(dy=shift, fontSize=13, fontWeight=600)
+        for field, shift in (("above", -8), ("below", 12)):
+            is_right = falls == (field == "above")
+            text = base.mark_text(
+                dy=shift,
+                dx=8 if is_right else -8,
+                align="left" if is_right else "right",
+                fontSize=13,
+                fontWeight=600,
+            )
             layers.append(text.encode(text=f"{field}:N", color=color))
     return layers
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -93,7 +92,14 @@ def _dense_card(question: Question, pruned: Prediction) -> None:
     try:
         dense = live.dense_prediction(question)
     except UserError as error:
-        st.metric(DENSE, "not at hand", border=True, width=_CARD_WIDTH, help=plain(str(error)))
+        st.metric(
+            DENSE,
+            "not at hand",
+            border=True,
+            width=_CARD_WIDTH,
+            height="stretch",
+            help=plain(str(error)),
+        )
         return
     if dense is not None:
         prediction_card(DENSE, dense, pruned, _DENSE_HELP)
@@ -207,26 +213,6 @@ def length_notes(card: Card, trace: Trace) -> None:
             f"{length:,} tokens are more than the {card.trained_length:,} that this checkpoint was "
             "trained on; expect less of it."
         )
-
-
-def no_checkpoint() -> None:
-    """The state of a fresh store."""
-    st.info(
-        "There is no checkpoint in the store yet. Train one, or type the folder of a model above:",
-        title="No checkpoint",
-        icon=":material/inventory_2:",
-    )
-    st.code("python -m ltp_core train --help", language="bash")
-
-
-@contextmanager
-def loading(name: str) -> Iterator[None]:
-    """A spinner while a checkpoint that is not in memory is loaded."""
-    if live.is_loaded(name):
-        yield
-        return
-    with st.spinner(f"Loading {plain(name)}", show_time=True):
-        yield
 
 
 def how_computed(card: Card) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
-from app.ltp_ui import live, panels, state, status, warm_up
+from app.ltp_ui import blocks, live, state, status, warm_up
 from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.examples import examples
 from app.ltp_ui.export import facts
 from app.ltp_ui.live import Question, WhatIf
-from app.ltp_ui.token_panel import picture
+from app.ltp_ui.picture import picture
 from app.ltp_ui.token_view import token_view
 
 POLL_S = 0.5
@@ -20,7 +22,7 @@ def hero() -> None:
     """A real sentence through the default checkpoint; a placeholder until torch is imported."""
     name = live.default_checkpoint(live.checkpoints())
     if name is None:
-        panels.no_checkpoint()
+        blocks.no_checkpoint()
         return
     is_warm = warm_up.is_done()
     st.fragment(_hero, run_every=None if is_warm else POLL_S)(name, is_warm)
@@ -36,8 +38,14 @@ def _hero(name: str, was_warm: bool) -> None:
     with boundary("The picture"):
         question = Question(checkpoint=name, text=_example_text(name))
         shown = picture(question, WhatIf(), words=False, special=True)
-        token_view(shown.view, key="start.view")
+        token_view(shown.view, key="start.view", layer=_telling_layer(shown.trace.lengths))
         st.caption(plain(" ".join([f"{name}.", *facts(shown.trace)])))
+
+
+def _telling_layer(lengths: Sequence[int]) -> int:
+    """The first layer after which at most half of the tokens are live; the last if there is none."""
+    halved = (layer for layer, live in enumerate(lengths) if 2 * live <= lengths[0])
+    return next(halved, len(lengths) - 1)
 
 
 def _example_text(name: str) -> str:

@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
 
 from app.ltp_ui import charts, controls, live, state
 from app.ltp_ui.boundary import boundary, plain
-from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.live import Question
 from app.ltp_ui.panels import show
+from app.ltp_ui.picture import Picture
 from app.ltp_ui.token_view import token_view
 from app.ltp_ui.tokens import display_texts
-from app.ltp_ui.view import TokenView, build_view
+from app.ltp_ui.view import TokenView
 from app.ltp_ui.wording import SCORE_UNIT_HELP, counted, nearest_misses, number, quoted, why
-from ltp_core.records import Trace
 
 VIEW_KEY = "explore.view"
 RERUN = "explore.rerun"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One answer and how it is shown.
-
-    Attributes:
-        question: What was asked.
-        what_if: How the pass departs from what was learned.
-        trace: The answer.
-        learned: The answer as learned; None where nothing departs.
-        view: The answer in columns.
-    """
-
-    question: Question
-    what_if: WhatIf
-    trace: Trace
-    learned: Trace | None
-    view: TokenView
-
-
-def picture(question: Question, what_if: WhatIf, *, words: bool, special: bool) -> Picture:
-    """Runs the network and lays the answer out, with ghosts of the learned thresholds if need be."""
-    trace = live.trace(question, what_if)
-    learned = None if what_if.is_neutral else live.learned_trace(question)
-    view = build_view(
-        trace,
-        live.words(question),
-        learned=learned,
-        merge_words=words,
-        show_special=special,
-        keep=what_if.keep,
-        drop=what_if.drop,
-        protected=live.protected(question),
-    )
-    return Picture(question=question, what_if=what_if, trace=trace, learned=learned, view=view)
 
 
 @st.fragment
@@ -169,4 +132,6 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     positions = view.columns[index].positions
     frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
     show(charts.senders_chart(frame), alt=f"Attention received, sum {number(score)}.")
-    st.caption(f"Sums to {number(score)}, its score in layer {layer_index + 1}.")
+    rest = frame["attention"].iloc[charts.MAX_BARS :]
+    others = f"With {number(rest.sum())} from {counted(len(rest), 'other')}: " if len(rest) else ""
+    st.caption(f"{others}{number(score)} in all, its score in layer {layer_index + 1}.")

@@ -1,0 +1,31 @@
+"""States that more than one page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from app.ltp_ui import live
+from app.ltp_ui.boundary import plain
+
+
+def no_checkpoint() -> None:
+    """The state of a fresh store."""
+    st.info(
+        "There is no checkpoint in the store yet. Train one, or type the folder of a model above:",
+        title="No checkpoint",
+        icon=":material/inventory_2:",
+    )
+    st.code("python -m ltp_core train --help", language="bash")
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """A spinner while a checkpoint that is not in memory is loaded."""
+    if live.is_loaded(name):
+        yield
+        return
+    with st.spinner(f"Loading {plain(name)}", show_time=True):
+        yield
