@@ -284,13 +284,13 @@ class View {
     const { cell, gutter } = this.place;
     for (let index = start; index < end; index++) {
       const name = this.data.names[index];
-      const label = [...name].length > LABEL_CHARACTERS;
-      const shown = label ? [...name].slice(0, LABEL_CHARACTERS - 1).join("") + "…" : name;
+      const letters = [...name];
+      const isLong = letters.length > LABEL_CHARACTERS;
+      const shown = isLong ? letters.slice(0, LABEL_CHARACTERS - 1).join("") + "…" : name;
       const x = gutter + (index - start) * cell + cell / 2 + 3;
-      const out = Number(this.tokens[index].dataset.s) < this.data.num_layers;
       svg.append(
         text(shown, {
-          class: out ? "name out" : "name",
+          class: "name",
           "data-name": index,
           transform: `translate(${x} ${y0 - 6}) rotate(-50)`,
         }),
@@ -312,6 +312,10 @@ class View {
     }
     for (const label of this.grid.querySelectorAll("[data-row]")) {
       label.classList.toggle("now", Number(label.dataset.row) === this.layer);
+    }
+    for (const name of this.grid.querySelectorAll(".name")) {
+      const survived = Number(this.tokens[name.dataset.name].dataset.s);
+      name.classList.toggle("out", survived < this.layer);
     }
   }
 

@@ -123,6 +123,7 @@ class Watched:
         self.page = page
         self.server = server
         self.problems: list[str] = []
+        page.set_default_timeout(READY_TIMEOUT_MS)
         page.on("console", lambda message: self._console(message.type, message.text))
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         page.on("request", self._request)
