@@ -24,7 +24,23 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "sst2-ltp"
 REPEATS = 9
-WORDS = "a slow but beautifully shot and very funny film that never quite finds its feet".split()
+WORDS = [
+    "a",
+    "slow",
+    "but",
+    "beautifully",
+    "shot",
+    "and",
+    "very",
+    "funny",
+    "film",
+    "that",
+    "never",
+    "quite",
+    "finds",
+    "its",
+    "feet",
+]
 LENGTHS = (40, 512)
 
 
