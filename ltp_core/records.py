@@ -128,7 +128,7 @@ class Trace:
             return cls(
                 layers=layers, unpruned=_prediction(unpruned) if unpruned else None, **fields
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"This is not a trace written by this program: {error}") from error
 
 

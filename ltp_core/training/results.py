@@ -78,8 +78,8 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
         store.write_table(folder, table, pd.concat(frames, ignore_index=True))
     store.write_table(folder, "traces", _traces(model, results, data_dir))
     manifest = _manifest(trained, results)
-    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     store.finish_run(folder, manifest)
+    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
 
 
 def _save_weights(trained: Trained, folder: Path) -> None:

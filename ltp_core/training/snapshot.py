@@ -18,7 +18,7 @@ from torch.optim import AdamW
 
 from ltp_core.files import atomic_write
 
-SNAPSHOT_FILE = "resume.safetensors"
+SNAPSHOT_FILE = ".resume.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)

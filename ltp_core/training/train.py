@@ -32,7 +32,7 @@ from ltp_core.training.journal import Journal
 from ltp_core.training.loop import TrainingSet, run_stage
 from ltp_core.training.losses import Student
 from ltp_core.training.results import Trained, finish
-from ltp_core.training.snapshot import read_position
+from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +162,7 @@ def _locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
 def _forget(folder: Path) -> None:
     """Takes away what an earlier run left, its manifest first."""
     (folder / store.MANIFEST).unlink(missing_ok=True)
+    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)

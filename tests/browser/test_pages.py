@@ -132,7 +132,7 @@ def test_unknown_checkpoint_is_a_sentence(visit: Visit) -> None:
     watched = visit()
     page = watched.open(explore(TEXT, "sst2-ltp-00000000ab"))
     page.get_by_text("did you mean").wait_for()
-    assert page.get_by_role("combobox", name="Checkpoint").is_visible()
+    page.get_by_role("combobox", name="Checkpoint").wait_for()
 
 
 def test_starts_from_any_folder(chromium: str, store_folder: Path, tmp_path: Path) -> None:
