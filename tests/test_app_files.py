@@ -189,7 +189,7 @@ def test_score_chart_leaves_out_layers_without_a_score() -> None:
 def test_every_line_is_named_once() -> None:
     """No legend is needed, and colour is not the only difference."""
     frame = charts.survivors_chart(trace(), trace(thresholds=(0.1, 0.1, 0.1))).frame
-    names = [*frame["above"][frame["above"] != ""], *frame["below"][frame["below"] != ""]]
+    names = [name for corner in charts.CORNERS for name in frame[corner] if name]
     assert [charts.LEARNED, charts.THIS] == sorted(names)
 
 

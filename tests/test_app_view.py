@@ -142,6 +142,15 @@ def test_small_numbers_keep_their_digits(value: float, expected: str) -> None:
     assert expected == wording.number(value)
 
 
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [(-0.0004, "0.0 points"), (0.021, "+2.1 points"), (-0.021, "−2.1 points")],
+)
+def test_points_have_a_sign_unless_they_are_none(difference: float, expected: str) -> None:
+    """No −0.0 on screen, and a real minus sign."""
+    assert expected == wording.points(difference)
+
+
 def test_nearest_misses_are_sorted_and_leave_out_what_was_not_decided() -> None:
     """Closest first; the protected token is no miss."""
     misses = wording.nearest_misses(view())

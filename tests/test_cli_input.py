@@ -111,7 +111,7 @@ def test_an_impossible_checkpoint_is_refused(tiny_store: Path, name: str) -> Non
 def test_a_beginning_of_several_runs_is_refused(tiny_store: Path) -> None:
     """A prefix must be of one run; the answer lists them."""
     assert_refused(run("trace", "rotten_tomatoes-", "text"), REVIEWS, REVIEWS_DENSE)
-    assert REVIEWS == json.loads(run("trace", REVIEWS[:18], "text", "--json").stdout)["checkpoint"]
+    assert REVIEWS == json.loads(run("trace", REVIEWS[:-3], "text", "--json").stdout)["checkpoint"]
 
 
 @pytest.fixture

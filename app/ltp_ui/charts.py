@@ -31,6 +31,13 @@ THIS, LEARNED, SCORE, THRESHOLD = "this setting", "learned thresholds", "score",
 SOFT, HARD = "soft mask (Eq. 9)", "hard mask (Eq. 8)"
 CATEGORIES = [LIGHT.keep, LIGHT.drop, "#00805e"]
 DASHES = [[1, 0], [6, 4], [2, 3]]
+CORNERS = {
+    "above_left": (-8, -9),
+    "above_right": (8, -9),
+    "below_left": (-8, 12),
+    "below_right": (8, 12),
+}
+"""Corners of a dot where a line's name may stand: shift to the right and down, in pixels."""
 HEIGHT = 240
 MAX_BARS = 14
 MAX_ROOM = 10.0
@@ -119,23 +126,27 @@ def image(chart: Figure, kind: ImageKind) -> bytes:
 
 
 def _frame(series: Series, first_layer: int) -> pd.DataFrame:
-    """One row a series and layer; `above` and `below` name the line where that is clearest."""
+    """One row a series and layer; a column for each corner of a dot names the line there, once."""
     rows = []
     for name, values in series.items():
-        place, is_upper = _clearest(name, series) if len(series) > 1 else (-1, True)
+        place, corner = _name_place(name, series) if len(series) > 1 else (-1, "")
         for index, value in enumerate(values):
             if value:
-                label = name if index == place else ""
-                rows.append(
-                    {
-                        "layer": index + first_layer,
-                        "value": value,
-                        "series": name,
-                        "above": label if is_upper else "",
-                        "below": "" if is_upper else label,
-                    }
-                )
-    return pd.DataFrame(rows, columns=["layer", "value", "series", "above", "below"])
+                names = {c: name if (index, c) == (place, corner) else "" for c in CORNERS}
+                layer = index + first_layer
+                rows.append({"layer": layer, "value": value, "series": name} | names)
+    return pd.DataFrame(rows, columns=["layer", "value", "series", *CORNERS])
+
+
+def _name_place(name: str, series: Series) -> tuple[int, str]:
+    """Index and corner for a line's name: on the side of its dot from which the line turns away."""
+    index, is_above = _clearest(name, series)
+    own = series[name]
+    before, after = (
+        own[i] if 0 <= i < len(own) and own[i] else own[index] for i in (index - 1, index + 1)
+    )
+    falls = (after or 0) < (before or 0)
+    return index, f"{'above' if is_above else 'below'}_{'right' if falls == is_above else 'left'}"
 
 
 def _clearest(name: str, series: Series) -> tuple[int, bool]:
@@ -175,7 +186,7 @@ def _survivors_spec(names: tuple[str, ...]) -> dict[str, Any]:
         ],
     )
     counts = base.mark_text(dy=-11, fontSize=12).encode(text="count:N", color=alt.value("gray"))
-    return _spec([*_lines(base, names, falls=True), counts])
+    return _spec([*_lines(base, names), counts])
 
 
 @cache
@@ -194,7 +205,7 @@ def _score_spec(names: tuple[str, ...]) -> dict[str, Any]:
             alt.Tooltip("value:Q", format=".4f"),
         ],
     )
-    return _spec(_lines(base, names, falls=False))
+    return _spec(_lines(base, names))
 
 
 @cache
@@ -230,27 +241,15 @@ def _mask_spec() -> dict[str, Any]:
     return _spec([_line(base, (SOFT, HARD))])
 
 
-def _lines(base: alt.Chart, names: tuple[str, ...], *, falls: bool) -> list[alt.Chart]:
-    """A line with dots for each series, told apart by colour, dash and its name beside it.
-
-    Args:
-        base: Data and axes.
-        names: Series in the order of their colours.
-        falls: The lines fall to the right, so that above them there is room on the right.
-    """
+def _lines(base: alt.Chart, names: tuple[str, ...]) -> list[alt.Chart]:
+    """A line with dots for each series, told apart by colour, dash and its name beside it."""
     color = _color(names)
     layers = [_line(base, names), base.mark_circle(size=60, opacity=1).encode(color=color)]
     if len(names) > 1:
-        for field, shift in (("above", -8), ("below", 12)):
-            is_right = falls == (field == "above")
-            text = base.mark_text(
-                dy=shift,
-                dx=8 if is_right else -8,
-                align="left" if is_right else "right",
-                fontSize=13,
-                fontWeight=600,
-            )
-            layers.append(text.encode(text=f"{field}:N", color=color))
+        for corner, (shift_x, shift_y) in CORNERS.items():
+            align: Literal["left", "right"] = "left" if shift_x > 0 else "right"
+            text = base.mark_text(dx=shift_x, dy=shift_y, align=align, fontSize=13, fontWeight=600)
+            layers.append(text.encode(text=f"{corner}:N", color=color))
     return layers
 
 

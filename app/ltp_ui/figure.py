@@ -219,8 +219,8 @@ def _legend(view: TokenView, palette: Palette, y: int) -> str:
     )
     parts = [_legend_text(f"score ÷ {reference}: 1×", x, y, palette), swatches]
     x += 156 + NUM_LEVELS * 16
-    parts.append(_legend_text("32×", x, y, palette))
-    x += 44
+    parts.append(_legend_text("≥ 32×", x, y, palette))
+    x += 54
     for mark, text, width in _marks(view, palette, x, y - 2):
         parts += [mark, _legend_text(text, x + 22, y, palette)]
         x += width

@@ -105,7 +105,7 @@ def legend_html(view: TokenView, *, can_force: bool) -> str:
         f'<i style="opacity:{figure.fill_opacity(level)}"></i>' for level in range(NUM_LEVELS)
     )
     entries = [
-        f'score ÷ {reference}: 1× <span class="ramp">{ramp}</span> 32×',
+        f'score ÷ {reference}: 1× <span class="ramp">{ramp}</span> ≥ 32×',
         '<i class="mark left">✕</i> left after this layer',
     ]
     if any("!" in row for row in view.grid):

@@ -44,8 +44,9 @@ def percent(fraction: float, decimals: int = 1) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of fractions in signed percentage points."""
-    return f"{100 * difference:+.1f} points".replace("-", "−")
+    """A difference of fractions in signed percentage points; no sign where it rounds to 0."""
+    value = round(100 * difference, 1)
+    return f"{value:+.1f} points".replace("-", "−") if value else "0.0 points"
 
 
 def quoted(column: Column) -> str:
