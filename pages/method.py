@@ -38,8 +38,8 @@ with left:
     threshold = st.slider("Threshold θ", 0.0, 1.5, 0.64, 0.01, key="theta", bind="query-params")
     near = 1 / (1 + np.exp(-np.clip(0.1 / temperature, 0, 500)))
     st.caption(
-        "Solid: soft mask (Eq. 9). Dashed: hard mask (Eq. 8). A token that scores 0.1 above the "
-        f"threshold counts as {number(float(near))} of a token."
+        "With this temperature, a token that scores 0.1 above the threshold "
+        f"counts as {number(float(near))} of a token."
     )
 with right:
     panels.show(

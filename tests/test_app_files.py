@@ -186,11 +186,12 @@ def test_score_chart_leaves_out_layers_without_a_score() -> None:
     assert [1, 2, 3] == list(frame[frame["series"] == "threshold"]["layer"])
 
 
-def test_every_line_is_named_once() -> None:
-    """No legend is needed, and colour is not the only difference."""
-    frame = charts.survivors_chart(trace(), trace(thresholds=(0.1, 0.1, 0.1))).frame
-    names = [name for corner in charts.CORNERS for name in frame[corner] if name]
-    assert [charts.LEARNED, charts.THIS] == sorted(names)
+def test_lines_differ_by_more_than_colour() -> None:
+    """Colour and dash share one legend."""
+    spec = charts.survivors_chart(trace(), trace(thresholds=(0.1, 0.1, 0.1))).spec
+    encoding = spec["layer"][0]["encoding"]
+    assert encoding["color"]["legend"] == encoding["strokeDash"]["legend"]
+    assert 2 == len({str(dash) for dash in encoding["strokeDash"]["scale"]["range"]})
 
 
 def test_senders_sum_to_the_score() -> None:
@@ -203,11 +204,3 @@ def test_senders_sum_to_the_score() -> None:
     assert 39 == len(frame)
     assert frame["attention"].is_monotonic_decreasing
     assert charts.MAX_BARS == len(charts.senders_chart(frame).frame)
-
-
-def test_names_avoid_the_other_lines() -> None:
-    """A line between two others is named where one of them has ended."""
-    series = {"a": [1.0, 1.0, 1.0, None, None], "b": [0.5] * 5, "c": [0.4] * 5}
-    assert (3, True) == charts._clearest("b", series)
-    assert not charts._clearest("c", series)[1]
-    assert charts._clearest("a", series)[1]

@@ -151,6 +151,13 @@ def test_points_have_a_sign_unless_they_are_none(difference: float, expected: st
     assert expected == wording.points(difference)
 
 
+def test_margins_never_read_as_nothing() -> None:
+    """A miss by a hair keeps its digits."""
+    assert ["−12.3 %", "+0.1 %", "−0.04 %"] == [
+        wording.margin(m) for m in (-0.123, 0.0011, -0.0004)
+    ]
+
+
 def test_nearest_misses_are_sorted_and_leave_out_what_was_not_decided() -> None:
     """Closest first; the protected token is no miss."""
     misses = wording.nearest_misses(view())

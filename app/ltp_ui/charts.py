@@ -7,8 +7,6 @@ for exports.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,17 +29,8 @@ THIS, LEARNED, SCORE, THRESHOLD = "this setting", "learned thresholds", "score",
 SOFT, HARD = "soft mask (Eq. 9)", "hard mask (Eq. 8)"
 CATEGORIES = [LIGHT.keep, LIGHT.drop, "#00805e"]
 DASHES = [[1, 0], [6, 4], [2, 3]]
-CORNERS = {
-    "above_left": (-8, -9),
-    "above_right": (8, -9),
-    "below_left": (-8, 12),
-    "below_right": (8, 12),
-}
-"""Corners of a dot where a line's name may stand: shift to the right and down, in pixels."""
-HEIGHT = 240
+HEIGHT = 300
 MAX_BARS = 14
-MAX_ROOM = 10.0
-"""Room beside a line that nothing is next to, in powers of e; more than any two scores differ by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,49 +115,14 @@ def image(chart: Figure, kind: ImageKind) -> bytes:
 
 
 def _frame(series: Series, first_layer: int) -> pd.DataFrame:
-    """One row a series and layer; a column for each corner of a dot names the line there, once."""
-    rows = []
-    for name, values in series.items():
-        place, corner = _name_place(name, series) if len(series) > 1 else (-1, "")
-        for index, value in enumerate(values):
-            if value:
-                names = {c: name if (index, c) == (place, corner) else "" for c in CORNERS}
-                layer = index + first_layer
-                rows.append({"layer": layer, "value": value, "series": name} | names)
-    return pd.DataFrame(rows, columns=["layer", "value", "series", *CORNERS])
-
-
-def _name_place(name: str, series: Series) -> tuple[int, str]:
-    """Index and corner for a line's name: on the side of its dot from which the line turns away."""
-    index, is_above = _clearest(name, series)
-    own = series[name]
-    before, after = (
-        own[i] if 0 <= i < len(own) and own[i] else own[index] for i in (index - 1, index + 1)
-    )
-    falls = (after or 0) < (before or 0)
-    return index, f"{'above' if is_above else 'below'}_{'right' if falls == is_above else 'left'}"
-
-
-def _clearest(name: str, series: Series) -> tuple[int, bool]:
-    """Where a name fits best beside its line: the index, and whether above the line.
-
-    The best place has the most room up to the next line; the ends are left out, where a name would
-    stick out of the picture.
-    """
-    own = series[name]
-    others = [values for other, values in series.items() if other != name]
-
-    def room(place: tuple[int, bool]) -> float:
-        index, is_above = place
-        rivals = [v for values in others if index < len(values) and (v := values[index])]
-        distances = [math.log(v / (own[index] or 1)) * (1 if is_above else -1) for v in rivals]
-        return min(
-            (d for d in distances if d >= 0), default=MAX_ROOM + max(map(abs, distances), default=0)
-        )
-
-    present = [i for i, value in enumerate(own) if value]
-    inner = [i for i in present if 0 < i < len(own) - 1] or present
-    return max(itertools.product(inner, (True, False)), key=room)
+    """One row a series and layer."""
+    rows = [
+        {"layer": index + first_layer, "value": value, "series": name}
+        for name, values in series.items()
+        for index, value in enumerate(values)
+        if value
+    ]
+    return pd.DataFrame(rows, columns=["layer", "value", "series"])
 
 
 # ---- specifications, built once ----
@@ -242,26 +196,34 @@ def _mask_spec() -> dict[str, Any]:
 
 
 def _lines(base: alt.Chart, names: tuple[str, ...]) -> list[alt.Chart]:
-    """A line with dots for each series, told apart by colour, dash and its name beside it."""
-    color = _color(names)
-    layers = [_line(base, names), base.mark_circle(size=60, opacity=1).encode(color=color)]
-    if len(names) > 1:
-        for corner, (shift_x, shift_y) in CORNERS.items():
-            align: Literal["left", "right"] = "left" if shift_x > 0 else "right"
-            text = base.mark_text(dx=shift_x, dy=shift_y, align=align, fontSize=13, fontWeight=600)
-            layers.append(text.encode(text=f"{corner}:N", color=color))
-    return layers
+    """A line with dots for each series, told apart by colour and dash."""
+    dots = base.mark_circle(size=60, opacity=1).encode(color=_color(names))
+    return [_line(base, names), dots]
 
 
 def _line(base: alt.Chart, names: tuple[str, ...]) -> alt.Chart:
     scale = alt.Scale(domain=list(names), range=DASHES[: len(names)])
-    dash = alt.StrokeDash("series:N", scale=scale, legend=None)
+    dash = alt.StrokeDash("series:N", scale=scale, legend=_legend(names))
     line: alt.Chart = base.mark_line(strokeWidth=2.5).encode(color=_color(names), strokeDash=dash)
     return line
 
 
 def _color(names: tuple[str, ...]) -> alt.Color:
-    return alt.Color("series:N", scale=alt.Scale(domain=list(names)), legend=None)
+    return alt.Color("series:N", scale=alt.Scale(domain=list(names)), legend=_legend(names))
+
+
+def _legend(names: tuple[str, ...]) -> alt.Legend | None:
+    """The same for colour and dash, so that they share one legend; a single line needs none."""
+    if len(names) < 2:
+        return None
+    return alt.Legend(
+        title=None,
+        orient="top",
+        symbolType="stroke",
+        symbolSize=600,
+        symbolStrokeWidth=2.5,
+        symbolFillColor="transparent",
+    )
 
 
 def _layer_axis(title: str) -> alt.X:

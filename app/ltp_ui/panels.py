@@ -18,6 +18,7 @@ from app.ltp_ui.wording import (
     NearMiss,
     apart,
     counted,
+    margin,
     nearest_misses,
     percent,
     points,
@@ -157,8 +158,8 @@ def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> Non
                 hide_index=True,
                 height="content",
                 column_config={
-                    "Token": st.column_config.TextColumn(width=130),
-                    "Layer": st.column_config.NumberColumn(width=60),
+                    "Token": st.column_config.TextColumn(width=110),
+                    "Layer": st.column_config.NumberColumn(width=55),
                 },
                 alt="Decisions closest to their threshold.",
             )
@@ -174,7 +175,7 @@ def misses_frame(view: TokenView) -> pd.DataFrame:
                 "Layer": miss.layer_index + 1,
                 "Decision": "left" if miss.left else "stayed",
                 **dict(zip(("Score", "Threshold"), _score_and_threshold(view, miss), strict=True)),
-                "Margin": f"{100 * miss.margin:+.1f} %".replace("-", "−"),
+                "Margin": margin(miss.margin),
             }
             for miss in nearest_misses(view)
         ]

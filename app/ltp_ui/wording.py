@@ -49,6 +49,12 @@ def points(difference: float) -> str:
     return f"{value:+.1f} points".replace("-", "−") if value else "0.0 points"
 
 
+def margin(fraction: float) -> str:
+    """A signed distance in percent, with as many decimals as keep it from reading as 0."""
+    decimals = 1 if abs(fraction) >= 0.0005 else 2 if abs(fraction) >= 0.00005 else 4
+    return f"{100 * fraction:+.{decimals}f} %".replace("-", "−")
+
+
 def quoted(column: Column) -> str:
     """The column's text in quotation marks."""
     return f"‘{column.text}’"
