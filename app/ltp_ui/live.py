@@ -301,7 +301,7 @@ def _measure_latency(question: Question, thresholds: tuple[float, ...] | None) -
     from ltp_core.pruning import Unpruned
 
     model = load(question.checkpoint)
-    inputs = _inputs(model, question)
+    inputs = text_inputs(model, question.text, question.text_pair)
     method = _with_thresholds(model.method, thresholds)
     unpruned = Unpruned.neutral(model.method.num_layers)
     return _time_in_turn(
@@ -323,17 +323,6 @@ def _time_in_turn(pruned: Callable[[], Any], unpruned: Callable[[], Any]) -> Lat
         unpruned_ms=statistics.median(taken[1]),
         repeats=len(taken[0]),
     )
-
-
-def _inputs(model: PrunedModel, question: Question) -> Any:
-    from ltp_core.data.batching import collate, encode
-    from ltp_core.evaluate import model_inputs
-
-    pair = question.text_pair
-    texts = (question.text,) if pair is None else (question.text, pair)
-    encoded = encode(model.tokenizer, [texts], model.encoder.config.max_length)
-    batch = collate(encoded, [0], None, model.encoder.config.pad_id)
-    return model_inputs(model, batch).to(_device(model))
 
 
 def _with_thresholds(method: PruningMethod, thresholds: tuple[float, ...] | None) -> PruningMethod:
