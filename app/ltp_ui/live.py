@@ -187,7 +187,9 @@ def words(question: Question) -> tuple[int | None, ...]:
 @st.cache_data(max_entries=64, show_spinner=False)
 def protected(question: Question) -> tuple[int, ...]:
     """Positions that the checkpoint's method may not drop."""
-    inputs = _inputs(load(question.checkpoint), question)
+    from ltp_core.trace import text_inputs
+
+    inputs = text_inputs(load(question.checkpoint), question.text, question.text_pair)
     return tuple(inputs.protected[0].nonzero()[:, 0].tolist())
 
 
@@ -299,6 +301,7 @@ def _received_attention(
 
 def _measure_latency(question: Question, thresholds: tuple[float, ...] | None) -> Latency:
     from ltp_core.pruning import Unpruned
+    from ltp_core.trace import text_inputs
 
     model = load(question.checkpoint)
     inputs = text_inputs(model, question.text, question.text_pair)
