@@ -12,7 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,19 +33,26 @@ __all__ = [
     "DataConfig",
     "HardConfig",
     "MethodSettings",
+    "SelectConfig",
     "SoftConfig",
     "StageConfig",
     "TrainConfig",
+    "apply_override",
     "dense_config",
     "from_dict",
     "load_config",
+    "load_table",
     "parent_config",
     "preset_names",
+    "read_toml",
     "to_dict",
     "to_toml",
 ]
 
 PRESETS = Path(__file__).parent / "presets"
+
+UNTRAINED = ("calibrated",)
+"""Methods that choose on the dense model and train nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +181,23 @@ class HardConfig(StageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """A choice that follows training, made on held-out training rows: LAT's search, calibration."""
+
+    target_relative_flops: float = 0.5
+    """Budget in the paper's accounting."""
+    rows: int = 500
+    """Held-out training rows that the choice looks at."""
+    max_configurations: int = 200
+    """Candidates tried at most."""
+
+    def __post_init__(self) -> None:
+        """Rejects impossible values."""
+        require_above_zero(self, "target_relative_flops", "rows", "max_configurations")
+        require_between(self, 0, 1, "target_relative_flops")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One run: a task, a method and its stages.
 
@@ -196,6 +220,7 @@ class TrainConfig:
     finetune: StageConfig = field(default_factory=StageConfig)
     soft: SoftConfig | None = None
     hard: HardConfig | None = None
+    select: SelectConfig | None = None
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""
@@ -205,8 +230,11 @@ class TrainConfig:
 
     @property
     def fingerprint(self) -> str:
-        """First 10 hex digits of the SHA-256 of the sorted JSON."""
-        text = json.dumps(to_dict(self), sort_keys=True)
+        """First 10 hex digits of the SHA-256 of every setting that differs from its default.
+
+        So a setting that is added later changes no name; a default, once used, must never change.
+        """
+        text = json.dumps(_differences(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
@@ -215,8 +243,32 @@ class TrainConfig:
         return f"{self.task}-{self.method.name}-{self.fingerprint}"
 
 
+def _differences(config: Any) -> dict[str, Any]:
+    """Settings that are not at their default, as JSON values; whole numbers of floats as floats."""
+    if isinstance(config, MethodSettings):
+        return {"name": config.name, **config.settings}
+    changed: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        default = item.default_factory() if callable(item.default_factory) else item.default
+        if value == default:
+            continue
+        if is_dataclass(value):
+            changed[item.name] = _differences(value)
+        else:
+            changed[item.name] = float(value) if "float" in str(item.type) else value
+    return changed
+
+
 def parent_config(config: TrainConfig) -> TrainConfig | None:
-    """The finetuned model that this run starts from; None if it is that model."""
+    """The run that this one starts from; None if it starts from the base model.
+
+    Stages start from the finetuned model, a choice after training from the trained run: the dense
+    model where the method trains nothing.
+    """
+    if config.select is not None:
+        trained = replace(config, select=None)
+        return dense_config(trained) if config.method.name in UNTRAINED else trained
     if config.soft is None and config.hard is None:
         return None
     return replace(config, method=MethodSettings(), soft=None, hard=None)
@@ -231,7 +283,7 @@ def dense_config(config: TrainConfig) -> TrainConfig | None:
         return None
     soft = config.soft and SoftConfig(**_shared(config.soft))
     hard = config.hard and HardConfig(**_shared(config.hard))
-    return replace(config, method=MethodSettings(), soft=soft, hard=hard)
+    return replace(config, method=MethodSettings(), soft=soft, hard=hard, select=None)
 
 
 def _shared(stage: StageConfig) -> dict[str, Any]:
@@ -262,10 +314,19 @@ def load_config(preset: str, overrides: list[str] | None = None) -> TrainConfig:
     Raises:
         ConfigError: No such preset or file, no TOML, or a setting that is unknown or impossible.
     """
-    raw = _read(_find(preset))
+    raw = load_table(preset)
     for override in overrides or []:
-        _apply_override(raw, override)
+        apply_override(raw, override)
     return from_dict(raw)
+
+
+def load_table(preset: str) -> dict[str, Any]:
+    """The settings of a preset by name or a TOML file by path, as they stand there, unchecked.
+
+    Raises:
+        ConfigError: No such preset or file, or no TOML.
+    """
+    return read_toml(_find(preset))
 
 
 def preset_names() -> list[str]:
@@ -281,7 +342,12 @@ def _find(preset: str) -> Path:
     raise ConfigError(f"There is no preset {preset!r}{nearest(preset, preset_names())}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: There is no such file, or it is no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -305,8 +371,12 @@ def from_dict(raw: Mapping[str, Any]) -> TrainConfig:
     return replace(build(TrainConfig, values), method=MethodSettings(name=name, settings=settings))
 
 
-def _apply_override(raw: dict[str, Any], override: str) -> None:
-    """`section.key=value`, the value as TOML, else as a bare string; `none` removes the key."""
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """`section.key=value`, the value as TOML, else as a bare string; `none` removes the key.
+
+    Raises:
+        ConfigError: It has another form, or a section is no table.
+    """
     key, separator, text = (part.strip() for part in override.partition("="))
     require(bool(separator and key), f"{override!r}: write overrides as key=value")
     *sections, last = key.split(".")

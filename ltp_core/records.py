@@ -19,13 +19,18 @@ class UserError(Exception):
     """What the user gave cannot be used; the message is one sentence that says what to do."""
 
 
+MAX_LISTED = 12
+"""Names that a sentence about an unknown name lists at most."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, else all of them."""
+    """The end of a sentence about an unknown name: the nearest known one, else what is known."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(names)}." if names else "; there are none."
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return f"; known are {', '.join(names[:MAX_LISTED])}{more}." if names else "; there are none."
 
 
 @dataclass(frozen=True, kw_only=True)

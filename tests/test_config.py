@@ -19,7 +19,9 @@ from ltp_core.config import (
     ConfigError,
     HardConfig,
     MethodSettings,
+    SelectConfig,
     SoftConfig,
+    StageConfig,
     TrainConfig,
     dense_config,
     from_dict,
@@ -246,11 +248,30 @@ def test_every_preset_loads_and_says_what_it_is() -> None:
 # --- identity -------------------------------------------------------------------------------------
 
 
-def test_fingerprint_is_the_hash_of_the_resolved_settings() -> None:
-    """It covers every setting and nothing else: SHA-256 of the sorted JSON, ten digits."""
-    config = from_dict(FULL)
-    digest = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()
+def test_fingerprint_is_the_hash_of_what_is_not_default() -> None:
+    """It covers every setting that was changed and nothing else, so a new setting moves no run."""
+    config = TrainConfig(
+        task="sst2",
+        finetune=StageConfig(epochs=2),
+        soft=SoftConfig(),
+        method=MethodSettings(name="ltp", settings={"final_threshold": 0.5}),
+    )
+    identity = {
+        "task": "sst2",
+        "finetune": {"epochs": 2.0},
+        "soft": {},
+        "method": {"name": "ltp", "final_threshold": 0.5},
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     assert f"sst2-ltp-{digest[:10]}" == config.name
+
+
+def test_settings_that_stand_at_their_default_do_not_count() -> None:
+    """Left out, written out, and written as a whole number: one run."""
+    written = from_dict(json.loads(json.dumps(to_dict(TrainConfig(task="sst2")))))
+    assert TrainConfig(task="sst2").fingerprint == written.fingerprint
+    two = [TrainConfig(task="sst2", finetune=StageConfig(epochs=value)) for value in (2, 2.0)]
+    assert two[0].fingerprint == two[1].fingerprint
 
 
 def test_shipped_runs_keep_their_identity() -> None:
@@ -314,6 +335,16 @@ def test_dense_counterpart_trains_as_long() -> None:
     assert dense_config(dense) is None
 
 
+def test_a_choice_after_training_starts_from_the_trained_run() -> None:
+    """LAT searches its own trained model; calibration starts from the dense counterpart."""
+    trained = replace(from_dict(FULL), method=MethodSettings(name="lat"))
+    chosen = replace(trained, select=SelectConfig(target_relative_flops=0.4))
+    assert parent_config(chosen) == trained
+    assert dense_config(chosen) == dense_config(trained)
+    calibrated = replace(chosen, method=MethodSettings(name="calibrated"))
+    assert parent_config(calibrated) == dense_config(trained)
+
+
 # --- fuzz -----------------------------------------------------------------------------------------
 
 scalars = st.one_of(
@@ -348,7 +379,7 @@ def test_any_overrides_give_a_configuration_or_are_refused(overrides: list[str])
     raw: dict[str, Any] = {"task": "sst2"}
     with contextlib.suppress(ConfigError):
         for override in overrides:
-            configuration._apply_override(raw, override)
+            configuration.apply_override(raw, override)
         assert from_dict(raw).name
 
 

@@ -172,7 +172,7 @@ def test_stored_thresholds_do_not_follow_the_config() -> None:
 def test_thresholds_are_clamped_at_zero() -> None:
     """A threshold below 0 would mean nothing, as no score is: it becomes 0."""
     method = LearnedTokenPruning(LTPConfig(), 3).with_thresholds([-0.5, 0.0, 0.5])
-    method.clamp_()
+    method.settle_()
     assert [0.0, 0.0, 0.5] == method.thresholds.tolist()
 
 

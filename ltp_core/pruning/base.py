@@ -8,7 +8,7 @@ method is written once. A sequence's decision never depends on its batch mates.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,8 @@ class LayerState:
         protected: Live tokens that stay whatever the method says.
         live_length: Live tokens of each sequence at the layer's entry.
         initial_length: Tokens of each sequence at the input.
+        diagonal: Attention that each live token pays to itself, mean over heads; only for methods
+            that list it in their `signals`.
         carry: What the method returned at the previous layer, for the tokens still live.
         is_never_empty: Every sequence has a protected token.
     """
@@ -38,6 +40,7 @@ class LayerState:
     protected: Bool[Tensor, " live"]
     live_length: Int[Tensor, " batch"]
     initial_length: Int[Tensor, " batch"]
+    diagonal: Float[Tensor, " live"] | None = None
     carry: Float[Tensor, " live"] | None = None
     is_never_empty: bool = False
 
@@ -63,12 +66,24 @@ class MethodConfig:
     protect_separators: bool = False
 
 
+Signal = Literal["score", "diagonal"]
+
+
 class PruningMethod(nn.Module):
-    """Base of all methods: one file each, listed in `METHODS`."""
+    """Base of all methods: one file each, listed in `METHODS`.
+
+    Attributes:
+        name: What files and commands call it.
+        config_type: Its settings.
+        is_learned: It has parameters that the soft stage trains.
+        signals: What it looks at. A method that looks at nothing prunes nothing, and runners then
+            compute no scores.
+    """
 
     name: ClassVar[str]
     config_type: ClassVar[type[MethodConfig]] = MethodConfig
     is_learned: ClassVar[bool] = False
+    signals: ClassVar[frozenset[Signal]] = frozenset({"score"})
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         super().__init__()
@@ -83,6 +98,23 @@ class PruningMethod(nn.Module):
     def retain(self, state: LayerState) -> Decision:
         """Decides which live tokens go on to the next layer."""
         raise NotImplementedError
+
+    def runs_layer(self, layer_index: int) -> bool:
+        """False where the whole layer is left out: its output is its input, at no cost."""
+        del layer_index
+        return True
+
+    def scaled(self, factor: float) -> PruningMethod | None:
+        """The same method pruning more (`factor` above 1) or less, nothing retrained.
+
+        At 0 it prunes nothing, at 1 it is itself. None where a method has no such knob.
+        """
+        del factor
+        return None
+
+    @torch.no_grad()
+    def settle_(self) -> None:
+        """Brings learned parameters back into their range after an optimizer step."""
 
     def threshold(self, layer_index: int) -> float | None:
         """The layer's threshold in the unit of the score; None where the method has none."""
@@ -141,6 +173,20 @@ class ThresholdMethod(PruningMethod):
     def threshold(self, layer_index: int) -> float:
         """The layer's absolute threshold, in multiples of uniform attention."""
         return float(self.thresholds[layer_index].detach())
+
+    def scaled(self, factor: float) -> ThresholdMethod:
+        """All thresholds multiplied by `factor`."""
+        return self.with_thresholds((self.thresholds.detach().double() * factor).tolist())
+
+    @torch.no_grad()
+    def settle_(self) -> None:
+        """Keeps the thresholds at or above 0, where a score cannot fall."""
+        self.thresholds.clamp_(min=0.0)
+
+    @torch.no_grad()
+    def scale_(self, factor: float) -> None:
+        """Multiplies all thresholds in place."""
+        self.thresholds.mul_(factor)
 
     def with_thresholds(self, thresholds: list[float]) -> ThresholdMethod:
         """A copy with other thresholds; this method stays as it is.

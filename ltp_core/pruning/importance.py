@@ -47,3 +47,14 @@ def importance_score(
     assert weight is not None
     # A sum, not a matrix product: autocast would do that in half precision.
     return (weight.to(dtype)[:, :, None] * mean_over_heads).sum(dim=1)
+
+
+def self_attention_share(
+    attention_probs: Float[Tensor, "batch head seq seq"],
+) -> Float[Tensor, "batch seq"]:
+    """Attention that each token pays to itself, mean over heads, in float32 or wider.
+
+    The part of the importance score that PoWER-BERT leaves out.
+    """
+    dtype = torch.promote_types(attention_probs.dtype, torch.float32)
+    return attention_probs.diagonal(dim1=2, dim2=3).mean(dim=1, dtype=dtype)

@@ -58,13 +58,3 @@ class LearnedTokenPruning(ThresholdMethod):
         """`sigmoid((score - threshold) / temperature)` (Eq. 9); 1 for protected tokens."""
         mask = torch.sigmoid((score - self.thresholds[layer_index]) / temperature)
         return mask.masked_fill(protected, 1.0)
-
-    @torch.no_grad()
-    def clamp_(self) -> None:
-        """Keeps the thresholds at or above 0, where a score cannot fall."""
-        self.thresholds.clamp_(min=0.0)
-
-    @torch.no_grad()
-    def scale_(self, factor: float) -> None:
-        """Multiplies all thresholds in place."""
-        self.thresholds.mul_(factor)

@@ -11,6 +11,7 @@ class Unpruned(PruningMethod):
     """Every token stays to the end."""
 
     name = "unpruned"
+    signals = frozenset()
 
     @classmethod
     def neutral(cls, num_layers: int) -> Unpruned:

@@ -90,9 +90,9 @@ class RunOutput:
 
     Attributes:
         logits: Head output.
-        attention_length: Tokens that entered each layer's attention.
+        attention_length: Tokens that entered each layer's attention; 0 where the layer is left out.
         ffn_length: Tokens that entered each layer's output projection and FFN.
-        layers: Per-layer records if they were asked for, else empty.
+        layers: Records of the layers that ran if they were asked for, else empty.
     """
 
     logits: Float[Tensor, "batch label"]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning.base import LayerState, PruningMethod, decide
-from ltp_core.pruning.importance import importance_score
+from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 
 SoftMaskForm = Literal["softmax", "output"]
@@ -36,7 +36,7 @@ def run_masked(
 
     Their rows are still computed (this runner saves nothing) but never read again. The head reads
     the first token's last state as a live token: if it is not protected and layer l drops it, that
-    is layer l's input.
+    is layer l's input. A layer that the method leaves out has no record and lengths of 0.
 
     Args:
         encoder: Model to run.
@@ -49,12 +49,17 @@ def run_masked(
     carry: Tensor | None = None
     records: list[LayerRecord] = []
     entered: list[Tensor] = []
+    left: list[Tensor] = []
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
     first = hidden[:, 0]
     for index, layer in enumerate(encoder.layers):
+        if not method.runs_layer(index):
+            entered.append(torch.zeros_like(inputs.length))
+            left.append(torch.zeros_like(inputs.length))
+            continue
         probs = layer.attention_probs(hidden, live)
         score = importance_score(probs, live)
-        state = _flat_state(index, score, live, inputs, carry)
+        state = _flat_state(index, score, live, inputs, carry, _diagonal(method, probs, live))
         decision = decide(method, state)
         retained = torch.zeros_like(live)
         retained[live] = decision.retained
@@ -66,9 +71,16 @@ def run_masked(
         if record:
             records.append(LayerRecord(live, score.masked_fill(~live, 0.0), retained))
         entered.append(live.sum(dim=1))
+        left.append(retained.sum(dim=1))
         live = retained
-    lengths = torch.stack([*entered, live.sum(dim=1)], dim=1).cpu()
-    return RunOutput(encoder.head(first), lengths[:, :-1], lengths[:, 1:], tuple(records))
+    attention_length, ffn_length = (torch.stack(x, dim=1).cpu() for x in (entered, left))
+    return RunOutput(encoder.head(first), attention_length, ffn_length, tuple(records))
+
+
+def _diagonal(
+    method: PruningMethod, probs: Float[Tensor, "batch head seq seq"], live: Bool[Tensor, "batch seq"]
+) -> Float[Tensor, " live"] | None:
+    return self_attention_share(probs)[live] if "diagonal" in method.signals else None
 
 
 def _flat_state(
@@ -77,6 +89,7 @@ def _flat_state(
     live: Bool[Tensor, "batch seq"],
     inputs: Inputs,
     carry: Tensor | None,
+    diagonal: Tensor | None,
 ) -> LayerState:
     sequence, position = live.nonzero(as_tuple=True)
     return LayerState(
@@ -87,6 +100,7 @@ def _flat_state(
         protected=inputs.protected[live],
         live_length=live.sum(dim=1),
         initial_length=inputs.length,
+        diagonal=diagonal,
         carry=carry,
         is_never_empty=inputs.protects_first,
     )

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ltp_core.encoder.model import Encoder, EncoderLayer
 from ltp_core.pruning.base import LayerState, PruningMethod, decide
-from ltp_core.pruning.importance import importance_score
+from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 
 MAX_GROUP_BYTES = 16 * 2**20
@@ -103,19 +103,24 @@ class PackedRunner:
         protects_first = inputs.protects_first
         first = torch.empty_like(packed.hidden[: len(initial)])
         _update_first(first, packed)
-        lengths = torch.zeros(len(initial), len(self.encoder.layers) + 1, dtype=torch.long)
-        lengths[:, 0] = torch.tensor(initial)
+        entered = torch.zeros(len(initial), len(self.encoder.layers), dtype=torch.long)
+        left = torch.zeros_like(entered)
         records: list[LayerRecord] = []
         for index, layer in enumerate(self.encoder.layers):
+            if not method.runs_layer(index):
+                continue
             entering = packed
             results = self._attend(index, packed, method, initial, is_never_empty=protects_first)
             packed = _finish(layer, packed, results)
-            if not protects_first or index + 1 == len(self.encoder.layers):
+            if not protects_first:
                 _update_first(first, packed)
-            lengths[packed.rows, index + 1] = torch.tensor(packed.lengths)
+            entered[entering.rows, index] = torch.tensor(entering.lengths)
+            left[packed.rows, index] = torch.tensor(packed.lengths)
             if record:
                 records.append(_unpack(entering, results, inputs.attention_mask))
-        return RunOutput(self.encoder.head(first), lengths[:, :-1], lengths[:, 1:], tuple(records))
+        if protects_first:
+            _update_first(first, packed)
+        return RunOutput(self.encoder.head(first), entered, left, tuple(records))
 
     def _attend(
         self,
@@ -148,6 +153,7 @@ class PackedRunner:
                     [initial[row] for row in packed.rows[begin:end]], device=flat.device
                 ),
                 carry=None if packed.carry is None else packed.carry[rows],
+                diagonal=_diagonal(method, probs, live),
                 is_never_empty=is_never_empty,
             )
             decision = decide(method, state)
@@ -231,6 +237,17 @@ def _attention(
         logits = logits.masked_fill(~live[:, None, None, :], -torch.inf)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     return torch.softmax(logits, dim=-1, dtype=dtype), value, live
+
+
+def _diagonal(
+    method: PruningMethod,
+    probs: Float[Tensor, "batch head seq seq"],
+    live: Bool[Tensor, "batch seq"] | None,
+) -> Float[Tensor, " live"] | None:
+    if "diagonal" not in method.signals:
+        return None
+    share = self_attention_share(probs)
+    return share.flatten() if live is None else share[live]
 
 
 def _as_rows(

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from ltp_core.config import HardConfig, SoftConfig, StageConfig
 from ltp_core.data.batching import Encoded, bucketed_batches, collate
-from ltp_core.pruning.base import PruningMethod
-from ltp_core.pruning.ltp import LearnedTokenPruning
+from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Pass, Student, prediction_loss, pruning_penalty
@@ -206,16 +205,16 @@ def _settle_thresholds(
     *,
     progress: float,
 ) -> None:
-    """Soft stage: thresholds stay at or above 0. Hard stage: one multiplier holds the budget.
+    """Learned parameters stay in their range; in the hard stage one multiplier holds the budget.
 
     Differs from the paper: its hard stage fixes the thresholds, and FLOPs drift upward.
     """
-    if not isinstance(method, LearnedTokenPruning):
-        return
-    if isinstance(stage, HardConfig) and stage.target_relative_flops is not None:
-        excess = relative_flops.item() - stage.target_relative_flops
+    budget = stage.target_relative_flops if isinstance(stage, HardConfig) else None
+    if budget is not None and isinstance(method, ThresholdMethod):
+        assert isinstance(stage, HardConfig)
+        excess = relative_flops.item() - budget
         method.scale_(float(np.exp(stage.budget_gain * (1 - progress) * excess)))
-    method.clamp_()
+    method.settle_()
 
 
 def _snapshot(
