@@ -1,7 +1,8 @@
 """The command line: parses, calls one function, prints its output.
 
-`--json` puts one JSON document on stdout and everything else on stderr. Exit status 0: done; 1: the
-work failed; 2: bad usage or input, with one sentence that says what to do.
+`--json` puts one JSON document on stdout and everything else on stderr; `--events` puts progress there
+as JSON lines, the document last. Exit status 0: done; 1: the work failed; 2: bad usage or input, with
+one sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ltp_core.commands import COMMANDS
+from ltp_core.commands import COMMANDS, events
 from ltp_core.commands.base import Command, CommandParser, Output
 from ltp_core.records import UserError
 
@@ -39,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What libraries print must not mix with the document.
         with contextlib.redirect_stdout(sys.stderr):
             output: Output = arguments.command.run(arguments)
-        _write(output, as_json=arguments.json)
+        if arguments.events:
+            print(events.line(events.END, {"document": output.document}), flush=True)
+        else:
+            _write(output, as_json=arguments.json)
     except UserError as error:
         return _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
@@ -88,7 +92,11 @@ def _add(group: argparse._SubParsersAction[CommandParser], command: Command) -> 
         allow_abbrev=False,
     )
     command.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON document")
+    form.add_argument(
+        "--events", action="store_true", help="print progress as JSON lines, the document last"
+    )
     parser.set_defaults(command=command)
 
 

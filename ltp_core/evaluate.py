@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ltp_core.data.batching import Batch, collate, encode, sorted_batches
+from ltp_core.data.batching import Batch, collate, encode, encode_text, sorted_batches
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import find_task
 from ltp_core.encoder.loading import downloads_allowed
@@ -18,6 +18,7 @@ from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
+from ltp_core.token_kinds import KindCounter
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
@@ -75,6 +76,7 @@ def evaluate_checkpoint(
     data_dir: Path | None = None,
     method: PruningMethod | None = None,
     batch_size: int = 64,
+    counter: KindCounter | None = None,
 ) -> Evaluation:
     """Runs a checkpoint over a split with the packed runner.
 
@@ -86,6 +88,7 @@ def evaluate_checkpoint(
         data_dir: Folder of Parquet files for GLUE tasks.
         method: Prune by this instead of the checkpoint's own method.
         batch_size: Sequences per pass; no result depends on it.
+        counter: Is given every decision, to count which kinds of token leave at which layer.
 
     Raises:
         UserError: No task is given or known, the data is absent, or the head does not fit the task.
@@ -109,11 +112,37 @@ def evaluate_checkpoint(
     device = next(model.encoder.parameters()).device
     for index in batches:
         batch = collate(encoded, index, None, config.pad_id)
-        output: RunOutput = model.packed(model_inputs(model, batch).to(device), method)
+        inputs = model_inputs(model, batch).to(device)
+        output: RunOutput = model.packed(inputs, method, record=counter is not None)
+        if counter is not None:
+            _count(counter, model, [rows.texts[i] for i in index], method, output)
         logits[index] = output.logits.float().cpu().numpy()
         lengths[0, index] = output.attention_length.numpy()
         lengths[1, index] = output.ffn_length.numpy()
     return _summarise(rows, encoded.length, logits, lengths, model)
+
+
+def kind_counter(model: PrunedModel) -> KindCounter:
+    """A counter of token kinds that fits the model."""
+    config = model.encoder.config
+    return KindCounter(config.num_layers, config.vocab_size)
+
+
+def _count(
+    counter: KindCounter,
+    model: PrunedModel,
+    texts: list[tuple[str, ...]],
+    method: PruningMethod,
+    output: RunOutput,
+) -> None:
+    """Hands a batch over to the counter, with what `encode` does not keep of its tokens."""
+    ran = [layer for layer in range(method.num_layers) if method.runs_layer(layer)]
+    layers = {
+        layer: (record.live.cpu().numpy(), record.retained.cpu().numpy())
+        for layer, record in zip(ran, output.layers, strict=True)
+    }
+    encodings = [encode_text(model.tokenizer, text, model.max_length)[0] for text in texts]
+    counter.add(encodings, texts, layers)
 
 
 def _check_head(model: PrunedModel, task: str) -> None:

@@ -22,6 +22,10 @@ class StoreError(UserError):
     """A run is absent, broken, in use, or cannot be written; the message says what to do."""
 
 
+class InUseError(StoreError):
+    """Another process, or another part of this one, holds the lock."""
+
+
 def write_json(path: Path, obj: object) -> None:
     """Writes a document, whole or not at all; keys keep their order, NaN and infinity become null.
 
@@ -104,7 +108,8 @@ def lock_file(path: Path, holds: str) -> Iterator[None]:
         holds: Beginning of the error's sentence; it goes on "by process N: …".
 
     Raises:
-        StoreError: The lock is held, or the disk does not take the file.
+        InUseError: The lock is held.
+        StoreError: The disk does not take the file.
     """
     handle = _acquire(path, holds)
     try:
@@ -132,11 +137,29 @@ def _acquire(path: Path, holds: str) -> int:
         except BlockingIOError as error:
             holder = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
             os.close(handle)
-            raise StoreError(f"{holds} by process {holder}: wait for it or stop it.") from error
+            raise InUseError(f"{holds} by process {holder}: wait for it or stop it.") from error
         except OSError as error:
             os.close(handle)
             raise _not_written(path, error) from error
         os.close(handle)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of this file now."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        # Shared and given back at once: of two processes that only look, neither sees the other.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _is_same_file(path: Path, handle: int) -> bool:

@@ -53,11 +53,13 @@ class LayerTrace:
         threshold: In the unit of the score; None where the method has no threshold.
         score: Importance score (times uniform attention); None where the token was no longer live.
         retained: True where the token goes on to the next layer.
+        runs: False where the whole layer is left out; live tokens then pass it without a score.
     """
 
     threshold: float | None
     score: tuple[float | None, ...]
     retained: tuple[bool, ...]
+    runs: bool = True
 
     @property
     def num_retained(self) -> int:
@@ -123,6 +125,7 @@ class Trace:
                     threshold=layer["threshold"],
                     score=tuple(layer["score"]),
                     retained=tuple(layer["retained"]),
+                    runs=bool(layer.get("runs", True)),
                 )
                 for layer in raw.pop("layers")
             )
@@ -168,7 +171,7 @@ class RunManifest:
         packages: Version by package name.
         hardware: Processor, threads, accelerator.
         dataset: Source, rows, SHA-256 by split.
-        base: `name` and `sha256` of the base model.
+        base: `name`, `sha256`, `hidden_size` and `intermediate_size` of the base model.
         parent: Name of the run this one started from, or None.
         dense: Name of the dense counterpart's run, or None.
         summary: Named measurements; fractions 0..1, units as suffix of the name.

@@ -17,18 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ltp_core.files import StoreError, atomic_write, lock_file, write_json
+from ltp_core.files import InUseError, StoreError, atomic_write, is_locked, lock_file, write_json
 from ltp_core.records import SCHEMA_VERSION, FileEntry, RunManifest, nearest
 from ltp_core.tables import TABLES, read_table, write_table
 
 __all__ = [
     "TABLES",
+    "InUseError",
     "RunEntry",
     "StoreError",
     "atomic_write",
     "default_store",
     "find_run",
     "finish_run",
+    "is_being_trained",
     "list_runs",
     "lock_run",
     "read_manifest",
@@ -266,12 +268,18 @@ def _measure(folder: Path, path: Path) -> FileEntry | None:
     return FileEntry(name=name.as_posix(), bytes=path.stat().st_size, sha256=digest)
 
 
+def is_being_trained(folder: Path) -> bool:
+    """Whether a process holds this run now."""
+    return is_locked(folder / LOCK)
+
+
 @contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
     """Holds a run for this process; the system frees it when the process ends, killed or not.
 
     Raises:
-        StoreError: Another process, or another part of this one, holds it.
+        InUseError: Another process, or another part of this one, holds it.
+        StoreError: The disk does not take the lock.
     """
     with lock_file(folder / LOCK, f"The run {folder.name} is being trained"):
         yield

@@ -55,8 +55,9 @@ def build(cls: type[T], raw: Mapping[str, Any], where: str = "") -> T:
     """One dataclass from a table, recursively; what the table lacks takes its default.
 
     Args:
-        cls: A dataclass whose fields are numbers, strings, booleans, `Literal`s, dataclasses, or a
-            union of them with None.
+        cls: A dataclass whose fields are numbers, strings, booleans, `Literal`s, dataclasses, lists
+            of one of these (`tuple[X, ...]`), tables and values of any plain kind (`dict[str, Any]`,
+            `Any`), or a union of them with None.
         raw: Values by field name.
         where: Name of the table with a dot behind it, for the messages.
 
@@ -92,8 +93,18 @@ def _value(expected: Any, value: Any, where: str) -> Any:
             return value
         if typing.get_origin(option) is Literal and value in typing.get_args(option):
             return value
+        if typing.get_origin(option) is tuple and isinstance(value, list):
+            kind = typing.get_args(option)[0]
+            return tuple(_value(kind, v, f"{where}[{i}]") for i, v in enumerate(value))
+        if _is_any_plain(option, value):
+            return value
     wanted = " or ".join(_describe(option) for option in options)
     raise ConfigError(f"{where} = {value!r}: must be {wanted}.")
+
+
+def _is_any_plain(option: Any, value: Any) -> bool:
+    is_table = typing.get_origin(option) is dict and isinstance(value, Mapping)
+    return (option is Any or is_table) and is_plain(value)
 
 
 def _is_finite(value: float) -> bool:
@@ -109,13 +120,17 @@ _DESCRIPTIONS = {
     str: "a string",
     bool: "true or false",
     types.NoneType: "none",
+    Any: "a number, text, a list or a table",
 }
 
 
 def _describe(option: Any) -> str:
     if typing.get_origin(option) is Literal:
         return " or ".join(repr(value) for value in typing.get_args(option))
-    return "a table" if is_dataclass(option) else _DESCRIPTIONS[option]
+    origin = typing.get_origin(option)
+    if origin is tuple:
+        return "a list"
+    return "a table" if is_dataclass(option) or origin is dict else _DESCRIPTIONS[option]
 
 
 def is_plain(value: Any) -> bool:

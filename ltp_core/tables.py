@@ -86,6 +86,39 @@ TABLES: dict[str, tuple[Column, ...]] = {
         },
         {},
     ),
+    "candidates": _columns(
+        {"candidate": "int32", "relative_flops": "float", "is_chosen": "bool"},
+        {
+            "metric": "float",
+            "loss": "float",
+            "divergence": "float",
+            "agreement": "float",
+            "length_*": "int16",
+            "threshold_*": "float",
+        },
+    ),
+    "token_kinds": _columns(
+        {
+            "split": "string",
+            "grouping": "string",
+            "kind": "string",
+            "layer": "int16",
+            "entering": "int32",
+            "retained": "int32",
+        },
+        {},
+    ),
+    "curve": _columns(
+        {
+            "split": "string",
+            "factor": "float",
+            "rows": "int32",
+            "metric": "float",
+            "relative_flops_paper": "float",
+            "relative_flops_executed": "float",
+        },
+        {},
+    ),
 }
 
 
@@ -130,7 +163,16 @@ def write_table(folder: Path, kind: str, frame: pd.DataFrame) -> Path:
     except (pa.ArrowException, ValueError) as error:
         raise ValueError(f"{kind}: {error}") from error
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), buffer, compression="zstd")
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    pq.write_table(
+        table.replace_schema_metadata(None),
+        buffer,
+        compression="zstd",
+        compression_level=19,
+        # Measured numbers hardly repeat: a dictionary of them only costs room.
+        use_dictionary=[name for name in schema.names if name not in floats],
+        use_byte_stream_split=floats,
+    )
     path = folder / f"{kind}.parquet"
     atomic_write(path, buffer.getvalue())
     return path

@@ -20,7 +20,7 @@ from ltp_core.flops import relative_flops
 from ltp_core.pruning.base import Decision, LayerState, PruningMethod, ThresholdMethod
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
-from ltp_core.runners import Inputs, RunOutput, run_masked
+from ltp_core.runners import Inputs, LayerRecord, RunOutput, run_masked
 
 
 class Forced(PruningMethod):
@@ -44,6 +44,10 @@ class Forced(PruningMethod):
     def threshold(self, layer_index: int) -> float | None:
         """The method's own threshold."""
         return self.method.threshold(layer_index)
+
+    def runs_layer(self, layer_index: int) -> bool:
+        """Forcing tokens brings no layer back."""
+        return self.method.runs_layer(layer_index)
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def trace_text(
     return Trace(
         tokens=tuple(tokens.encoding.tokens),
         token_ids=tuple(tokens.encoding.ids),
-        layers=tuple(_layer_trace(i, output, method) for i in range(config.num_layers)),
+        layers=_layer_traces(output, method, len(tokens.encoding)),
         logits=prediction.logits,
         probabilities=prediction.probabilities,
         label=prediction.label,
@@ -138,7 +142,8 @@ def received_attention(
     """Head-averaged attention of one layer among the tokens live in it, queries first.
 
     Its column sums over the live queries are the layer's scores in the trace; rows and columns of
-    tokens that are not live are 0 (paper Fig. 2, right, for all heads together).
+    tokens that are not live are 0 (paper Fig. 2, right, for all heads together). All 0 where the
+    layer is left out.
 
     Raises:
         UserError: The trace belongs to another text.
@@ -158,6 +163,8 @@ def received_attention(
     live = np.ones(len(trace.tokens), dtype=bool)
     if layer_index > 0:
         live = np.array(trace.layers[layer_index - 1].retained)
+    if layer_index not in seen:
+        return np.zeros((len(live), len(live)))
     attention = seen[layer_index].cpu().numpy()
     return np.where(live[:, None] & live[None, :], attention, 0.0)
 
@@ -169,10 +176,14 @@ class _Replay(PruningMethod):
 
     def __init__(self, trace: Trace, method: PruningMethod) -> None:
         super().__init__(method.config, method.num_layers)
-        self._retained = [torch.tensor(layer.retained) for layer in trace.layers]
+        self._layers = trace.layers
 
     def retain(self, state: LayerState) -> Decision:
-        return Decision(self._retained[state.layer_index].to(state.position.device)[state.position])
+        retained = torch.tensor(self._layers[state.layer_index].retained)
+        return Decision(retained.to(state.position.device)[state.position])
+
+    def runs_layer(self, layer_index: int) -> bool:
+        return self._layers[layer_index].runs
 
 
 def word_groups(model: PrunedModel, text: str, text_pair: str | None = None) -> list[int | None]:
@@ -262,12 +273,26 @@ def _prediction(model: PrunedModel, logits: Float[Tensor, " label"]) -> Predicti
     return Prediction(logits=values, probabilities=probabilities, label=label)
 
 
-def _layer_trace(layer_index: int, output: RunOutput, method: PruningMethod) -> LayerTrace:
-    record = output.layers[layer_index]
+def _layer_traces(output: RunOutput, method: PruningMethod, length: int) -> tuple[LayerTrace, ...]:
+    """One trace per layer; what is live passes through a layer that is left out."""
+    records = iter(output.layers)
+    traces: list[LayerTrace] = []
+    retained = (True,) * length
+    for index in range(method.num_layers):
+        if method.runs_layer(index):
+            traces.append(_layer_trace(next(records), method.threshold(index)))
+        else:
+            unseen = (None,) * length
+            traces.append(LayerTrace(threshold=None, score=unseen, retained=retained, runs=False))
+        retained = traces[-1].retained
+    return tuple(traces)
+
+
+def _layer_trace(record: LayerRecord, threshold: float | None) -> LayerTrace:
     live = record.live[0].tolist()
     scores = record.score[0].tolist()
     return LayerTrace(
-        threshold=method.threshold(layer_index),
+        threshold=threshold,
         score=tuple(s if is_live else None for s, is_live in zip(scores, live, strict=True)),
         retained=tuple(record.retained[0].tolist()),
     )

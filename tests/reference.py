@@ -318,6 +318,35 @@ def threshold_rule(
 
 
 def top_k(score: Scores, k: int, *, protected: Collection[int] = (0,)) -> set[int]:
-    """The k positions of highest rank: protected ones first, then by score, ties by position."""
-    ranked = sorted(score, key=lambda i: (i not in protected, -score[i], i))
-    return set(ranked[: max(k, sum(i in protected for i in score))])
+    """The k positions of highest rank; all protected ones, if they are more."""
+    return set(ranking(score, protected)[: max(k, sum(i in protected for i in score))])
+
+
+def ranking(score: Scores, protected: Collection[int] = (0,)) -> list[int]:
+    """Positions in order: protected ones first, then by falling score, ties by position."""
+    return sorted(score, key=lambda i: (i not in protected, -score[i], i))
+
+
+def spatten_rule(
+    length: int,
+    num_layers: int,
+    *,
+    final_ratio: float,
+    keep_layers: int,
+    cumulative: bool = False,
+    protected: Collection[int] = (0,),
+) -> Rule:
+    """SpAtten as LTP's authors ran it: top-k, k falling from layer `keep_layers` on."""
+    totals: Scores = {}
+
+    def rule(layer: int, score: Scores) -> set[int]:
+        for i, value in score.items():
+            totals[i] = value + (totals.get(i, 0.0) if cumulative else 0.0)
+        if layer < keep_layers:
+            return set(score)
+        share = (layer - keep_layers + 1) / (num_layers - keep_layers)
+        ratio = max(0.01, 1 - share + share * final_ratio)
+        k = max(1, round(length * ratio))
+        return top_k({i: totals[i] for i in score}, k, protected=protected)
+
+    return rule

@@ -90,11 +90,31 @@ def frames() -> dict[str, pd.DataFrame]:
                 "retained": [True, False, True],
             }
         ),
+        "token_kinds": pd.DataFrame(
+            {
+                "split": split,
+                "grouping": ["kind", "kind", "frequency"],
+                "kind": ["special", "word", "frequency_1"],
+                "layer": layer,
+                "entering": [6, 70_000, 21],
+                "retained": [6, 31, 0],
+            }
+        ),
+        "curve": pd.DataFrame(
+            {
+                "split": split,
+                "factor": [0.5, 1.0, 2.0],
+                "rows": [3, 3, 3],
+                "metric": [0.9, 0.875, 0.75],
+                "relative_flops_paper": [0.8, 0.5, 0.25],
+                "relative_flops_executed": [0.75, 0.45, 0.2],
+            }
+        ),
     }
 
 
 def finished_run(folder: Path, **changes: Any) -> Path:
-    """A complete run with its four tables and a weights file."""
+    """A complete run with all its tables and a weights file."""
     for kind, frame in frames().items():
         store.write_table(folder, kind, frame)
     store.atomic_write(folder / "tokenizer" / "tokenizer.json", b"{}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
@@ -60,6 +60,17 @@ thresholds = st.one_of(
     st.tuples(*[st.floats(0.0, 1.6)] * NUM_LAYERS),
 )
 """Absolute thresholds per layer: nothing pruned, everything below, and in between."""
+
+METHOD_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "unpruned": ("unpruned", {}),
+    "ltp": ("ltp", {}),
+    "manual": ("manual", {}),
+    "spatten": ("spatten", {"keep_layers": 1, "final_ratio": 0.2}),
+    "spatten, cumulative": ("spatten", {"keep_layers": 0, "final_ratio": -0.2, "cumulative": True}),
+    "lat": ("lat", {"lengths": (6, 4, 2)}),
+    "shallow": ("shallow", {"layers": 2}),
+}
+"""Name and settings of methods that prune models of `NUM_LAYERS` layers; every method has one."""
 
 scores = st.lists(st.floats(0.0, 8.0, width=32), min_size=1, max_size=24)
 """Importance scores of one sequence; ties and zeros are frequent."""

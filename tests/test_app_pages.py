@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import live, token_panel, warm_up
+from app.ltp_ui import latency, live, token_panel, warm_up
 from app.ltp_ui.live import Question
 from tests import app_samples
 
@@ -98,7 +98,7 @@ def test_explore_names_the_three_predictions() -> None:
     """The contract's words, and the cost in both accountings."""
     at = explore()
     assert "…" == metrics(at)["Latency, pruned / unpruned"]
-    live.latency(question(), live.WhatIf())
+    latency.measure(question(), live.WhatIf())
     named = metrics(healthy(at.run()))
     for label in ("With pruning", "Same weights, unpruned", "Dense counterpart"):
         assert " %" in named[label]
@@ -357,7 +357,7 @@ def test_the_shared_model_is_never_changed() -> None:
     """After every what-if, the learned answer is what it was."""
     before = live.learned_trace(question())
     live.trace(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0), keep=(2,), drop=(3,)))
-    live.latency(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0)))
+    latency.measure(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0)))
     st.cache_data.clear()
     assert before == live.learned_trace(question())
 

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"records"},
     "tables": {"records", "files"},
     "encoder": {"records"},
-    "pruning": {"records"},
+    "pruning": {"records", "strict"},
     "data": {"records"},
     "flops": {"records"},
     "metrics": {"records"},
@@ -40,7 +40,11 @@ ALLOWED: dict[str, set[str]] = {
     "evaluate": PARTS | {"runners", "checkpoint"},
     "bench": PARTS | {"runners", "checkpoint", "evaluate"},
     "training": PARTS | {"runners", "checkpoint", "evaluate"},
-    "commands": PARTS | {"runners", "checkpoint", "evaluate", "trace", "bench", "training"},
+    "curve": {"records", "environment", "store", "checkpoint", "evaluate"},
+    "sweep": {"records", "strict", "config", "store"},
+    "sweep_runner": {"records", "config", "store", "sweep"},
+    "commands": PARTS
+    | {"runners", "checkpoint", "evaluate", "trace", "bench", "training", "sweep", "sweep_runner", "curve"},
     "cli": {"records", "files", "commands"},
     "__main__": {"cli"},
 }
@@ -54,6 +58,8 @@ TORCH_FREE = [
     "ltp_core.metrics",
     "ltp_core.environment",
     "ltp_core.checkpoint",
+    "ltp_core.sweep",
+    "ltp_core.sweep_runner",
     "ltp_core.data.lengths",
     "ltp_core.data.loading",
     "ltp_core.data.tasks",
@@ -105,11 +111,11 @@ def test_the_core_draws_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources("ltp_core/pruning"), ids=module_name)
 def test_methods_do_not_know_each_other(path: Path) -> None:
-    """A pruning method stands on `base` and `importance` alone."""
+    """A pruning method stands on `base`, `importance` and `ranking` alone."""
     if path.name in {"__init__.py", "base.py"}:
         return
     siblings = {n.split(".")[2] for n in imported(path) if n.startswith("ltp_core.pruning.")}
-    assert siblings <= {"base", "importance"}
+    assert siblings <= {"base", "importance", "ranking"}
 
 
 @pytest.mark.parametrize("path", sources("pages"), ids=module_name)

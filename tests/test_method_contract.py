@@ -21,15 +21,17 @@ from tests.running import MARGIN, assert_same, both_runners, is_far_from, run
 from tests.strategies import NUM_LAYERS, Case
 
 every_method = pytest.mark.parametrize("name", METHODS)
+every_variant = pytest.mark.parametrize("name", strategies.METHOD_VARIANTS)
 learned_method = pytest.mark.parametrize(
     "name", [name for name, method in METHODS.items() if method.is_learned]
 )
 
 
-def make(name: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> PruningMethod:
-    """A method that prunes: its default settings, or these thresholds if it has any; float64."""
+def make(variant: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> PruningMethod:
+    """A method that prunes, with these thresholds if it has any; float64."""
+    name, settings = strategies.METHOD_VARIANTS[variant]
     kind = METHODS[name]
-    method = kind(kind.config_type(), NUM_LAYERS)
+    method = kind(kind.config_type(**settings), NUM_LAYERS)
     if isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(thresholds))
     return method.double()
@@ -59,7 +61,12 @@ def layer_state(sequences: list[list[float]], layer_index: int) -> LayerState:
 # --- decisions on bare scores -------------------------------------------------------------------
 
 
-@every_method
+def test_every_method_is_tested() -> None:
+    """A new method needs a variant, and then passes everything below."""
+    assert set(METHODS) == {name for name, _ in strategies.METHOD_VARIANTS.values()}
+
+
+@every_variant
 @given(
     sequences=st.lists(strategies.scores, min_size=1, max_size=4),
     layer_index=st.integers(0, NUM_LAYERS - 1),
@@ -75,7 +82,7 @@ def test_a_decision_does_not_depend_on_batch_mates(
     assert torch.cat(alone).tolist() == together
 
 
-@every_method
+@every_variant
 @given(scores=strategies.scores, layer_index=st.integers(0, NUM_LAYERS - 1))
 @settings(max_examples=25)
 def test_a_decision_is_a_pure_function(name: str, scores: list[float], layer_index: int) -> None:
@@ -103,7 +110,7 @@ def test_the_list_knows_a_method_by_its_name(name: str) -> None:
 # --- both runners -------------------------------------------------------------------------------
 
 
-@every_method
+@every_variant
 @given(case=strategies.cases, thresholds=strategies.thresholds)
 @settings(max_examples=40)
 def test_masked_equals_packed(name: str, case: Case, thresholds: tuple[float, ...]) -> None:
@@ -114,24 +121,29 @@ def test_masked_equals_packed(name: str, case: Case, thresholds: tuple[float, ..
     assert_same(masked, run("packed", case.encoder, case.inputs, method))
 
 
-@every_method
+@every_variant
 @both_runners
 @given(case=strategies.cases)
 @settings(max_examples=20)
 def test_masks_are_sound(name: str, runner: str, case: Case) -> None:
     """Pruned tokens stay away, padding is never kept, the first token lives, counts fit masks."""
-    output = run(runner, case.encoder, case.inputs, make(name))
+    method = make(name)
+    output = run(runner, case.encoder, case.inputs, method)
     live = case.inputs.attention_mask
-    for index, record in enumerate(output.layers):
+    running = [index for index in range(NUM_LAYERS) if method.runs_layer(index)]
+    for index, record in zip(running, output.layers, strict=True):
         assert live.tolist() == record.live.tolist()
         assert not bool((record.retained & ~live).any())
         assert bool(record.retained[:, 0].all())
         assert live.sum(1).tolist() == output.attention_length[:, index].tolist()
         assert record.retained.sum(1).tolist() == output.ffn_length[:, index].tolist()
         live = record.retained
+    absent = [index for index in range(NUM_LAYERS) if index not in running]
+    for lengths in (output.attention_length, output.ffn_length):
+        assert not lengths[:, absent].any()
 
 
-@every_method
+@every_variant
 @both_runners
 @given(case=strategies.cases, order=st.randoms(use_true_random=False))
 @settings(max_examples=20)
@@ -166,7 +178,7 @@ def test_the_neutral_method_prunes_nothing(name: str, runner: str, case: Case) -
     torch.testing.assert_close(neutral.logits, unpruned.logits, rtol=0, atol=1e-12)
 
 
-@every_method
+@every_variant
 @both_runners
 def test_saved_method_decides_bit_equal(name: str, runner: str) -> None:
     """A method that went through JSON text makes the same decisions, to the last bit."""
@@ -181,15 +193,40 @@ def test_saved_method_decides_bit_equal(name: str, runner: str) -> None:
         assert_same(expected, run(runner, encoder, inputs, loaded), atol=0.0)
 
 
-@every_method
+@every_variant
 @both_runners
 @pytest.mark.parametrize("lengths", [(1,), (2,), (3,), (1, 1), (1, 2), (2, 3, 1, 9)])
 def test_shortest_inputs(name: str, runner: str, lengths: tuple[int, ...]) -> None:
     """Sequences of one, two and three tokens give finite logits and keep at least one token."""
-    output = run(runner, tiny.encoder(), tiny.inputs(lengths), make(name, (1e3, 1e3, 1e3)))
+    method = make(name, (1e3, 1e3, 1e3))
+    output = run(runner, tiny.encoder(), tiny.inputs(lengths), method)
+    running = torch.tensor([method.runs_layer(index) for index in range(NUM_LAYERS)])
     assert bool(output.logits.isfinite().all())
-    assert bool((output.ffn_length >= 1).all())
+    assert bool((output.ffn_length[:, running] >= 1).all())
     assert bool((output.ffn_length <= torch.tensor(lengths)[:, None]).all())
+
+
+# --- pruning more and less ----------------------------------------------------------------------
+
+
+@every_variant
+@both_runners
+@given(case=strategies.cases, factors=st.tuples(st.floats(0, 3), st.floats(0, 3)))
+@settings(max_examples=20)
+def test_scaled_prunes_more_and_less(
+    name: str, runner: str, case: Case, factors: tuple[float, float]
+) -> None:
+    """At 0 nothing goes, at 1 it is the method itself, and a larger factor keeps fewer at once."""
+    method = make(name, (0.5, 0.75, 1.0))
+    if method.scaled(1.0) is None:
+        return
+    scaled = {f: method.scaled(f) for f in (0.0, 1.0, *factors)}
+    assert all(type(other) is type(method) for other in scaled.values())
+    found = {f: run(runner, case.encoder, case.inputs, other) for f, other in scaled.items()}
+    assert [[n] * NUM_LAYERS for n in case.lengths] == found[0.0].ffn_length.tolist()
+    assert_same(run(runner, case.encoder, case.inputs, method), found[1.0], atol=1e-12)
+    fewer, more = (found[f].ffn_length[:, 0] for f in sorted(factors, reverse=True))
+    assert bool((fewer <= more).all())  # later layers see other tokens, so only the first compares
 
 
 # --- learned methods ----------------------------------------------------------------------------

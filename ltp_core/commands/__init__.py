@@ -5,8 +5,10 @@ from ltp_core.commands import (
     checkpoints,
     doctor,
     evaluate,
+    lengths,
     presets,
     runs,
+    sweep,
     trace,
     train,
 )
@@ -15,8 +17,10 @@ from ltp_core.commands.base import Command
 COMMANDS: tuple[Command, ...] = (
     trace.COMMAND,
     train.COMMAND,
+    sweep.COMMAND,
     evaluate.COMMAND,
     bench.COMMAND,
+    lengths.COMMAND,
     checkpoints.COMMAND,
     runs.COMMAND,
     presets.COMMAND,

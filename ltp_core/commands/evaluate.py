@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltp_core.commands.base import (
@@ -15,6 +17,7 @@ from ltp_core.commands.base import (
     add_device,
     add_subset,
     columns,
+    factor,
     percent,
     usable_device,
 )
@@ -22,6 +25,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
+    from ltp_core.curve import CurvePoint
     from ltp_core.evaluate import Evaluation
 
 
@@ -31,10 +35,25 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_subset(parser)
     add_data(parser)
     add_device(parser)
+    parser.add_argument(
+        "--scales",
+        type=factors,
+        metavar="X,Y,…",
+        help="evaluate at these strengths too, nothing retrained: 1 as trained, 0 nothing pruned",
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="keep the figures of --scales with the run"
+    )
+
+
+def factors(text: str) -> list[float]:
+    """Finite numbers from 0 on, separated by commas, for argparse."""
+    return [factor(part.strip()) for part in text.split(",")]
 
 
 def run(arguments: Namespace) -> Output:
     """Evaluates the checkpoint, its weights unpruned, and its dense counterpart."""
+    _check(arguments)
     device = usable_device(arguments.device)
 
     from ltp_core.checkpoint import load_checkpoint
@@ -49,6 +68,7 @@ def run(arguments: Namespace) -> Output:
         data_dir=arguments.data_dir,
     )
     model = load_checkpoint(arguments.checkpoint, device=device)
+    curve = _curve(arguments, model, evaluate)
     pruned = evaluate(model)
     is_pruned = model.method.name != Unpruned.name
     same = (
@@ -56,8 +76,18 @@ def run(arguments: Namespace) -> Output:
     )
     dense_model = _dense(model, device)
     dense = evaluate(dense_model) if dense_model else None
-    document = _document(model, pruned, same, dense)
+    document = _document(model, pruned, same, dense) | curve
     return Output(document=document, text=_card(document))
+
+
+def _check(arguments: Namespace) -> None:
+    """Refuses to keep what would not fit the run's other records."""
+    if arguments.save and not arguments.scales:
+        raise UserError("--save keeps the figures of --scales: name some, as --scales 0.5,1,1.5.")
+    if arguments.save and (arguments.limit or arguments.task):
+        raise UserError(
+            "--save keeps whole splits of the run's task: leave --limit and --task out."
+        )
 
 
 def _dense(model: PrunedModel, device: str) -> PrunedModel | None:
@@ -105,6 +135,46 @@ def _difference(pruned: Evaluation, dense: Evaluation) -> dict[str, float]:
     return {"value": value, "low": low, "high": high}
 
 
+def _curve(
+    arguments: Namespace, model: PrunedModel, evaluate: Callable[..., Evaluation]
+) -> dict[str, Any]:
+    """The part of the document about other strengths; empty if none was asked for."""
+    from ltp_core.curve import measure_curve, save_curve
+    from ltp_core.store import find_run
+
+    if not arguments.scales:
+        return {}
+    points = measure_curve(model, arguments.scales, evaluate)
+    if arguments.save:
+        given = Path(arguments.checkpoint)
+        folder = given if given.is_dir() else find_run(model.name)
+        save_curve(folder, points, device=arguments.device)
+    return {"curve": [_curve_point(point) for point in points]}
+
+
+def _curve_point(point: CurvePoint) -> dict[str, Any]:
+    return {
+        "factor": point.factor,
+        "metrics": point.evaluation.metrics,
+        "relative_flops": point.evaluation.relative_flops,
+        "mean_retained": point.evaluation.mean_retained,
+    }
+
+
+def _curve_table(curve: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            f"× {point['factor']:g}",
+            percent(next(iter(point["metrics"].values()))),
+            percent(point["relative_flops"]["paper"]),
+            percent(point["relative_flops"]["executed"]),
+        )
+        for point in curve
+    ]
+    header = ("strength", next(iter(curve[0]["metrics"])), "FLOPs, paper", "FLOPs, executed")
+    return columns(header, rows)
+
+
 def _card(document: dict[str, Any]) -> str:
     dense = document["unpruned_metrics"] or {}
     rows = [
@@ -131,13 +201,15 @@ def _card(document: dict[str, Any]) -> str:
             f"pruned − dense  {percent(gap['value'], 2)}, 95 % interval "
             f"{percent(gap['low'], 2)} to {percent(gap['high'], 2)}"
         )
+    if "curve" in document:
+        lines += ["", "Not retrained:", _curve_table(document["curve"])]
     return "\n".join(lines)
 
 
 COMMAND = Command(
     name="evaluate",
     summary="metrics and cost of a checkpoint over a data set",
-    examples=("sst2-ltp", "rotten_tomatoes-ltp --split test --limit 500 --json"),
+    examples=("rotten_tomatoes-ltp --split test --limit 500", "sst2-ltp --scales 0.5,1,1.5 --json"),
     add_arguments=add_arguments,
     run=run,
 )

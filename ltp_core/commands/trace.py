@@ -77,6 +77,8 @@ def _card(trace: Trace) -> str:
         f"relative FLOPs     {percent(paper)} (paper's accounting), {percent(executed)} (executed)",
         f"tokens             {' → '.join(str(n) for n in trace.lengths)}",
     ]
+    if absent := [str(i) for i, layer in enumerate(trace.layers, start=1) if not layer.runs]:
+        lines.append(f"layers left out    {', '.join(absent)}")
     if trace.num_cut:
         lines.append(f"cut off            {trace.num_cut} tokens beyond the maximum length")
     rows = [

@@ -40,12 +40,15 @@ def inject(encoder: Encoder, *, rank: int, alpha: float) -> None:
 
 
 def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, base: str) -> None:
-    """Writes the trained parts in float16, readable by `peft.PeftModel.from_pretrained` too."""
+    """Writes the trained parts in float16, readable by `peft.PeftModel.from_pretrained` too.
+
+    Layers that were frozen after `inject` are left out: the base's weights stand for them.
+    """
     family = encoder.config.family
     tensors = {
         _peft_name(name.replace(".default", ""), family): parameter.detach().half().contiguous()
         for name, parameter in encoder.named_parameters()
-        if ".lora_" in name or name.startswith(HEADS)
+        if parameter.requires_grad and (".lora_" in name or name.startswith(HEADS))
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

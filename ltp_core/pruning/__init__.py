@@ -6,12 +6,16 @@ from typing import Any
 
 from ltp_core.pruning.base import Decision, LayerState, MethodConfig, PruningMethod, ThresholdMethod
 from ltp_core.pruning.importance import importance_score
+from ltp_core.pruning.lat import LATConfig, LengthAdaptive
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.manual import ManualConfig, ManualThreshold
+from ltp_core.pruning.shallow import Shallow
+from ltp_core.pruning.spatten import SpAtten
 from ltp_core.pruning.unpruned import Unpruned
 
 METHODS: dict[str, type[PruningMethod]] = {
-    method.name: method for method in (Unpruned, LearnedTokenPruning, ManualThreshold)
+    method.name: method
+    for method in (Unpruned, LearnedTokenPruning, ManualThreshold, SpAtten, LengthAdaptive, Shallow)
 }
 
 
@@ -27,13 +31,17 @@ def load_method(state: dict[str, Any]) -> PruningMethod:
 __all__ = [
     "METHODS",
     "Decision",
+    "LATConfig",
     "LTPConfig",
     "LayerState",
     "LearnedTokenPruning",
+    "LengthAdaptive",
     "ManualConfig",
     "ManualThreshold",
     "MethodConfig",
     "PruningMethod",
+    "Shallow",
+    "SpAtten",
     "ThresholdMethod",
     "Unpruned",
     "importance_score",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -94,6 +95,10 @@ class PruningMethod(nn.Module):
     def neutral(cls, num_layers: int) -> PruningMethod:
         """An instance that prunes nothing."""
         raise NotImplementedError
+
+    def prepare_(self, length: Int[np.ndarray, " examples"]) -> None:
+        """Looks at the lengths of the training rows once, before the first stage."""
+        del length
 
     def retain(self, state: LayerState) -> Decision:
         """Decides which live tokens go on to the next layer."""

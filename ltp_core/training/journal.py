@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import Tensor
 
 from ltp_core import store
 from ltp_core.pruning.base import PruningMethod
-from ltp_core.training.losses import Pass, PredictionLoss
+from ltp_core.training.objective import StepLoss
 
 SMOOTHING = 0.95
 """Share of the past in the shown averages."""
@@ -42,9 +41,7 @@ class Journal:
         stage: str,
         step: int,
         epoch: float,
-        prediction: PredictionLoss,
-        penalty: Tensor,
-        out: Pass,
+        loss: StepLoss,
         temperature: float | None,
         learning_rate: float,
         method: PruningMethod,
@@ -52,15 +49,15 @@ class Journal:
         """Takes one step's figures; every few steps they become a row."""
         if step % self.every:
             return
-        distillation = prediction.distillation
+        distillation, out = loss.prediction.distillation, loss.out
         row: dict[str, Any] = {
             "stage": stage,
             "step": step,
             "epoch": epoch,
-            "loss": prediction.total.item() + penalty.item(),
-            "task_loss": prediction.task.item(),
+            "loss": loss.prediction.total.item() + loss.penalty.item(),
+            "task_loss": loss.prediction.task.item(),
             "distillation_loss": None if distillation is None else distillation.item(),
-            "regularizer": penalty.item(),
+            "regularizer": loss.penalty.item(),
             "relative_flops": out.relative_flops.item(),
             "mean_retained": out.mean_retained.item(),
             "temperature": temperature,

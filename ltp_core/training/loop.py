@@ -19,9 +19,12 @@ from tqdm import tqdm
 from ltp_core.config import HardConfig, SoftConfig, StageConfig
 from ltp_core.data.batching import Encoded, bucketed_batches, collate
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
+from ltp_core.pruning.lat import LengthAdaptive
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.training.journal import Journal
-from ltp_core.training.losses import Pass, Student, prediction_loss, pruning_penalty
+from ltp_core.training.losses import Student
+from ltp_core.training.objective import Moment, TrainingBatch, single_pass_loss
+from ltp_core.training.sandwich import sandwich_loss
 from ltp_core.training.snapshot import (
     Position,
     read_position,
@@ -94,6 +97,8 @@ def run_stage(
         restore_snapshot(folder, student, optimizer)
         start, elapsed_s = position.step, position.duration_s
     journal.forget_after(name, start)
+    is_adaptive = isinstance(student.method, LengthAdaptive)
+    objective = sandwich_loss if is_adaptive else single_pass_loss
     model, stepper = accelerator.prepare(student, optimizer)
     model.train()
     base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -110,20 +115,18 @@ def run_stage(
 
         inputs, labels = data.inputs(index)
         teacher = None if data.teacher_logits is None else data.teacher_logits[index]
-        out: Pass = model(inputs.to(accelerator.device), temperature, _form(stage))
-        prediction = prediction_loss(
-            stage, out.logits, labels.to(out.logits.device), _on(teacher, out.logits.device)
-        )
-        penalty = pruning_penalty(stage, out, progress, is_soft=temperature is not None)
-        accelerator.backward(prediction.total + penalty)
+        batch = TrainingBatch(inputs, labels, teacher).to(accelerator.device)
+        moment = Moment(seed=seed, step=step, progress=progress, temperature=temperature)
+        loss = objective(model, student.method, batch, stage, moment)
+        accelerator.backward(loss.total)
         accelerator.clip_grad_norm_(_weights(student), 1.0)
         stepper.step()
         stepper.zero_grad()
-        flops = accelerator.reduce(out.relative_flops.detach(), "mean")
+        flops = accelerator.reduce(loss.out.relative_flops.detach(), "mean")
         _settle_thresholds(stage, student.method, flops, progress=progress)
 
         epoch, rate = stage.epochs * progress, optimizer.param_groups[0]["lr"]
-        journal.log(name, step, epoch, prediction, penalty, out, temperature, rate, student.method)
+        journal.log(name, step, epoch, loss, temperature, rate, student.method)
         bar.set_postfix_str(journal.postfix, refresh=False)
         if (step + 1) % snapshot_every == 0 and step + 1 < total_steps:
             here = Position(stage=name, step=step + 1, duration_s=time.perf_counter() - began)
@@ -194,10 +197,6 @@ def soft_temperature(stage: StageConfig, student: Student, progress: float) -> f
     return float(stage.temperature * (stage.final_temperature / stage.temperature) ** progress)
 
 
-def _form(stage: StageConfig) -> str:
-    return stage.soft_mask if isinstance(stage, SoftConfig) else "softmax"
-
-
 def _settle_thresholds(
     stage: StageConfig,
     method: PruningMethod,
@@ -228,7 +227,3 @@ def _snapshot(
     if accelerator.is_main_process:
         journal.flush()
         save_snapshot(folder, student, optimizer, position)
-
-
-def _on(tensor: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)

@@ -42,11 +42,15 @@ class Student(nn.Module):
         self.method = method
 
     def forward(
-        self, inputs: Inputs, temperature: float | None, form: SoftMaskForm = "softmax"
+        self,
+        inputs: Inputs,
+        temperature: float | None,
+        form: SoftMaskForm = "softmax",
+        sub_model: PruningMethod | None = None,
     ) -> Pass:
-        """A soft pass if there is a temperature, else a hard one."""
+        """A soft pass if there is a temperature, else a hard one; on demand by another method."""
         if temperature is None:
-            output = run_masked(self.encoder, inputs, self.method)
+            output = run_masked(self.encoder, inputs, sub_model or self.method)
             logits = output.logits
             entering, leaving = output.attention_length.float(), output.ffn_length.float()
         else:

@@ -20,7 +20,7 @@ from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.loading import downloads_allowed, save_encoder, sha256
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
-from ltp_core.evaluate import Evaluation, evaluate_checkpoint, model_inputs
+from ltp_core.evaluate import Evaluation, evaluate_checkpoint, kind_counter, model_inputs
 from ltp_core.pruning import PruningMethod
 from ltp_core.records import RunManifest
 from ltp_core.training.snapshot import SNAPSHOT_FILE
@@ -41,6 +41,7 @@ class Trained:
         parent: Name of the run it started from, or None.
         device: What it was trained on and is evaluated on.
         duration_s: Wall-clock time of the training.
+        candidates: What a choice after training tried, or None.
     """
 
     config: TrainConfig
@@ -52,6 +53,7 @@ class Trained:
     parent: str | None
     device: str
     duration_s: float
+    candidates: pd.DataFrame | None = None
 
 
 def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
@@ -68,15 +70,20 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
             "command again."
         ) from error
     model = load_checkpoint(str(folder), device=trained.device)
+    counters = {split: kind_counter(model) for split in EVALUATED_SPLITS}
     results = {
-        split: evaluate_checkpoint(model, split=split, data_dir=data_dir)
-        for split in EVALUATED_SPLITS
+        split: evaluate_checkpoint(model, split=split, data_dir=data_dir, counter=counter)
+        for split, counter in counters.items()
     }
     store.write_json(folder / "config.json", to_dict(trained.config))
     for table in ("examples", "layers"):
         frames = [getattr(result, table) for result in results.values()]
         store.write_table(folder, table, pd.concat(frames, ignore_index=True))
+    kinds = [counter.frame(split) for split, counter in counters.items()]
+    store.write_table(folder, "token_kinds", pd.concat(kinds, ignore_index=True))
     store.write_table(folder, "traces", _traces(model, results, data_dir))
+    if trained.candidates is not None:
+        store.write_table(folder, "candidates", trained.candidates)
     manifest = _manifest(trained, results)
     store.finish_run(folder, manifest)
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
@@ -116,6 +123,8 @@ def _base(trained: Trained) -> dict[str, Any]:
     return {
         "name": trained.config.base,
         "sha256": sha256(weights) if weights.exists() else None,
+        "hidden_size": trained.encoder.config.hidden_size,
+        "intermediate_size": trained.encoder.config.intermediate_size,
     }
 
 
@@ -178,7 +187,8 @@ def _layer_frames(model: PrunedModel, text: tuple[str, ...]) -> list[pd.DataFram
     inputs = model_inputs(model, batch).to(next(model.encoder.parameters()).device)
     output = model.packed(inputs, model.method, record=True)
     frames = []
-    for layer, record in enumerate(output.layers):
+    running = filter(model.method.runs_layer, range(model.method.num_layers))
+    for layer, record in zip(running, output.layers, strict=True):
         position = record.live[0].nonzero()[:, 0]
         columns = {
             "position": position,

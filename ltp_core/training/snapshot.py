@@ -65,8 +65,8 @@ def restore_snapshot(folder: Path, student: nn.Module, optimizer: AdamW) -> None
     with safe_open(folder / SNAPSHOT_FILE, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     with torch.no_grad():
-        for name, parameter in trained_parameters(student).items():
-            parameter.copy_(tensors[f"parameter/{name}"])
+        for name, tensor in trained_parameters(student).items():
+            tensor.copy_(tensors[f"parameter/{name}"])
     optimizer.load_state_dict(
         {"state": _optimizer_state(tensors), "param_groups": optimizer.state_dict()["param_groups"]}
     )
@@ -84,10 +84,13 @@ def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]
     return state
 
 
-def trained_parameters(student: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that receive gradients, and the thresholds also where a stage fixes them."""
+def trained_parameters(student: nn.Module) -> dict[str, Tensor]:
+    """Parameters that receive gradients, and the method's numbers, which a stage may only scale."""
+    parameters = dict(student.named_parameters())
+    own = {**parameters, **dict(student.named_buffers())}
+    learned = {name for name, parameter in parameters.items() if parameter.requires_grad}
     return {
-        name: parameter
-        for name, parameter in student.named_parameters()
-        if parameter.requires_grad or name.endswith("thresholds")
+        name: tensor
+        for name, tensor in own.items()
+        if name in learned or name.startswith("method.")
     }

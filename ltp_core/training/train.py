@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ltp_core import store
-from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, load_checkpoint
 from ltp_core.config import StageConfig, TrainConfig, parent_config
 from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import Task, find_task
-from ltp_core.encoder.adapter import inject, restore_adapter
 from ltp_core.encoder.loading import downloads_allowed, find_base, load_encoder
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
@@ -32,7 +32,9 @@ from ltp_core.training.journal import Journal
 from ltp_core.training.loop import TrainingSet, run_stage
 from ltp_core.training.losses import Student
 from ltp_core.training.results import Trained, finish
+from ltp_core.training.select import check_selectable, select_method
 from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
+from ltp_core.training.weights import make_trainable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ def train(
     force: bool = False,
     show_progress: bool = False,
     snapshot_every: int = 200,
+    needs_weights: bool = False,
 ) -> Path:
     """Trains what the store does not hold yet: the parent, then this run.
 
@@ -69,6 +72,7 @@ def train(
         force: Train again although the run is complete; the old one is deleted first.
         show_progress: Draw progress bars on stderr.
         snapshot_every: Steps between snapshots.
+        needs_weights: A run that is stored without its weights does not count as complete.
 
     Returns:
         The run's folder.
@@ -79,29 +83,32 @@ def train(
     """
     find_task(config.task)
     method_config(config)
+    check_selectable(config)
     target = destination or store.default_store()
     folder = store.run_folder(target, config.name)
-    if not force and (done := _complete(config.name, target)):
+    if not force and (done := _complete(config.name, target, needs_weights)):
         return done
     parent = parent_config(config)
     options: dict[str, Any] = {
         "data_dir": data_dir,
         "show_progress": show_progress,
         "snapshot_every": snapshot_every,
+        "needs_weights": True,
     }
     parent_folder = None if parent is None else train(parent, destination=target, **options)
     accelerator = _accelerator(config)
     with _locked(folder, accelerator):
-        if not force and (done := _complete(config.name, target)):
+        if not force and (done := _complete(config.name, target, needs_weights)):
             return done  # another process was faster
-        if force and accelerator.is_main_process:
+        is_old = (folder / store.MANIFEST).exists()
+        if (force or is_old) and accelerator.is_main_process:
             _forget(folder)
         accelerator.wait_for_everyone()
         prepared = _prepare(config, parent_folder, data_dir, _device(accelerator))
         duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
             trained = _trained(prepared, parent_folder, _device(accelerator), duration_s)
-            finish(trained, folder, data_dir)
+            finish(_selected(trained, prepared.teacher, data_dir), folder, data_dir)
         accelerator.wait_for_everyone()
     return folder
 
@@ -122,11 +129,27 @@ def _trained(
     )
 
 
-def _complete(name: str, target: Path) -> Path | None:
+def _selected(trained: Trained, parent: PrunedModel | None, data_dir: Path | None) -> Trained:
+    """With the method that a `select` table chooses; else as it is."""
+    if trained.config.select is None:
+        return trained
+    assert parent is not None
+    began = time.perf_counter()
+    selection = select_method(trained.config, parent, trained.method, data_dir)
+    return replace(
+        trained,
+        method=selection.method,
+        candidates=selection.candidates,
+        duration_s=trained.duration_s + time.perf_counter() - began,
+    )
+
+
+def _complete(name: str, target: Path, needs_weights: bool = False) -> Path | None:
     """The finished run of this name in the target store or the sample store."""
+    needed = [store.MANIFEST, *([PRUNING_FILE] if needs_weights else [])]
     for place in (target, *store.stores()):
         folder = store.run_folder(place, name)
-        if (folder / store.MANIFEST).exists():
+        if all((folder / file).exists() for file in needed):
             return folder
     return None
 
@@ -179,8 +202,9 @@ def _prepare(
     encoder = load_encoder(base, num_labels=task.num_labels)
     method = make_method(config, encoder.config.num_layers)
     rows, encoded = _training_rows(config, base, encoder.config.max_length, data_dir)
+    method.prepare_(encoded.length)
     teacher = None if parent_folder is None else load_checkpoint(str(parent_folder), device=device)
-    _make_trainable(encoder, config, parent_folder)
+    make_trainable(encoder, method, config, parent_folder)
     data = TrainingSet(
         encoded=encoded,
         labels=rows.labels,
@@ -256,7 +280,9 @@ def _training_rows(
 
 
 def _distils(config: TrainConfig) -> bool:
-    return any(stage and stage.distillation_weight > 0 for stage in (config.soft, config.hard))
+    return config.select is None and any(
+        stage and stage.distillation_weight > 0 for stage in (config.soft, config.hard)
+    )
 
 
 def _teacher_logits(teacher: PrunedModel | None, encoded: Encoded) -> torch.Tensor | None:
@@ -270,20 +296,6 @@ def _teacher_logits(teacher: PrunedModel | None, encoded: Encoded) -> torch.Tens
         inputs = model_inputs(teacher, collate(encoded, index, None, config.pad_id)).to(device)
         logits[index] = teacher.packed(inputs, teacher.method).logits.cpu()
     return logits
-
-
-def _make_trainable(encoder: Encoder, config: TrainConfig, parent_folder: Path | None) -> None:
-    """Adapter or all weights, continued from the parent where there is one."""
-    if config.adapter.kind == "lora":
-        inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha)
-        if parent_folder is not None:
-            restore_adapter(encoder, parent_folder / "adapter")
-    elif parent_folder is not None:
-        parent = load_encoder(parent_folder / "model")
-        encoder.load_state_dict(parent.state_dict())
-    if config.attention_dropout is not None:
-        for layer in encoder.layers:
-            layer.attention_dropout.p = config.attention_dropout
 
 
 def _run_stages(
@@ -317,6 +329,8 @@ def _run_stages(
 def _open_stages(prepared: Prepared, folder: Path) -> list[tuple[int, tuple[str, StageConfig]]]:
     """Number, name and settings of the stages from the one that the snapshot is of."""
     config = prepared.config
+    if config.select is not None:
+        return []  # its parent went through them
     stages: dict[str, StageConfig] = {} if prepared.teacher else {"finetune": config.finetune}
     stages |= {"soft": config.soft} if config.soft else {}
     stages |= {"hard": config.hard} if config.hard else {}

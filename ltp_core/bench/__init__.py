@@ -1,0 +1,1 @@
+"""Measured speed, beside its controls; `settings`, `catalogue` and `results` need no torch."""

@@ -1,0 +1,142 @@
+"""Who takes part in a benchmark: names, meanings, and what each computes on. Torch-free.
+
+`ltp_core.bench.contenders` has a function for each that builds it. A new contender is an entry here
+and a function there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Literal
+
+Blanks = Literal["none", "input", "survivors"]
+
+BASELINE = "hugging_face"
+"""What `relative_throughput` is relative to, as in Figure 6."""
+
+CONTROL = "packed_unpruned"
+"""What `speedup` is relative to: padding is gone, nothing is pruned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One way to run a batch.
+
+    Attributes:
+        name: Name on the command line and in files.
+        title: Name on screen.
+        meaning: What it is, in a sentence.
+        blanks: Padding that is computed on: none, up to the longest input of the batch, or up to
+            its longest survivor in each layer.
+        is_pruned: The checkpoint's method is at work.
+        is_sorted: Its batches are sorted by length; otherwise they are shuffled.
+        is_default: Takes part unless other contenders are named.
+        packages: What must be installed.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    blanks: Blanks
+    is_pruned: bool = False
+    is_sorted: bool = False
+    is_default: bool = True
+    packages: tuple[str, ...] = ()
+
+
+_ONNX = ("onnxruntime", "onnx", "onnxscript")
+
+_ALL = (
+    Contender(
+        name="packed",
+        title="packed",
+        meaning="packed runner, tokens really removed",
+        blanks="none",
+        is_pruned=True,
+    ),
+    Contender(
+        name=CONTROL,
+        title="packed, unpruned",
+        meaning="packed runner, nothing pruned: padding removed only (control)",
+        blanks="none",
+    ),
+    Contender(
+        name="repadded",
+        title="re-padded",
+        meaning="tokens removed, then padded to the batch's longest survivor (the paper's CPU way)",
+        blanks="survivors",
+        is_pruned=True,
+    ),
+    Contender(
+        name="masked",
+        title="masked",
+        meaning="masked runner: pruned tokens are computed anyway",
+        blanks="input",
+        is_pruned=True,
+    ),
+    Contender(
+        name=BASELINE,
+        title="Hugging Face",
+        meaning="Hugging Face, unpruned, default attention (SDPA), shuffled, padded per batch",
+        blanks="input",
+    ),
+    Contender(
+        name="hugging_face_sorted",
+        title="Hugging Face, sorted",
+        meaning="the same with batches sorted by length",
+        blanks="input",
+        is_sorted=True,
+    ),
+    Contender(
+        name="hugging_face_eager",
+        title="Hugging Face, eager",
+        meaning="Hugging Face, unpruned, eager attention, shuffled",
+        blanks="input",
+        is_default=False,
+    ),
+    Contender(
+        name="onnx",
+        title="ONNX Runtime",
+        meaning="ONNX Runtime, unpruned, float32, shuffled",
+        blanks="input",
+        is_default=False,
+        packages=_ONNX,
+    ),
+    Contender(
+        name="onnx_sorted",
+        title="ONNX Runtime, sorted",
+        meaning="ONNX Runtime, unpruned, float32, batches sorted by length",
+        blanks="input",
+        is_sorted=True,
+        is_default=False,
+        packages=_ONNX,
+    ),
+    Contender(
+        name="onnx_int8_sorted",
+        title="ONNX Runtime int8, sorted",
+        meaning="ONNX Runtime, unpruned, dynamically quantised to int8, batches sorted by length",
+        blanks="input",
+        is_sorted=True,
+        is_default=False,
+        packages=_ONNX,
+    ),
+)
+
+CONTENDERS: dict[str, Contender] = {contender.name: contender for contender in _ALL}
+
+
+def missing_package(contender: Contender) -> str | None:
+    """A package that the contender needs and that is not installed; None where all are."""
+    absent = (name for name in contender.packages if importlib.util.find_spec(name) is None)
+    return next(absent, None)
+
+
+def default_contenders() -> tuple[str, ...]:
+    """Those that take part unless others are named."""
+    return tuple(contender.name for contender in _ALL if contender.is_default)
+
+
+def available_contenders() -> tuple[str, ...]:
+    """Those whose packages are installed."""
+    return tuple(c.name for c in _ALL if missing_package(c) is None)

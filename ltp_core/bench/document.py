@@ -1,0 +1,56 @@
+"""What a benchmark's document says besides its figures: enough to repeat it, nothing private."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ltp_core import environment, store
+from ltp_core.bench.contenders import Entry
+from ltp_core.bench.results import FORMAT_VERSION
+from ltp_core.bench.settings import BenchSettings
+from ltp_core.records import UserError
+
+
+def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str, Any]:
+    """Settings and environment; `plan` is what a stopped benchmark is recognised by."""
+    facts: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "what": settings.what,
+        "checkpoint": settings.checkpoint,
+        "task": task,
+        "settings": settings.to_json(),
+        "environment": environment.hardware(device) | {"packages": environment.packages()},
+        "git": environment.git_state(),
+    }
+    return facts | {"plan": dict(facts)}
+
+
+def describe_contenders(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
+    """By name: title, meaning, method, and how good its answers are as far as its run says."""
+    return {
+        entry.name: {
+            "title": entry.contender.title,
+            "meaning": entry.contender.meaning,
+            "checkpoint": entry.model.name,
+            "method": entry.method.name,
+            "metric": _headline(entry),
+        }
+        for entry in entries
+    }
+
+
+def _headline(entry: Entry) -> dict[str, Any] | None:
+    """Name and value of the first metric on validation; None where nothing pruned or unknown.
+
+    A contender that does not prune computes with the checkpoint's weights, pruning switched off:
+    the run has no figure of that.
+    """
+    if not entry.contender.is_pruned:
+        return None
+    try:
+        manifest = store.read_manifest(store.find_run(entry.model.name))
+        name, value = next(iter(manifest.summary["validation"]["metrics"].items()))
+    except (UserError, KeyError, TypeError, StopIteration, AttributeError):
+        return None
+    return {"name": name, "value": value}

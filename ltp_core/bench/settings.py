@@ -1,0 +1,101 @@
+"""What is to be measured. Torch-free."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ltp_core.bench.catalogue import CONTENDERS, default_contenders, missing_package
+from ltp_core.strict import require, require_above_zero
+
+What = Literal["throughput", "scaling", "topk"]
+DType = Literal["float32", "bfloat16", "float16"]
+
+SCALING_LENGTHS = (32, 64, 128, 256, 512)
+TOPK_LENGTHS = (128, 256, 512, 1024)
+RETAIN_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """A benchmark, without a path of this machine.
+
+    Attributes:
+        what: `throughput` by batch size and length, `scaling` with the length, or `topk` against
+            threshold.
+        checkpoint: Name of the checkpoint; None for `topk`, which needs none.
+        against: Names of other checkpoints that run beside it, each with its own method.
+        task: Whose texts; None takes the checkpoint's own.
+        split: Split of it.
+        limit: Sequences a round at most.
+        batch_sizes: Sequences per pass.
+        lengths: Tokens of every sequence; None stands for the lengths as they are in the data.
+        retain_ratios: Fractions of tokens that top-k keeps.
+        contenders: Names from `CONTENDERS`.
+        repeats: Rounds in which every contender runs once, each with a random order of its own.
+        seconds: Measuring time; where it is too short for everything, fewer sequences run a round.
+        device: Where it runs.
+        dtype: Type of the weights and activations.
+        threads: Processor threads; None takes PyTorch's choice.
+    """
+
+    what: What = "throughput"
+    checkpoint: str | None = None
+    against: tuple[str, ...] = ()
+    task: str | None = None
+    split: str = "validation"
+    limit: int = 256
+    batch_sizes: tuple[int, ...] = (1, 8, 32)
+    lengths: tuple[int | None, ...] = (None,)
+    retain_ratios: tuple[float, ...] = RETAIN_RATIOS
+    contenders: tuple[str, ...] = dataclasses.field(default_factory=default_contenders)
+    repeats: int = 5
+    seconds: float | None = None
+    device: str = "cpu"
+    dtype: DType = "float32"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Rejects what cannot be measured."""
+        require_above_zero(self, "limit", "repeats", "seconds", "threads")
+        for name in ("batch_sizes", "lengths", "contenders"):
+            values = getattr(self, name)
+            require(len(values) > 0, f"{name}: name at least one")
+            require(len(values) == len(set(values)), f"{name}: each may be named once")
+        require(all(size > 0 for size in self.batch_sizes), "batch_sizes: must be above 0")
+        if self.what == "topk":
+            self._check_topk()
+        else:
+            self._check_contenders()
+
+    def _check_topk(self) -> None:
+        require(
+            all(0 < ratio <= 1 for ratio in self.retain_ratios),
+            "retain_ratios: must be above 0 and at most 1",
+        )
+        lengths = [length for length in self.lengths if length is not None]
+        require(len(lengths) == len(self.lengths), "lengths: give numbers of tokens")
+        require(all(length > 1 for length in lengths), "lengths: must be at least 2")
+
+    def _check_contenders(self) -> None:
+        # Room for the special tokens and one other.
+        require(all(n is None or n >= 3 for n in self.lengths), "lengths: must be at least 3")
+        for name in self.contenders:
+            require(
+                name in CONTENDERS, f"contenders: there is no {name!r}, but {', '.join(CONTENDERS)}"
+            )
+            package = missing_package(CONTENDERS[name])
+            require(package is None, f"{name} needs the package {package}: install it")
+
+    @property
+    def points(self) -> list[tuple[int, int | None]]:
+        """Batch size and length of each measurement, in the order in which they are made."""
+        return [(size, length) for length in self.lengths for size in self.batch_sizes]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }

@@ -1,0 +1,288 @@
+"""Sequences per second of a checkpoint and its controls, by batch size and length (Figure 6).
+
+Excluded is tokenisation; included are padding, packing and the head. Beside each measured ratio
+stands the one that the FLOPs promise, counted on exactly what each contender computes, padding
+included, and the share of it that was realised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ltp_core.bench.catalogue import BASELINE, CONTROL
+from ltp_core.bench.contenders import Entry, cast, device_of, enter, survivors_of
+from ltp_core.bench.document import card, describe_contenders
+from ltp_core.bench.measure import Probe, Report, seconds_of, spread, take_turns, using_threads
+from ltp_core.bench.pieces import Place, finish, measure_pieces
+from ltp_core.bench.results import Session, open_session
+from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.workload import Batches, LayerLengths, batches_of, fixed_length, flops_of
+from ltp_core.checkpoint import PrunedModel
+from ltp_core.data.batching import Encoded, encode
+from ltp_core.data.loading import load_rows
+from ltp_core.encoder.loading import downloads_allowed
+from ltp_core.records import UserError
+
+FEWEST_BATCHES = 4
+
+Line = dict[str, Any]
+
+
+def bench(
+    settings: BenchSettings,
+    model: PrunedModel,
+    *,
+    against: Sequence[PrunedModel] = (),
+    data_dir: Path | None = None,
+    store: Path | None = None,
+    report: Report = lambda event, fields: None,
+) -> dict[str, Any]:
+    """Measures a checkpoint, its controls and its peers.
+
+    Args:
+        settings: What to measure.
+        model: Loaded checkpoint.
+        against: Other loaded checkpoints of the same task.
+        data_dir: Folder of Parquet files for GLUE tasks.
+        store: Folder to keep the result in; None keeps nothing.
+        report: Told what is going on: `plan`, then `turn` after each turn and `point` after each
+            batch size and length.
+
+    Returns:
+        The document that `data_cache/README.md` describes.
+
+    Raises:
+        UserError: The data is absent, a length is too long for the model, or no task is named.
+    """
+    task = settings.task or model.task
+    if task is None:
+        raise UserError(f"{model.name} does not say what task it is for; give one with --task.")
+    _check([model, *against], settings.lengths)
+    rows = load_rows(
+        task,
+        settings.split,
+        data_dir=data_dir,
+        limit=settings.limit,
+        allow_downloads=downloads_allowed(),
+    )
+    with using_threads(settings.threads):
+        dtype = getattr(torch, settings.dtype)
+        models = [cast(each, dtype) for each in (model, *against)]
+        encoded = {m.name: encode(m.tokenizer, rows.texts, m.max_length) for m in models}
+        entries = enter(models[0], settings.contenders, models[1:])
+        facts = card(settings, task=task, device=settings.device)
+        with open_session(facts["plan"], store) as session:
+            measurement = _Measurement(settings, entries, encoded, session, report)
+            return measurement.run(facts | {"rows": len(rows)})
+
+
+def _check(models: Sequence[PrunedModel], lengths: Sequence[int | None]) -> None:
+    names = [model.name for model in models]
+    if len(names) > len(set(names)):
+        raise UserError("A checkpoint is named twice: leave it out of --against.")
+    for model in models:
+        longest = model.encoder.config.max_length
+        for length in lengths:
+            if length is not None and length > longest:
+                raise UserError(f"{model.name} reads at most {longest} tokens, not {length}.")
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One batch size and length, with its sequences as each model sees them."""
+
+    batch_size: int
+    length: int | None
+    encoded: dict[str, Encoded]
+    survivors: dict[str, LayerLengths]
+
+    def batches(self, entry: Entry, seed: int) -> Batches:
+        """The entry's batches in a round."""
+        length = self.encoded[entry.model.name].length
+        return batches_of(entry.contender, length, self.batch_size, seed=seed)
+
+    def flops(self, entry: Entry, seed: int) -> float:
+        """What the entry computes in a round."""
+        name, config = entry.model.name, entry.model.encoder.config
+        lengths = entry.computed_lengths(
+            self.survivors[name], self.encoded[name].length, self.batches(entry, seed)
+        )
+        return flops_of(lengths, hidden=config.hidden_size, intermediate=config.intermediate_size)
+
+
+class _Measurement:
+    """All points of one benchmark."""
+
+    def __init__(
+        self,
+        settings: BenchSettings,
+        entries: list[Entry],
+        encoded: dict[str, Encoded],
+        session: Session,
+        report: Report,
+    ) -> None:
+        model = entries[0].model
+        config = model.encoder.config
+        self._settings, self._entries, self._encoded = settings, entries, encoded
+        self._session, self._report = session, report
+        self._device = device_of(model)
+        dtype = getattr(torch, settings.dtype)
+        self._probe = Probe(config.hidden_size, config.intermediate_size, self._device, dtype)
+        self._turns_done = 0
+
+    def run(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Measures what is not measured yet, and puts the document together."""
+        contenders = describe_contenders(self._entries)
+        skipped = measure_pieces(
+            [{"batch_size": size, "length": length} for size, length in self._settings.points],
+            self._measure,
+            settings=self._settings,
+            contenders=contenders,
+            session=self._session,
+            report=self._report,
+        )
+        return finish(
+            facts,
+            contenders=contenders,
+            session=self._session,
+            probe=self._probe,
+            skipped=skipped,
+        )
+
+    def _point(self, batch_size: int, length: int | None, budget: float | None) -> _Point:
+        """The sequences of a point: fewer than the limit where time is short."""
+        settings = self._settings
+        whole = {
+            name: rows if length is None else fixed_length(rows, length, settings.limit)
+            for name, rows in self._encoded.items()
+        }
+        chosen = np.random.default_rng(0).permutation(len(next(iter(whole.values()))))
+        per_batch = self._warm_up(_Point(batch_size, length, whole, {}))
+        if budget is not None:
+            chosen = chosen[: batch_size * _num_batches(budget / per_batch, settings.repeats)]
+        encoded = {name: rows.take(chosen) for name, rows in whole.items()}
+        models = {entry.model.name: entry.model for entry in self._entries}
+        survivors = {name: survivors_of(models[name], rows) for name, rows in encoded.items()}
+        return _Point(batch_size, length, encoded, survivors)
+
+    def _warm_up(self, point: _Point) -> float:
+        """Seconds for one batch of every contender, after one that does not count."""
+        seconds = 0.0
+        for entry in self._entries:
+            batches = point.batches(entry, seed=0)
+            rows = point.encoded[entry.model.name]
+            entry.run_batches(rows, batches[:1])
+            some = batches[len(batches) // 2 :][:1]
+            seconds += seconds_of(lambda e=entry, r=rows, b=some: e.run_batches(r, b), self._device)  # type: ignore[misc]
+        return seconds
+
+    def _measure(self, place: Place, budget: float | None) -> dict[str, Any]:
+        """Rounds at one batch size and length, and the lines of the results."""
+        until = None if budget is None else time.monotonic() + budget
+        point = self._point(place["batch_size"], place["length"], budget)
+
+        def turn(entry: Entry) -> Any:
+            rows = point.encoded[entry.model.name]
+            return lambda seed: entry.run_batches(rows, point.batches(entry, seed))
+
+        def on_turn(name: str, seconds: float) -> None:
+            self._turns_done += 1
+            self._report("turn", self._turn_event(point, name, seconds))
+
+        taken = take_turns(
+            {entry.name: turn(entry) for entry in self._entries},
+            self._settings.repeats,
+            self._device,
+            until=until,
+            on_turn=on_turn,
+            between=self._probe,
+        )
+        return {
+            "results": self._lines(point, taken),
+            "rounds": _rounds(point, taken),
+        }
+
+    def _turn_event(self, point: _Point, name: str, seconds: float) -> Line:
+        sequences = len(next(iter(point.encoded.values())))
+        return {
+            "batch_size": point.batch_size,
+            "length": point.length,
+            "contender": name,
+            "sequences_per_s": sequences / seconds,
+            "done": self._turns_done,
+        }
+
+    def _lines(self, point: _Point, taken: dict[str, list[float]]) -> list[Line]:
+        """One line a contender: measured and promised, against both controls."""
+        rounds = len(next(iter(taken.values())))
+        flops = {e.name: [point.flops(e, seed) for seed in range(rounds)] for e in self._entries}
+        rows = next(iter(point.encoded.values()))
+        return [
+            {
+                "batch_size": point.batch_size,
+                "length": point.length,
+                "contender": name,
+                "rounds": rounds,
+                "sequences": len(rows),
+                "mean_length": float(rows.length.mean()),
+                **_figures(name, taken, flops, len(rows)),
+            }
+            for name in taken
+        ]
+
+
+def _num_batches(affordable: float, repeats: int) -> int:
+    """Batches of a round where time is short.
+
+    Rather a round less than so few batches that shuffling makes no difference.
+
+    Args:
+        affordable: Batches of every contender that there is time for.
+        repeats: Rounds that are wanted.
+    """
+    return max(int(affordable / repeats), min(int(affordable), FEWEST_BATCHES), 1)
+
+
+def _rounds(point: _Point, taken: dict[str, list[float]]) -> list[Line]:
+    sequences = len(next(iter(point.encoded.values())))
+    return [
+        {
+            "batch_size": point.batch_size,
+            "length": point.length or 0,
+            "retain_ratio": None,
+            "contender": name,
+            "round": number,
+            "seconds": seconds,
+            "sequences": sequences,
+        }
+        for name, times in taken.items()
+        for number, seconds in enumerate(times)
+    ]
+
+
+def _figures(
+    name: str, taken: dict[str, list[float]], flops: dict[str, list[float]], sequences: int
+) -> dict[str, float | None]:
+    """A contender's speed, and its ratios to baseline and control where these took part."""
+    own, own_flops = np.array(taken[name]), np.array(flops[name])
+    figures: dict[str, float | None] = {
+        **spread("sequences_per_s", sequences / own),
+        "flops_per_sequence": float(own_flops.mean() / sequences),
+        "flops_per_s": float(np.median(own_flops / own)),
+    }
+    for ratio, other in (("relative_throughput", BASELINE), ("speedup", CONTROL)):
+        if other in taken:
+            promised = float(np.median(np.array(flops[other]) / own_flops))
+            measured = spread(ratio, np.array(taken[other]) / own)
+            figures |= {**measured, f"theoretical_{ratio}": promised}
+    if CONTROL in taken:
+        realised = np.array(taken[CONTROL]) / own / (np.array(flops[CONTROL]) / own_flops)
+        figures |= spread("realised_share", realised)
+    return figures

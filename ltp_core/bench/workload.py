@@ -1,0 +1,103 @@
+"""The sequences that are run, the order of the batches, and what each contender computes on.
+
+Axes: `examples` sequences of a round, `layers` encoder layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from ltp_core.bench.catalogue import Blanks, Contender
+from ltp_core.data.batching import Encoded, sorted_batches
+from ltp_core.flops import total_flops
+
+Batches = Sequence[Int[np.ndarray, " batch"]]
+
+
+@dataclass(frozen=True)
+class LayerLengths:
+    """Tokens of each sequence that enter attention and FFN of each layer."""
+
+    attention: Int[np.ndarray, "examples layers"]
+    ffn: Int[np.ndarray, "examples layers"]
+
+
+def fixed_length(encoded: Encoded, length: int, count: int, *, seed: int = 0) -> Encoded:
+    """Sequences of exactly `length` tokens: real texts in random order, one after another, cut.
+
+    The first and last token of the set's inputs (`[CLS]`, `[SEP]`) stand once at the beginning and
+    the end of each sequence; everything is of token type 0.
+
+    Args:
+        encoded: Real inputs.
+        length: Tokens of each sequence, special ones included; at least 3.
+        count: Sequences to make.
+        seed: Seed of the order.
+    """
+    begin, end = encoded.input_ids[0][0], encoded.input_ids[0][-1]
+    order = np.random.default_rng(seed).permutation(len(encoded))
+    stream = np.concatenate([encoded.input_ids[i] for i in order])
+    stream = stream[(stream != begin) & (stream != end)]
+    if not len(stream):
+        raise ValueError("the inputs have no token but special ones")
+    inner = np.resize(stream, (count, length - 2))
+    ids = [[begin, *row, end] for row in inner.tolist()]
+    return Encoded(
+        input_ids=ids,
+        token_type_ids=[[0] * length for _ in ids],
+        length=np.full(count, length, dtype=np.int64),
+        cut=np.zeros(count, dtype=np.int64),
+    )
+
+
+def batches_of(
+    contender: Contender, length: Int[np.ndarray, " examples"], batch_size: int, *, seed: int
+) -> Batches:
+    """The contender's batches in one round: sorted by length, or shuffled anew by the seed."""
+    if contender.is_sorted:
+        return sorted_batches(length, batch_size)
+    order = np.random.default_rng(seed).permutation(len(length))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def with_blanks(lengths: LayerLengths, batches: Batches, blanks: Blanks) -> LayerLengths:
+    """The lengths that are computed on: with the padding that these batches bring along.
+
+    Args:
+        lengths: Live tokens; for what is masked, but computed, those without pruning.
+        batches: Every sequence in one of them.
+        blanks: Up to what each sequence is padded.
+    """
+    if blanks == "none":
+        return lengths
+    attention, ffn = np.empty_like(lengths.attention), np.empty_like(lengths.ffn)
+    for index in batches:
+        attention[index] = lengths.attention[index].max(axis=0)
+        ffn[index] = lengths.ffn[index].max(axis=0)
+    return LayerLengths(attention, ffn)
+
+
+def without_pruning(length: Int[np.ndarray, " examples"], runs: Sequence[bool]) -> LayerLengths:
+    """All tokens in all layers that run.
+
+    Args:
+        length: Tokens of each sequence.
+        runs: By layer, whether it runs at all.
+    """
+    full = np.outer(length, np.asarray(runs, dtype=np.int64))
+    return LayerLengths(full, full)
+
+
+def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:
+    """FLOPs of all sequences, as executed."""
+    return total_flops(
+        lengths.attention,
+        lengths.ffn,
+        hidden=hidden,
+        intermediate=intermediate,
+        accounting="executed",
+    )

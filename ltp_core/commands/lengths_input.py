@@ -1,0 +1,143 @@
+"""What the `lengths` command counts: tasks, own files and folders, data sets of the hub."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ltp_core.commands import events
+from ltp_core.records import UserError
+
+if TYPE_CHECKING:
+    from ltp_core.data.lengths_sets import LengthSet
+    from ltp_core.length_sources import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Length counts, and whether they were counted just now or had been stored."""
+
+    counts: LengthSet
+    is_new: bool
+
+
+def count(arguments: Namespace) -> Counted:
+    """Counts the source, unless its counts are stored already.
+
+    Raises:
+        UserError: It is not at hand, or cannot be read.
+    """
+    from ltp_core.data.tasks import TASKS
+
+    source = arguments.source
+    if source in TASKS:
+        return _task(arguments)
+    if source.startswith("hub:"):
+        return Counted(counts=_hub(arguments), is_new=True)
+    return count_own(arguments, _existing(source))
+
+
+def _existing(source: str) -> Path:
+    from ltp_core.data.tasks import find_task
+    from ltp_core.length_sources import is_data_file
+
+    try:
+        path = Path(source).expanduser()
+        if source.strip() and path.exists():
+            return path
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        pass
+    if not is_data_file(Path(source)) and "/" not in source:
+        find_task(source)  # says which task is near
+    raise UserError(f"There is no file or folder {source[:200]!r}: correct its path.")
+
+
+def _task(arguments: Namespace) -> Counted:
+    from ltp_core import length_sources, store
+    from ltp_core.encoder.loading import downloads_allowed
+
+    if not arguments.store:
+        facts = length_sources.tokenizer_facts(arguments.checkpoint)
+        found = length_sources.find_task_set(store.stores(), arguments.source, facts)
+        if found:
+            return Counted(counts=found, is_new=False)
+    tokenizer, facts = length_sources.load_tokenizer_of(arguments.checkpoint)
+    counted = length_sources.count_task(
+        arguments.source,
+        tokenizer,
+        facts,
+        data_dir=arguments.data_dir,
+        allow_downloads=downloads_allowed(),
+        report=_report(arguments),
+    )
+    return Counted(counts=counted, is_new=True)
+
+
+def count_own(arguments: Namespace, path: Path) -> Counted:
+    """Counts a file or folder; the same content is counted once.
+
+    Raises:
+        UserError: It cannot be read, or the columns are not clear.
+    """
+    from ltp_core import length_sources, store
+    from ltp_core.data.lengths_sets import find_set
+
+    files = length_sources.own_files(path, arguments.splits)
+    chosen = _columns(arguments, next(iter(files.values()))[0])
+    tokenizer, facts = length_sources.load_tokenizer_of(arguments.checkpoint)
+    found = find_set(store.stores(), length_sources.own_file_key(files, chosen, facts))
+    if found:
+        return Counted(counts=found, is_new=False)
+    counts = length_sources.count_files(
+        path.name, files, chosen, tokenizer, facts, report=_report(arguments)
+    )
+    return Counted(counts=counts, is_new=True)
+
+
+def _columns(arguments: Namespace, path: Path) -> tuple[str, ...]:
+    """The chosen columns; without a choice the only one that holds texts."""
+    from ltp_core.data.lengths_files import look
+
+    if arguments.columns:
+        return _one_or_two(arguments.columns)
+    present = look(path).text_columns
+    if len(present) == 1:
+        return present
+    raise UserError(
+        f"{path.name} has several columns of text ({', '.join(present)}): choose one or two with "
+        "--columns."
+    )
+
+
+def _one_or_two(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > 2:
+        raise UserError(f"An input has one or two texts, not {len(names)}: name fewer --columns.")
+    return names
+
+
+def _hub(arguments: Namespace) -> LengthSet:
+    from ltp_core import length_sources
+    from ltp_core.encoder.loading import downloads_allowed
+
+    name = arguments.source.removeprefix("hub:")
+    if not arguments.columns:
+        raise UserError(f"Name the columns of {name} that hold the texts with --columns.")
+    tokenizer, facts = length_sources.load_tokenizer_of(arguments.checkpoint)
+    return length_sources.count_hub(
+        name,
+        arguments.splits or ("train", "validation"),
+        _one_or_two(arguments.columns),
+        tokenizer,
+        facts,
+        allow_downloads=downloads_allowed(),
+        report=_report(arguments),
+    )
+
+
+def _report(arguments: Namespace) -> Report:
+    tell = events.reporter(arguments)
+    return lambda split, rows, fraction: tell(
+        "progress", {"split": split, "rows": rows, "fraction": fraction}
+    )

@@ -1,0 +1,216 @@
+"""LAT's evolutionary search for length configurations: cost against quality, on held-out rows.
+
+The search knows nothing of models: it is given what measures a configuration. It looks at the whole
+range of costs, so one search serves every budget.
+
+Source: Kim and Cho, Length-Adaptive Transformer, ACL 2021, section 3.4, and the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from ltp_core.flops import layer_macs
+from ltp_core.pruning.lat import MIN_LENGTH, Lengths
+from ltp_core.records import UserError
+
+NUM_INITIAL = 22
+"""Constant-ratio configurations that the search starts from, full and shortest among them."""
+
+NUM_CHILDREN = 15
+"""New mutations, and new crossovers, per iteration; the authors take 30 of each."""
+
+MUTATION_PROBABILITY = 0.5
+"""Chance of each layer's length to be drawn anew in a mutation."""
+
+ATTEMPTS = 20
+"""Draws per wanted child before a crowded search gives up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A configuration and what it is worth.
+
+    Attributes:
+        lengths: The configuration.
+        relative_flops: Its cost on the rows, paper accounting.
+        metric: Headline metric there.
+        loss: Task loss there; decides between equal metrics.
+    """
+
+    lengths: Lengths
+    relative_flops: float
+    metric: float
+    loss: float
+
+    @property
+    def quality(self) -> tuple[float, float]:
+        """Greater is better."""
+        return self.metric, -self.loss
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """What can be searched.
+
+    Attributes:
+        initial_length: l_0; no length is greater.
+        num_layers: Lengths of a configuration.
+        cost: Relative FLOPs of a configuration, without running it.
+    """
+
+    initial_length: int
+    num_layers: int
+    cost: Callable[[Lengths], float]
+
+    @property
+    def shortest(self) -> int:
+        """Least length of a layer."""
+        return min(MIN_LENGTH, self.initial_length)
+
+    def constant_ratio(self, kept: float) -> Lengths:
+        """Every layer keeps the same share of the layer before."""
+        whole = self.initial_length
+        powers = range(1, self.num_layers + 1)
+        return tuple(max(self.shortest, round(whole * kept**power)) for power in powers)
+
+    def of_cost(self, cost: float) -> Lengths:
+        """The constant-ratio configuration of about this cost, by bisection."""
+        low, high = 0.0, 1.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            is_cheaper = self.cost(self.constant_ratio(middle)) < cost
+            low, high = (middle, high) if is_cheaper else (low, middle)
+        return self.constant_ratio(high)
+
+    def initial(self) -> list[Lengths]:
+        """Constant-ratio configurations evenly spaced in cost, without duplicates."""
+        least, most = (self.cost(self.constant_ratio(kept)) for kept in (0.0, 1.0))
+        costs = np.linspace(least, most, NUM_INITIAL).tolist()
+        return list(dict.fromkeys(self.of_cost(cost) for cost in costs))
+
+    def mutate(self, parent: Lengths, random: np.random.Generator) -> Lengths:
+        """Layers drawn anew between the child's layer before and the parent's layer behind."""
+        child: list[int] = []
+        for layer, length in enumerate(parent):
+            if random.random() < MUTATION_PROBABILITY:
+                low = parent[layer + 1] if layer + 1 < self.num_layers else self.shortest
+                high = child[-1] if child else self.initial_length
+                length = int(random.integers(low, high, endpoint=True))
+            child.append(length)
+        return tuple(child)
+
+
+def cross(first: Lengths, second: Lengths) -> Lengths:
+    """Element-wise mean, rounded."""
+    return tuple(round((a + b) / 2) for a, b in zip(first, second, strict=True))
+
+
+def search(
+    space: SearchSpace,
+    measure: Callable[[Lengths], Candidate],
+    *,
+    seed: int,
+    max_configurations: int,
+) -> list[Candidate]:
+    """Everything that was measured, in order; no configuration twice.
+
+    Mutations and crossovers of the Pareto front, until they change it no more.
+
+    Differs from the authors' code: configurations may be cheaper than the smallest sub-model of the
+    training, since the budget decides; and the search ends when the front stands still.
+
+    Args:
+        space: What can be searched.
+        measure: Evaluates a configuration.
+        seed: Of mutations and crossovers.
+        max_configurations: Configurations measured at most.
+    """
+    random = np.random.default_rng(seed)
+    found = [measure(lengths) for lengths in space.initial()[:max_configurations]]
+    front = pareto_front(found)
+    while len(found) < max_configurations:
+        known = {candidate.lengths for candidate in found}
+        children = _children(space, front, known, random)[: max_configurations - len(found)]
+        found += [measure(lengths) for lengths in children]
+        before, front = front, pareto_front(found)
+        if front == before:
+            break
+    return found
+
+
+def _children(
+    space: SearchSpace, front: list[Candidate], known: set[Lengths], random: np.random.Generator
+) -> list[Lengths]:
+    """New mutations, then new crossovers, of random members of the front."""
+
+    def member() -> Lengths:
+        return front[random.integers(len(front))].lengths
+
+    mutations = _new(lambda: space.mutate(member(), random), known)
+    crossovers = _new(lambda: cross(member(), member()), known | set(mutations))
+    return mutations + crossovers
+
+
+def _new(draw: Callable[[], Lengths], known: set[Lengths]) -> list[Lengths]:
+    """Up to `NUM_CHILDREN` configurations that are not known yet."""
+    children: dict[Lengths, None] = {}
+    for _ in range(ATTEMPTS * NUM_CHILDREN):
+        child = draw()
+        if child not in known:
+            children[child] = None
+        if len(children) == NUM_CHILDREN:
+            break
+    return list(children)
+
+
+def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Candidates than which none is as cheap and better, the cheapest first."""
+    front: list[Candidate] = []
+    by_cost = sorted(candidates, key=lambda c: (c.relative_flops, -c.metric, c.loss, c.lengths))
+    for candidate in by_cost:
+        if not front or candidate.quality > front[-1].quality:
+            front.append(candidate)
+    return front
+
+
+def best_within(candidates: Iterable[Candidate], target_relative_flops: float) -> Candidate:
+    """The best candidate that the budget allows; of equals the cheapest.
+
+    Raises:
+        UserError: The budget allows none.
+    """
+    front = pareto_front(candidates)
+    allowed = [c for c in front if c.relative_flops <= target_relative_flops]
+    if not allowed:
+        raise UserError(
+            f"select.target_relative_flops = {target_relative_flops}: the cheapest configuration "
+            f"needs {front[0].relative_flops:.3f}."
+        )
+    return allowed[-1]
+
+
+def length_cost(
+    length: Int[np.ndarray, " examples"], *, hidden: int, intermediate: int
+) -> Callable[[Lengths], float]:
+    """Relative FLOPs of configurations on sequences of these lengths, paper accounting."""
+    n = length.astype(np.float64)
+
+    def macs(entering: np.ndarray, leaving: np.ndarray) -> float:
+        per_layer = layer_macs(
+            entering, leaving, hidden=hidden, intermediate=intermediate, accounting="paper"
+        )
+        return float(per_layer.sum())
+
+    whole = macs(n, n)
+
+    def cost(lengths: Lengths) -> float:
+        entering = np.minimum(n[:, None], [np.inf, *lengths[:-1]])
+        leaving = np.minimum(n[:, None], lengths)
+        return macs(entering, leaving) / (whole * len(lengths))
+
+    return cost
