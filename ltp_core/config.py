@@ -148,7 +148,7 @@ class SoftConfig(StageConfig):
     target_relative_flops: float | None = None
     """Budget in the paper's accounting, instead of lambda."""
     budget_weight: float = 20.0
-    """Multiplies the squared distance to the budget."""
+    """Multiplies the squared excess over the budget."""
     budget_ramp: float = 0.5
     """Share of the stage in which the budget falls linearly from 1 to the target; 0 starts there."""
 

@@ -116,10 +116,10 @@ def made(flops: float, retained: float) -> Pass:
 
 
 def test_penalty_is_lambda_times_the_mean_mask_plus_the_squared_excess() -> None:
-    """Regulariser (Eq. 12) and budget, each with its weight, above and below the budget."""
+    """Regulariser (Eq. 12) and budget, each with its weight; below the budget nothing is due."""
     stage = SoftConfig(regularization_weight=0.3, target_relative_flops=0.4, budget_weight=20.0)
-    for flops in (0.7, 0.1):
-        expected = 0.3 * 0.5 + 20.0 * (flops - 0.4) ** 2
+    for flops, excess in ((0.7, 0.3), (0.1, 0.0)):
+        expected = 0.3 * 0.5 + 20.0 * excess**2
         found = pruning_penalty(stage, made(flops, 0.5), 1.0, is_soft=True)
         assert pytest.approx(expected) == float(found)
 

@@ -12,9 +12,9 @@ from torch.nn import functional
 from ltp_core.config import SoftConfig, StageConfig
 from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
-from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.base import PruningMethod, SoftMaskForm
 from ltp_core.runners.base import Inputs
-from ltp_core.runners.masked import SoftMaskForm, run_masked, run_soft
+from ltp_core.runners.masked import run_masked, run_soft
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,13 @@ class Pass:
         relative_flops: Of this batch, paper accounting, sums before division; differentiable in
             the soft stage.
         mean_retained: Mean over real tokens and layers of the mask (Eq. 12, divided by n).
+        regularizer: The method's own, instead of `mean_retained`.
     """
 
     logits: Float[Tensor, "batch label"]
     relative_flops: Float[Tensor, ""]
     mean_retained: Float[Tensor, ""]
+    regularizer: Float[Tensor, ""] | None = None
 
 
 class Student(nn.Module):
@@ -51,7 +53,7 @@ class Student(nn.Module):
         """A soft pass if there is a temperature, else a hard one; on demand by another method."""
         if temperature is None:
             output = run_masked(self.encoder, inputs, sub_model or self.method)
-            logits = output.logits
+            logits, length = output.logits, inputs.length.float()
             entering, leaving = output.attention_length.float(), output.ffn_length.float()
         else:
             soft = run_soft(
@@ -61,14 +63,13 @@ class Student(nn.Module):
                 temperature=temperature,
                 form=form,
             )
-            logits = soft.logits
-            lengths = soft.weights.sum(dim=2).T  # batch layer+1
-            entering, leaving = lengths[:, :-1], lengths[:, 1:]
-        length = inputs.length.float()
+            logits, lengths = soft.logits, self.method.expected_lengths(soft.weights)
+            length, entering, leaving = lengths[:, 0], lengths[:, :-1], lengths[:, 1:]
         return Pass(
             logits=logits,
             relative_flops=self._relative_flops(length, entering, leaving),
             mean_retained=leaving.sum() / (length.sum() * leaving.shape[1]),
+            regularizer=None if temperature is None else self.method.regularizer(),
         )
 
     def _relative_flops(
@@ -148,11 +149,15 @@ def budget_at(stage: SoftConfig, progress: float) -> float:
 def pruning_penalty(
     stage: StageConfig, out: Pass, progress: float, *, is_soft: bool
 ) -> Float[Tensor, ""]:
-    """λ times the regulariser (Eq. 12), and the squared distance to the present FLOPs budget."""
+    """λ times the regulariser (Eq. 12), and the squared excess over the present FLOPs budget.
+
+    Below the budget nothing pushes: thresholds that start there keep their shape.
+    """
     if not (is_soft and isinstance(stage, SoftConfig)):
         return torch.zeros((), device=out.logits.device)
-    penalty = stage.regularization_weight * out.mean_retained
+    regularizer = out.mean_retained if out.regularizer is None else out.regularizer
+    penalty = stage.regularization_weight * regularizer
     if stage.target_relative_flops is not None:
-        excess = out.relative_flops - budget_at(stage, progress)
+        excess = (out.relative_flops - budget_at(stage, progress)).clamp_min(0)
         penalty = penalty + stage.budget_weight * excess**2
     return penalty
