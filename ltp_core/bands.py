@@ -42,7 +42,7 @@ class BandResult:
 
     Attributes:
         count: Examples in the band.
-        metric: The task's headline metric, a fraction; None where the band is empty.
+        metric: What `metric_name` names, a fraction; None where the band is empty.
         relative_flops: By accounting, sums before division; empty where the band is, or where the
             model's size is not known.
         retained: Tokens that stay after a layer as a fraction of all, mean over layers; None where
@@ -100,13 +100,23 @@ def band_index(
     return np.searchsorted(inner, length, side="left").astype(np.int64)
 
 
-def by_band(records: ExampleRecords, bands: Sequence[Band]) -> list[BandResult]:
-    """Headline metric and cost of a run in each band, with 95 % intervals over examples.
+def by_band(
+    records: ExampleRecords,
+    bands: Sequence[Band],
+    length: Int[np.ndarray, " examples"] | None = None,
+) -> list[BandResult]:
+    """Metric and cost of a run in each band, with 95 % intervals over examples.
 
     Accuracy has Wilson's interval, other metrics a bootstrap's; relative FLOPs have that of a ratio
     of sums.
+
+    Args:
+        records: The run.
+        bands: Where it is divided.
+        length: Length that decides on each example's band; None takes what the run read of it, which
+            is less where the input was cut.
     """
-    index = band_index(records.length, bands)
+    index = band_index(records.length if length is None else length, bands)
     return [
         _result(records.take(np.flatnonzero(index == number)), band)
         for number, band in enumerate(bands)
@@ -119,26 +129,30 @@ def _result(part: ExampleRecords, band: Band) -> BandResult:
     return BandResult(
         band=band,
         count=len(part),
-        metric=headline_estimate(part),
+        metric=metric_estimate(part),
         relative_flops=_relative_flops(part),
         retained=ratio_estimate(part.ffn_length.sum(axis=1), part.num_layers * part.length),
     )
 
 
-def headline_name(task: str) -> str:
-    """Name of the metric that is compared, as in `compute_metrics`."""
-    return next(iter(compute_metrics(task, np.array([0, 1]), np.array([0, 1]))))
+def metric_name(task: str) -> str:
+    """Metric that bands are compared by: accuracy, as in Table 3; of values the headline.
+
+    F1 is left out where it is part of the headline: it depends on how frequent a class is, and that
+    differs between short and long inputs.
+    """
+    names = list(compute_metrics(task, np.array([0, 1]), np.array([0, 1])))
+    return "accuracy" if "accuracy" in names else names[0]
 
 
-def headline_estimate(records: ExampleRecords) -> Estimate:
-    """The headline metric over all examples given.
+def metric_estimate(records: ExampleRecords) -> Estimate:
+    """That metric over all examples given.
 
     Raises:
         ValueError: There is no example.
     """
-    if headline_name(records.task) == "accuracy":
-        hits = int(np.count_nonzero(records.prediction == records.label))
-        return share_estimate(hits, len(records))
+    if records.is_correct is not None:
+        return share_estimate(int(np.count_nonzero(records.is_correct)), len(records))
 
     def metric(index: Int[np.ndarray, " drawn"]) -> float:
         values = compute_metrics(records.task, records.prediction[index], records.label[index])
@@ -156,11 +170,21 @@ def _relative_flops(part: ExampleRecords) -> dict[str, Estimate]:
 
 
 def differences(
-    a: ExampleRecords, b: ExampleRecords, bands: Sequence[Band]
+    a: ExampleRecords,
+    b: ExampleRecords,
+    bands: Sequence[Band],
+    length: Int[np.ndarray, " examples"] | None = None,
 ) -> list[Estimate | None]:
-    """Headline metric of a minus that of b by band, paired over the examples that both have.
+    """Metric of a minus that of b by band, paired over the examples that both have.
 
-    The interval is a paired bootstrap's. None where the band has no common example.
+    The interval of a difference of accuracies is the normal one of the paired differences, that of
+    other metrics a paired bootstrap's. None where the band has no common example.
+
+    Args:
+        a: A run.
+        b: Another run of the same task.
+        bands: Where they are divided.
+        length: Length of the examples of a, as for `by_band`.
 
     Raises:
         ValueError: The runs are of different tasks, or their labels differ.
@@ -168,10 +192,10 @@ def differences(
     if a.task != b.task:
         raise ValueError(f"{a.name} is of {a.task}, {b.name} of {b.task}")
     _, in_a, in_b = np.intersect1d(a.row, b.row, return_indices=True)
+    index = band_index((a.length if length is None else length)[in_a], bands)
     a, b = a.take(in_a), b.take(in_b)
     if not np.array_equal(a.label, b.label):
         raise ValueError(f"{a.name} and {b.name} were evaluated on different data")
-    index = band_index(a.length, bands)
     return [_difference(a, b, np.flatnonzero(index == n)) for n in range(len(bands))]
 
 
@@ -180,12 +204,12 @@ def _difference(
 ) -> Estimate | None:
     if not len(chosen):
         return None
+    a, b = a.take(chosen), b.take(chosen)
+    if a.is_correct is not None and b.is_correct is not None:
+        paired = a.is_correct.astype(np.int64) - b.is_correct.astype(np.int64)
+        return ratio_estimate(paired, np.ones(len(paired)))
     value, low, high = paired_interval(
-        a.task,
-        a.label[chosen],
-        a.prediction[chosen],
-        b.prediction[chosen],
-        num_resamples=1000,
+        a.task, a.label, a.prediction, b.prediction, num_resamples=1000
     )
     return Estimate(value=value, low=low, high=high)
 

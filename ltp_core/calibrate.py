@@ -1,19 +1,15 @@
 """Thresholds for a finetuned model and a FLOPs budget, from unlabelled texts; nothing is trained.
 
 Beyond the paper. Wanted are the per-layer thresholds that change the output distribution least among
-those that meet the budget. Only ratios of thresholds are searched: for any ratios, one multiplier
-meets the budget. First come rises of the form `((l - s) / (L - s))^p`, on a quarter of the texts;
-then, on all of them, the best rise is changed layer by layer while that helps.
+those that meet the budget; `ltp_core.threshold_search` looks for them.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,66 +18,20 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.evaluate import model_inputs
 from ltp_core.flops import relative_flops
-from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.base import MethodConfig, PruningMethod
 from ltp_core.pruning.calibrated import CalibratedThreshold
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
+from ltp_core.runners.base import Inputs
+from ltp_core.threshold_search import Candidate, Counter, Measure, Probe, Report, Thresholds, search
 
-POWERS = (1.0, 2.0, 0.5, 0.0)
-"""Exponents of the rise; 1 is the paper's straight line, 0 one threshold for all layers."""
-
-MAX_START = 2
-"""First layers that a rise leaves unpruned at most."""
-
-NUM_RISES = 2
-"""Rises that are tried on all texts."""
-
-COARSE_SHARE = 0.25
-"""Share of the texts on which rises are compared."""
+COARSE_SHARE = 4
+"""Rises are compared on every fourth text."""
 
 MIN_COARSE = 64
-"""Texts below which all are used at once."""
-
-TOLERANCE = 0.005
-"""How far below the budget the relative FLOPs may stay."""
-
-MAX_TRIALS = 8
-"""Multipliers tried for one shape."""
-
-SLOPE = 0.4
-"""Fall of the relative FLOPs per unit of the multiplier's logarithm, where nothing better is known."""
-
-FIRST_STEP, LAST_STEP = 1.4, 1.05
-"""Factor on one layer's threshold in the layer-by-layer search, at the start and at the end."""
-
-BEYOND_ALL_SCORES = 1e6
+"""Unless that would be fewer than this."""
 
 BATCH_SIZE = 64
-
-Thresholds = tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """Thresholds and what they do to a set of texts.
-
-    Attributes:
-        thresholds: One per layer, times uniform attention.
-        relative_flops: Fraction of the unpruned FLOPs, by accounting.
-        divergence: Mean KL divergence of the pruned from the unpruned prediction; mean squared
-            difference for regression.
-        agreement: Share of the texts with the unpruned model's prediction; None for regression.
-    """
-
-    thresholds: Thresholds
-    relative_flops: dict[str, float]
-    divergence: float
-    agreement: float | None
-
-    @property
-    def cost(self) -> float:
-        """Relative FLOPs, paper accounting."""
-        return self.relative_flops["paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,18 +42,27 @@ class Calibration:
         method: With the chosen thresholds.
         chosen: What they do to the texts.
         candidates: Everything that was tried on all texts, in order.
-        num_tried: Configurations tried, those on a part of the texts included.
+        tried: Number of configurations tried, those on a part of the texts included.
     """
 
     method: CalibratedThreshold
     chosen: Candidate
-    candidates: list[Candidate]
-    num_tried: int
+    candidates: tuple[Candidate, ...]
+    tried: int
 
-
-Measure = Callable[[Thresholds], Candidate]
-Report = Callable[[int, Candidate], None]
-"""Is told how many configurations have been tried, and the last one."""
+    def frame(self) -> pd.DataFrame:
+        """The candidates as the store's table of that name."""
+        frame = pd.DataFrame(
+            {
+                "relative_flops": candidate.cost,
+                "divergence": candidate.divergence,
+                "agreement": candidate.agreement,
+                "is_chosen": candidate == self.chosen,
+                **{f"threshold_{i}": x for i, x in enumerate(candidate.thresholds, start=1)},
+            }
+            for candidate in self.candidates
+        )
+        return frame.assign(candidate=range(len(frame)))
 
 
 def calibrate(
@@ -111,43 +70,128 @@ def calibrate(
     encoded: Encoded,
     target_relative_flops: float,
     *,
-    method: CalibratedThreshold | None = None,
+    settings: MethodConfig | None = None,
     max_configurations: int = 120,
-    report: Report = lambda tried, candidate: None,
+    report: Report = lambda tried: None,
 ) -> Calibration:
-    """Chooses thresholds for the model's weights.
+    """Chooses thresholds for a model's weights; its own pruning is put aside.
 
     Args:
-        model: Any checkpoint; its own method is put aside.
+        model: Any checkpoint of which all layers run.
         encoded: Texts like those that the model will see.
-        target_relative_flops: Budget, paper accounting; the result is at or just below it.
-        method: Whose settings to take; None protects what the model's own method protects.
+        target_relative_flops: Budget, paper accounting; the result is at it or just below.
+        settings: Which tokens are protected; None protects what the model's own method does.
         max_configurations: Configurations tried at most.
-        report: Is called after each of them.
+        report: Is told how many have been tried.
 
     Raises:
-        UserError: There is no text, the budget is below what pruning everything costs, or the model
-            has layers that never run.
+        UserError: There is no text, the budget is out of reach, or a layer of the model never runs.
     """
-    method = method or CalibratedThreshold(_protection(model.method), model.method.num_layers)
-    _require_whole(model)
+    _require_all_layers(model)
     encoded = encoded.take(np.flatnonzero(encoded.length > 0))
     if not len(encoded):
         raise UserError("There is no text to calibrate on.")
-    trials = _Trials(max_configurations, report)
-    fine = trials.counted(measure_on(model, method, encoded))
-    coarse = fine
-    if len(encoded) * COARSE_SHARE >= MIN_COARSE:
-        part = encoded.take(_spread(encoded.length, COARSE_SHARE))
-        coarse = trials.counted(measure_on(model, method, part))
-    rises = _best_rises(coarse, trials, method.num_layers, target_relative_flops)
-    starts = [reach(rise.thresholds, target_relative_flops, fine, trials) for rise in rises]
-    found = [candidate for candidate in starts if candidate is not None]
-    if not found:
-        raise _unreachable(coarse(beyond(0, method.num_layers)), target_relative_flops)
-    best = _descend(min(found, key=lambda c: c.divergence), target_relative_flops, fine, trials)
-    chosen = method.with_thresholds(list(best.thresholds))
-    assert isinstance(chosen, CalibratedThreshold)
+    method = CalibratedThreshold(settings or _protection(model.method), model.method.num_layers)
+    counter = Counter(max_configurations, report)
+    fine = coarse = Probe(measure_on(model, method, encoded), counter)
+    if len(encoded) >= COARSE_SHARE * MIN_COARSE:
+        by_length = np.argsort(encoded.length, kind="stable")
+        part = encoded.take(by_length[::COARSE_SHARE])
+        coarse = Probe(measure_on(model, method, part), counter)
+    chosen = search(coarse, fine, method.num_layers, target_relative_flops)
     return Calibration(
-        method=chosen, chosen=best, candidates=fine.candidates, num_tried=trials.num_tried
+        method=_with_thresholds(method, chosen.thresholds),
+        chosen=chosen,
+        candidates=tuple(fine.found.values()),
+        tried=counter.tried,
     )
+
+
+def _require_all_layers(model: PrunedModel) -> None:
+    method = model.method
+    if not all(method.runs_layer(layer) for layer in range(method.num_layers)):
+        raise UserError(
+            f"{model.name} leaves out whole layers ({method.name}): calibrate a model that runs all "
+            "of them."
+        )
+
+
+def _protection(method: PruningMethod) -> MethodConfig:
+    return MethodConfig(
+        protect_first=method.config.protect_first,
+        protect_separators=method.config.protect_separators,
+    )
+
+
+def _with_thresholds(method: CalibratedThreshold, thresholds: Thresholds) -> CalibratedThreshold:
+    chosen = method.with_thresholds(list(thresholds))
+    assert isinstance(chosen, CalibratedThreshold)
+    return chosen
+
+
+def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded) -> Measure:
+    """What runs thresholds over these texts and compares with the unpruned predictions."""
+    device = next(model.encoder.parameters()).device
+    config = model.encoder.config
+    protected = replace(model, method=method)
+    batches = [
+        (index, model_inputs(protected, collate(encoded, index, None, config.pad_id)).to(device))
+        for index in sorted_batches(encoded.length, BATCH_SIZE)
+    ]
+    unpruned, _ = _run(model, Unpruned(method.config, method.num_layers), batches)
+
+    def measure(thresholds: Thresholds) -> Candidate:
+        pruned, lengths = _run(model, _with_thresholds(method, thresholds).to(device), batches)
+        relative = relative_flops(
+            encoded.length,
+            *lengths,
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+        )
+        return Candidate(
+            thresholds=thresholds,
+            relative_flops=relative,
+            divergence=divergence(unpruned, pruned),
+            agreement=agreement(unpruned, pruned),
+        )
+
+    return measure
+
+
+def _run(
+    model: PrunedModel, method: PruningMethod, batches: list[tuple[np.ndarray, Inputs]]
+) -> tuple[Float[Tensor, "examples label"], Int[np.ndarray, "two examples layer"]]:
+    """Logits, and the tokens that enter each layer's attention and its FFN."""
+    num_rows = sum(len(index) for index, _ in batches)
+    logits = torch.empty(num_rows, model.encoder.config.num_labels, dtype=torch.float64)
+    lengths = np.empty((2, num_rows, method.num_layers), dtype=np.int64)
+    for index, inputs in batches:
+        output = model.packed(inputs, method)
+        logits[index] = output.logits.double().cpu()
+        lengths[0, index], lengths[1, index] = output.attention_length, output.ffn_length
+    return logits, lengths
+
+
+def divergence(
+    unpruned: Float[Tensor, "examples label"], pruned: Float[Tensor, "examples label"]
+) -> float:
+    """Mean KL(unpruned || pruned) of the softmax; mean squared difference where there is one output.
+
+    Example:
+        >>> half, sure = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 0.0]])
+        >>> divergence(half, half), round(divergence(half, sure), 4)
+        (0.0, 0.8554)
+    """
+    if unpruned.shape[1] == 1:
+        return float((unpruned - pruned).square().mean())
+    expected, found = unpruned.log_softmax(dim=1), pruned.log_softmax(dim=1)
+    return float((expected.exp() * (expected - found)).sum(dim=1).mean())
+
+
+def agreement(
+    unpruned: Float[Tensor, "examples label"], pruned: Float[Tensor, "examples label"]
+) -> float | None:
+    """Share of equal predictions; None where there is one output."""
+    if unpruned.shape[1] == 1:
+        return None
+    return float((unpruned.argmax(dim=1) == pruned.argmax(dim=1)).double().mean())

@@ -124,13 +124,19 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
         CheckpointError: There is none of that name, or its files are incomplete or damaged.
         UserError: Its base model is not at hand.
     """
-    folder = _find(name_or_path)
+    folder = checkpoint_folder(name_or_path)
     if (folder / PRUNING_FILE).exists():
         return _load_run(folder, device)
     return _load_foreign(folder, device)
 
 
-def _find(name_or_path: str) -> Path:
+def checkpoint_folder(name_or_path: str) -> Path:
+    """Folder of a checkpoint by run name, unique prefix of one, or folder.
+
+    Raises:
+        CheckpointError: The name is empty or impossible.
+        StoreError: There is none of that name, or more than one.
+    """
     if "\0" in name_or_path or not name_or_path.strip():
         raise CheckpointError("Give the name of a run or the path of a model folder.")
     try:

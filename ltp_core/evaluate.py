@@ -54,6 +54,16 @@ class Evaluation:
         """Number of examples."""
         return len(self.examples)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {
+            "rows": self.rows,
+            "metrics": self.metrics,
+            "relative_flops": self.relative_flops,
+            "mean_retained": self.mean_retained,
+        }
+
 
 def model_inputs(model: PrunedModel, batch: Batch) -> Inputs:
     """A collated batch with the tokens marked that the model's method protects."""

@@ -27,6 +27,7 @@ def layer_macs(
     hidden: int,
     intermediate: int,
     accounting: str,
+    query_length: Lengths | None = None,
 ) -> Lengths:
     """MACs of one layer, in the shape of the lengths.
 
@@ -44,6 +45,8 @@ def layer_macs(
         hidden: Width of the hidden states (d).
         intermediate: Inner width of the FFN (f).
         accounting: One of `ACCOUNTINGS`.
+        query_length: Tokens whose queries are computed (n_q), where these are not all that enter;
+            only `executed` counts them: `2 n_a d² + n_q d² + n_q n_a d + …`.
 
     Raises:
         ValueError: The accounting is unknown.
@@ -57,7 +60,9 @@ def layer_macs(
     if accounting == "paper":
         return n_a * (4 * d * d) + n_a * (2 * d) * n_a + ffn
     if accounting == "executed":
-        return n_a * (3 * d * d) + n_a * d * n_a + n_f * d * n_a + n_f * (d * d) + ffn
+        n_q = n_a if query_length is None else query_length
+        projections = n_a * (2 * d * d) + n_q * (d * d)
+        return projections + n_q * d * n_a + n_f * d * n_a + n_f * (d * d) + ffn
     raise ValueError(f"accounting is one of {', '.join(ACCOUNTINGS)}, not {accounting!r}")
 
 
@@ -68,8 +73,9 @@ def total_flops(
     hidden: int,
     intermediate: int,
     accounting: str,
+    query_length: Num[np.ndarray, "examples layers"] | None = None,
 ) -> float:
-    """FLOPs of all examples through all layers.
+    """FLOPs of all examples through all layers; arguments as for `layer_macs`.
 
     Raises:
         ValueError: The accounting is unknown.
@@ -80,6 +86,7 @@ def total_flops(
         hidden=hidden,
         intermediate=intermediate,
         accounting=accounting,
+        query_length=None if query_length is None else np.asarray(query_length, dtype=np.float64),
     )
     return float(FLOPS_PER_MAC * macs.sum())
 

@@ -1,22 +1,21 @@
-"""From what a user names to length counts: a task, a file, a folder, a data set of the hub.
-
-Which tokenizer a checkpoint uses is found out without torch; counting loads it.
-"""
+"""From what a user names to length counts: a task, a file, a folder, a data set of the hub."""
 
 from __future__ import annotations
 
+import csv
 import datetime
 import hashlib
+import io
 import json
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ltp_core import environment, store
-from ltp_core.checkpoint import PRUNING_FILE, list_checkpoints
-from ltp_core.config import TrainConfig
+from ltp_core import environment
 from ltp_core.data.lengths_count import CHUNK_ROWS, Chunk, Texts, chunks_of, count_lengths
 from ltp_core.data.lengths_files import SUFFIXES, chunked, read_chunks, split_files, table_rows
 from ltp_core.data.lengths_paper import published_rows
@@ -24,97 +23,23 @@ from ltp_core.data.lengths_sets import (
     LengthSet,
     SplitLengths,
     TokenizerFacts,
+    is_own_key,
     list_sets,
     own_key,
     task_key,
 )
 from ltp_core.data.loading import DataError, load_rows
 from ltp_core.data.tasks import find_task
-from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HUB = "hub:"
-DEFAULT_TOKENIZER = TrainConfig.base
 FILE_SPLIT = "all"
 """Name of the one split of a single file."""
 
 Report = Callable[[str, int, float | None], None]
 """Takes the split, the inputs counted so far, and the fraction of the split that has been read."""
-
-
-# ---- tokenizers ----
-
-
-def tokenizer_facts(checkpoint: str | None) -> TokenizerFacts:
-    """The tokenizer of a run, of a model folder or of a base model's name; None takes the default.
-
-    Raises:
-        UserError: Several runs have names that begin so.
-    """
-    if checkpoint is None:
-        return TokenizerFacts(name=DEFAULT_TOKENIZER, sha256=None)
-    folder = _folder(checkpoint)
-    if folder is None:
-        return TokenizerFacts(name=checkpoint, sha256=None)
-    file = _tokenizer_file(folder)
-    return TokenizerFacts(name=_base_name(folder), sha256=_sha256([file]) if file else None)
-
-
-def load_tokenizer_of(checkpoint: str | None) -> tuple[Tokenizer, TokenizerFacts]:
-    """The tokenizer itself, padding and truncation off; imports torch.
-
-    Raises:
-        UserError: There is no such run, folder or base model, or it has no tokenizer.
-    """
-    from ltp_core.encoder.loading import ModelError, downloads_allowed, find_base
-    from ltp_core.encoder.tokenizer import load_tokenizer
-
-    facts = tokenizer_facts(checkpoint)
-    folder = None if checkpoint is None else _folder(checkpoint)
-    file = _tokenizer_file(folder) if folder else None
-    if file is not None:
-        return load_tokenizer(file.parent), facts
-    try:
-        place = find_base(facts.name, allow_downloads=downloads_allowed())
-    except ModelError:
-        if checkpoint is not None and folder is None:
-            store.find_run(checkpoint)  # says that there is no such run, and which one is near
-        raise
-    file = place / "tokenizer.json"
-    sha256 = _sha256([file]) if file.is_file() else None
-    return load_tokenizer(place), TokenizerFacts(name=facts.name, sha256=sha256)
-
-
-def _folder(checkpoint: str) -> Path | None:
-    """Folder of a run or model; None where it can only be the name of a base model."""
-    if not checkpoint.strip() or "\0" in checkpoint:
-        raise UserError("Give the name of a run, a model folder, or leave the checkpoint out.")
-    try:
-        path = Path(checkpoint).expanduser()
-        if path.is_dir():
-            return path
-    except (OSError, RuntimeError):  # too long for a path, or nobody's home
-        pass
-    runs = {info.name: info.folder for info in list_checkpoints()}
-    matches = [name for name in runs if name.startswith(checkpoint)]
-    if checkpoint in runs or len(matches) == 1:
-        return runs[checkpoint if checkpoint in runs else matches[0]]
-    # All runs that begin so were counted with one tokenizer, or the name is not clear.
-    return store.find_run(checkpoint) if matches else None
-
-
-def _tokenizer_file(folder: Path) -> Path | None:
-    files = (folder / "model" / "tokenizer.json", folder / "tokenizer.json")
-    return next((file for file in files if file.is_file()), None)
-
-
-def _base_name(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / PRUNING_FILE).read_bytes())["base"]["name"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return folder.resolve().name  # a model folder; damage is found when it is loaded
 
 
 # ---- stored counts ----
@@ -199,16 +124,25 @@ def own_files(source: Path, splits: Sequence[str] | None) -> dict[str, list[Path
     return {name: found[name] for name in splits or found}
 
 
-def own_file_key(
-    files: Mapping[str, Sequence[Path]], columns: Sequence[str], tokenizer: TokenizerFacts
-) -> str:
-    """Name of the counts of these contents; the same content gives the same name.
+def content_hash(files: Mapping[str, Sequence[Path]], columns: Sequence[str]) -> str:
+    """Hash of everything that the counts of own files depend on, the tokenizer apart.
 
     Raises:
         DataError: A file cannot be read.
     """
     contents = {split: _sha256(paths) for split, paths in files.items()}
-    return own_key(_hash([contents, list(columns)]), tokenizer)
+    return _hash([contents, list(columns)])
+
+
+def find_own_set(
+    stores: Iterable[Path], content: str, tokenizer: TokenizerFacts
+) -> LengthSet | None:
+    """Stored counts of this content with this tokenizer; None where it has not been counted."""
+    for entry in list_sets(stores):
+        found = entry.counts
+        if found and is_own_key(found.key, content) and found.tokenizer.is_same(tokenizer):
+            return found
+    return None
 
 
 def count_files(
@@ -225,7 +159,7 @@ def count_files(
     Raises:
         UserError: A file cannot be read, or lacks a column.
     """
-    key = own_file_key(files, columns, facts)
+    key = own_key(content_hash(files, columns), facts)
     splits = {
         split: count_lengths(
             tokenizer,
@@ -275,24 +209,52 @@ def count_hub(
     return _length_set(name, key, columns, facts, counted, is_task=False)
 
 
+def check_hub(name: str, *, allow_downloads: bool) -> None:
+    """Refuses a data set of the hub that is not on this machine; looks at folders only.
+
+    Raises:
+        DataError: It is no name of a data set, or neither here nor allowed to be fetched.
+    """
+    from ltp_core.data.hub import is_cached
+
+    path, config = _hub_path(name)
+    if not allow_downloads and not is_cached(path, config):
+        raise DataError(_absent(name))
+
+
+def _hub_path(name: str) -> tuple[str, str]:
+    """Data set and configuration."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", name):
+        raise DataError(
+            f"{name[:100]!r} is no data set of the hub: write OWNER/NAME or OWNER/NAME:CONFIGURATION."
+        )
+    path, _, config = name.partition(":")
+    return path, config or "default"
+
+
+def _absent(name: str) -> str:
+    return (
+        f"The data set {name} is not in the Hugging Face cache of this machine: allow downloads with "
+        "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
+    )
+
+
+def downloads_allowed() -> bool:
+    """Whether the user allows downloads (`LTP_ALLOW_DOWNLOADS=1`)."""
+    return os.environ.get("LTP_ALLOW_DOWNLOADS", "") == "1"
+
+
 def _hub_chunks(
     name: str, split: str, columns: Sequence[str], allow_downloads: bool
 ) -> Iterator[Chunk]:
-    from ltp_core.data.hub import is_cached, read_split
+    from ltp_core.data.hub import read_split
 
-    path, _, config = name.partition(":")
-    absent = (
-        f"The data set {name}, {split}, is not in the Hugging Face cache: allow downloads with "
-        "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
-    )
-    # Looked up before the import of `datasets`, which takes seconds.
-    if not allow_downloads and not is_cached(path, config or "default"):
-        raise DataError(absent)
+    check_hub(name, allow_downloads=allow_downloads)
     try:
-        table = read_split(path, config or "default", split, allow_downloads=allow_downloads)
+        table = read_split(*_hub_path(name), split, allow_downloads=allow_downloads)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{absent} ({reason})") from error
+        raise DataError(f"The split {split} of {name} cannot be had: {reason}") from error
     missing = [column for column in columns if column not in table.column_names]
     if missing:
         raise DataError(
@@ -334,6 +296,28 @@ def _length_set(
         created_at=now.isoformat(timespec="seconds"),
         git=environment.git_state(),
     )
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, as a line of CSV: a name that holds a comma stands in quotation marks.
+
+    Raises:
+        ValueError: There is no name, or a quotation mark has no partner.
+    """
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if not names or not all(names):
+        raise ValueError("a name is missing")
+    return tuple(names)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """What `split_names` reads."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(names)
+    return line.getvalue()
 
 
 def is_data_file(path: Path) -> bool:

@@ -31,6 +31,7 @@ class Forced(PruningMethod):
     def __init__(self, method: PruningMethod, keep: Collection[int], drop: Collection[int]) -> None:
         super().__init__(method.config, method.num_layers)
         self.method = method
+        self.signals = method.signals
         self._keep = sorted(keep)
         self._drop = sorted(drop)
 
@@ -93,7 +94,7 @@ def trace_text(
     output = _run(model, tokens.inputs, method, runner, record=True)
     unpruned = None
     if same_weights_unpruned:
-        control = Unpruned(model.method.config, model.method.num_layers)
+        control = Unpruned.control_of(model.method)
         unpruned = _prediction(model, _run(model, tokens.inputs, control, runner).logits[0])
     prediction = _prediction(model, output.logits[0])
     config = model.encoder.config

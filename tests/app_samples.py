@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ltp_core.records import LayerTrace, Prediction, Trace
+
+if TYPE_CHECKING:
+    from ltp_core.pruning import PruningMethod
 
 TOKENS = ("[CLS]", "slow", "beaut", "##iful", ",", "[SEP]")
 WORDS = (None, 0, 1, 1, 2, None)
@@ -93,6 +97,9 @@ def character_tokenizer(folder: Path) -> None:
 
 
 MOVIES = "sst2-ltp-00000000aa"
+SPATTEN = "sst2-spatten-00000000aa"
+LAT = "sst2-lat-00000000aa"
+SHALLOW = "sst2-shallow-00000000aa"
 MOVIES_DENSE = "sst2-unpruned-00000000aa"
 LONG = "imdb-ltp-00000000aa"
 PAIRS = "mrpc-ltp-00000000aa"
@@ -105,13 +112,31 @@ _LABELS = {
 }
 
 
+def pruning_method(name: str) -> PruningMethod:
+    """A method of three layers that drops something, or leaves out the last layer."""
+    from ltp_core.pruning import METHODS, LengthAdaptive
+    from ltp_core.pruning.ltp import LTPConfig
+    from ltp_core.pruning.shallow import ShallowConfig
+    from ltp_core.pruning.spatten import SpAttenConfig
+
+    if name == "lat":
+        return LengthAdaptive.neutral(3).with_lengths((9, 6, 3))
+    configs: dict[str, Any] = {
+        "ltp": LTPConfig(final_threshold=0.9),
+        "spatten": SpAttenConfig(final_ratio=0.3, keep_layers=1),
+        "shallow": ShallowConfig(layers=2),
+    }
+    if name in configs:
+        return METHODS[name](configs[name], 3)
+    return METHODS[name].neutral(3)
+
+
 def save_run(
     store_folder: Path, name: str, *, max_length: int = 64, dense: str | None = None
 ) -> Path:
     """A complete run with a random model that knows `CHARACTERS`."""
     from ltp_core import store
     from ltp_core.checkpoint import save_pruning
-    from ltp_core.pruning import LearnedTokenPruning, LTPConfig, Unpruned
     from tests import runs, tiny
 
     task, method, _ = name.split("-")
@@ -126,10 +151,9 @@ def save_run(
         max_position_embeddings=512,
     )
     character_tokenizer(folder / "model")
-    pruning = LearnedTokenPruning(LTPConfig(final_threshold=0.9), 3)
     save_pruning(
         folder,
-        pruning if method == "ltp" else Unpruned.neutral(3),
+        pruning_method(method),
         task=task,
         label_names=_LABELS[task],
         max_length=max_length,
@@ -141,9 +165,11 @@ def save_run(
 
 
 def save_store(store_folder: Path) -> Path:
-    """A store with reviews and their dense counterpart, long reviews, pairs, and a lost counterpart."""
+    """A store: reviews by several methods, long reviews, pairs, and a lost dense counterpart."""
     save_run(store_folder, MOVIES, dense=MOVIES_DENSE)
     save_run(store_folder, MOVIES_DENSE)
+    save_run(store_folder, SPATTEN)
+    save_run(store_folder, SHALLOW)
     save_run(store_folder, LONG, max_length=512)
     save_run(store_folder, PAIRS, max_length=128)
     save_run(store_folder, ORPHAN, dense="rte-unpruned-gone000000")

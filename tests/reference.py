@@ -240,9 +240,12 @@ def hard_layer(
     rule: Rule,
     counter: MacCounter,
     accounting: str,
+    *,
+    without_diagonal: bool = False,
 ) -> LayerResult:
     """One layer in which tokens leave before the work that only they would need.
 
+    `without_diagonal`: the rule sees scores without the attention that a token pays to itself.
     With `executed`, a dropped token's context and output projection are never computed; with `paper`
     they are, and only its FFN is saved. The answer is the same, the counter is not.
     """
@@ -256,7 +259,10 @@ def hard_layer(
         for head in range(weights.config.num_attention_heads)
     ]
     score = importance(attention, live, one)
-    kept = sorted(rule(layer, score) & set(live))
+    seen = score
+    if without_diagonal:
+        seen = {i: score[i] - sum(head[i, i] for head in attention) / len(attention) for i in live}
+    kept = sorted(rule(layer, seen) & set(live))
     attended = {}
     for j in live if accounting == "paper" else kept:
         context = context_of(attention, value, j, counter)
@@ -279,6 +285,7 @@ def run_hard(
     rule: Rule,
     *,
     accounting: str = "executed",
+    without_diagonal: bool = False,
 ) -> Result:
     """The whole network with pruned tokens gone; MACs are those of the given accounting."""
     counter = MacCounter()
@@ -286,7 +293,10 @@ def run_hard(
     layers: list[LayerResult] = []
     hidden = embedding
     for layer in range(weights.config.num_hidden_layers):
-        layers.append(hard_layer(weights, layer, hidden, rule, counter, accounting))
+        result = hard_layer(
+            weights, layer, hidden, rule, counter, accounting, without_diagonal=without_diagonal
+        )
+        layers.append(result)
         hidden = layers[-1].hidden
     return Result(
         embedding=embedding, layers=layers, logits=classify(weights, hidden[0]), macs=counter.macs

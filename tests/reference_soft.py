@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from tests.reference import (
     feed_forward,
     importance,
     project,
+    ranking,
 )
 
 
@@ -100,6 +102,34 @@ def regularizer(results: Sequence[Result]) -> float:
             total += sum(layer.weight.values())
             count += len(layer.weight)
     return total / count
+
+
+def run_by_rank(
+    weights: Weights,
+    input_ids: Sequence[int],
+    token_type_ids: Sequence[int],
+    retention: Sequence[Sequence[float]],
+    *,
+    protected: Collection[int] = (0,),
+) -> Result:
+    """PoWER-BERT's soft stage: the output of the token of rank k is multiplied by retention[l][k].
+
+    Ranks by falling score without the diagonal, protected tokens first; those are multiplied by 1.
+    """
+    embedding = embed(weights, input_ids, token_type_ids)
+    layers: list[LayerResult] = []
+    hidden = embedding
+    for layer, by_rank in enumerate(retention):
+        whole = soft_layer(
+            weights, layer, hidden, dict.fromkeys(hidden, 1.0), lambda _i, _score: 1.0, "output"
+        )
+        heads = whole.attention
+        received = {i: whole.score[i] - sum(h[i, i] for h in heads) / len(heads) for i in hidden}
+        order = ranking(received, protected)
+        gate = {i: 1.0 if i in protected else by_rank[k] for k, i in enumerate(order)}
+        hidden = {i: gate[i] * x for i, x in whole.hidden.items()}
+        layers.append(dataclasses.replace(whole, weight=gate, hidden=hidden))
+    return Result(embedding=embedding, layers=layers, logits=classify(weights, hidden[0]), macs=0)
 
 
 # --- cost -------------------------------------------------------------------------------------

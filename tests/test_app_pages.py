@@ -249,7 +249,7 @@ def test_a_huge_text_is_cut_visibly() -> None:
     assert 512 == view["lengths"][0]
     assert "✂ 9,490 tokens cut off" in view["chips"]
     assert "9,490 tokens" in at.warning[0].value
-    assert any("more than the 64" in caption.value for caption in at.caption)
+    assert any("trained on up to 64 tokens; with 512" in c.value for c in at.caption)
 
 
 def test_a_long_text_stays_out_of_the_link() -> None:

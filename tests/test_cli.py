@@ -269,17 +269,50 @@ def test_evaluate_without_its_dense_counterpart(tiny_store: Path) -> None:
 
 def test_bench_document_and_card(tiny_store: Path) -> None:
     """`bench` measures every contender at every batch size, and names the machine."""
-    size = ("--batch-sizes", "1,4", "--repeats", "1", "--limit", "4")
+    size = ("--batch-sizes", "1,4", "--repeats", "1", "--limit", "4", "--no-store")
     found = document(run("bench", REVIEWS, *size, "--json"))
-    assert [1, 4] == [result["batch_size"] for result in found["results"]]
-    for result in found["results"]:
-        assert set(found["contenders"]) == set(result["contenders"])
-        for speed in result["contenders"].values():
-            assert speed["sequences_per_s"]["median"] > 0
+    pairs = {(line["batch_size"], line["contender"]) for line in found["results"]}
+    assert pairs == {(size, name) for size in (1, 4) for name in found["contenders"]}
+    assert all(line["sequences_per_s"] > 0 for line in found["results"])
     assert "processor" in found["environment"]
+    assert not (tiny_store / "benches").exists()
     card = run("bench", REVIEWS, *size)
     assert 0 == card.status
-    assert "packed_unpruned" in card.stdout
+    assert "packed, unpruned" in card.stdout
+
+
+def test_bench_of_selections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bench --what topk` needs no checkpoint, and keeps its result in the store."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    size = ("--lengths", "8", "--retain-ratios", "0.5", "--repeats", "1")
+    ran = run("bench", "--what", "topk", *size)
+    assert 0 == ran.status, ran.stderr
+    assert "top-k as a mask" in ran.stdout
+    (folder,) = (tmp_path / "benches").iterdir()
+    assert f"Kept in the store as {folder.name}." in ran.stdout
+
+
+def test_bench_scaling_takes_lengths(tiny_store: Path) -> None:
+    """Its contenders are method, control and baseline; its lengths may be given."""
+    size = ("--lengths", "4,8", "--repeats", "1", "--limit", "2", "--no-store", "--json")
+    found = document(run("bench", REVIEWS, "--what", "scaling", *size))
+    assert {4, 8} == {line["length"] for line in found["results"]}
+    assert ["packed", "packed_unpruned", "hugging_face"] == list(found["contenders"])
+
+
+def test_events_are_lines_and_the_document_comes_last() -> None:
+    """`--events`: for a program that watches; stdout holds nothing else."""
+    size = ["--lengths", "8", "--retain-ratios", "0.5", "--repeats", "1", "--no-store"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ltp_core", "bench", "--what", "topk", *size, "--events"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert ["plan", "point", "end"] == [event["event"] for event in events]
+    assert events[1]["results"] == events[2]["document"]["results"]
 
 
 def test_checkpoints_document(tiny_store: Path) -> None:

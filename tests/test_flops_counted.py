@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs, relative_flops, total_flops, unpruned_flops
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs, RunOutput
+from ltp_core.runners.layout import PROCESSOR
+from ltp_core.runners.packed import PackedRunner, run_packed
 from tests import strategies, tiny
 from tests.running import RUNNERS, is_clear, loops, ltp, run
 from tests.strategies import NUM_LAYERS, Case
@@ -23,12 +29,21 @@ HIDDEN, INTERMEDIATE = 16, 24
 SIZES = {"hidden": HIDDEN, "intermediate": INTERMEDIATE}
 
 
+NO_BLANKS = replace(PROCESSOR, blank_cells=0)
+
+COUNTED: dict[str, Callable[..., RunOutput]] = {
+    **RUNNERS,
+    "first": partial(run_packed, last_layer="first"),
+    "no_blanks": lambda encoder, *rest: PackedRunner(encoder, limits=NO_BLANKS)(*rest),
+}
+
+
 def counted(
     runner: str, encoder: Encoder, inputs: Inputs, method: Any
 ) -> tuple[Counter[str], RunOutput]:
     """FLOPs that PyTorch counts, by kind of product, without those of the head."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        output = RUNNERS[runner](encoder, inputs, method)
+        output = COUNTED[runner](encoder, inputs, method)
     flops: Counter[str] = Counter()
     for operation, count in counter.get_flop_counts()["Global"].items():
         flops["bmm" if "bmm" in str(operation) else "linear"] += count
@@ -50,8 +65,13 @@ def linear_flops(output: RunOutput) -> int:
 
 def executed_flops(output: RunOutput) -> float:
     """The formula's value for what a runner reports."""
+    query_length = output.query_length
     return total_flops(
-        output.attention_length.numpy(), output.ffn_length.numpy(), accounting="executed", **SIZES
+        output.attention_length.numpy(),
+        output.ffn_length.numpy(),
+        accounting="executed",
+        query_length=None if query_length is None else query_length.numpy(),
+        **SIZES,
     )
 
 
@@ -67,12 +87,34 @@ def test_packed_runs_the_formula_alone(case: Case, thresholds: tuple[float, ...]
 @given(case=strategies.cases, thresholds=strategies.thresholds)
 @settings(max_examples=40)
 def test_packed_runs_the_formula_in_a_batch(case: Case, thresholds: tuple[float, ...]) -> None:
-    """In a batch every linear product is exact; attention is at most padded within its groups."""
-    flops, output = counted("packed", case.encoder, case.inputs, ltp(thresholds))
+    """In a batch every linear product is exact; a group's attention may hold dropped queries."""
+    flops, output = counted("no_blanks", case.encoder, case.inputs, ltp(thresholds))
     attention = executed_flops(output) - linear_flops(output)
     full_attention = 4 * HIDDEN * int((output.attention_length**2).sum())
     assert linear_flops(output) == flops["linear"]
-    assert attention <= flops["bmm"] <= full_attention / 0.75**2
+    assert attention <= flops["bmm"] <= full_attention
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_blanks_in_a_batch_are_bounded(case: Case, thresholds: tuple[float, ...]) -> None:
+    """A group's blanks cost at most what its limit says."""
+    exact, _ = counted("no_blanks", case.encoder, case.inputs, ltp(thresholds))
+    flops, _ = counted("packed", case.encoder, case.inputs, ltp(thresholds))
+    per_group = 4 * case.encoder.config.head_size * PROCESSOR.blank_cells
+    assert exact["linear"] == flops["linear"]
+    assert flops["bmm"] <= exact["bmm"] + NUM_LAYERS * per_group
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_finishing_the_first_token_alone_runs_the_formula(
+    case: Case, thresholds: tuple[float, ...]
+) -> None:
+    """With `last_layer="first"` the formula holds with the queries that were computed."""
+    alone = tiny.row(case.inputs, 0)
+    flops, output = counted("first", case.encoder, alone, ltp(thresholds))
+    assert executed_flops(output) == sum(flops.values())
 
 
 @pytest.mark.parametrize("lengths", [(6, 6, 6), (1, 1)])
@@ -107,19 +149,40 @@ def test_pruning_saves_computing() -> None:
     assert share < 0.7
 
 
+class _LinearRows(TorchDispatchMode):
+    """Rows that entered each linear map, in the order of the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, int]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.linear.default:
+            sizes = tuple(args[1].shape)
+            self.seen += [(name, len(args[0])) for name, s in MAPS.items() if s == sizes]
+        return func(*args, **(kwargs or {}))
+
+
+MAPS = {
+    "projection": (3 * HIDDEN, HIDDEN),
+    "intermediate": (INTERMEDIATE, HIDDEN),
+    "output": (HIDDEN, INTERMEDIATE),
+}
+"""Weights' shapes that no other map has."""
+
+
 def test_rows_that_enter_each_linear_map() -> None:
-    """Hooks see exactly the surviving tokens enter output projection and FFN of every layer."""
-    encoder, inputs = tiny.copy_of(tiny.encoder()), tiny.inputs((12, 5, 9), 2)
-    seen: dict[str, int] = {}
-    for name, module in encoder.encoder.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            module.register_forward_hook(
-                lambda _, args, __, name=name: seen.update({name: args[0].shape[0]})
-            )
-    output = run("packed", encoder, inputs, ltp((0.5, 0.7, 0.9)))
-    for layer, staying in enumerate(output.ffn_length.sum(0).tolist()):
-        for part in ("attention.output.dense", "intermediate.dense", "output.dense"):
-            assert staying == seen[f"layer.{layer}.{part}"]
+    """Exactly the surviving tokens enter the FFN of every layer, and the next projection."""
+    encoder, inputs = tiny.encoder(), tiny.inputs((12, 5, 9), 2)
+    with _LinearRows() as rows:
+        output = run("packed", encoder, inputs, ltp((0.5, 0.7, 0.9)), record=False)
+    entering, staying = output.attention_length.sum(0).tolist(), output.ffn_length.sum(0).tolist()
+    assert staying[-1] < entering[0]
+    assert rows.seen == [
+        (name, count)
+        for n_a, n_f in zip(entering, staying, strict=True)
+        for name, count in (("projection", n_a), ("intermediate", n_f), ("output", n_f))
+    ]
 
 
 @pytest.mark.parametrize("accounting", ["paper", "executed"])

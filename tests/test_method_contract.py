@@ -6,6 +6,7 @@ import dataclasses
 import json
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -16,6 +17,7 @@ from ltp_core.pruning.base import LayerState, PruningMethod, ThresholdMethod
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.masked import run_soft
+from ltp_core.trace import Forced
 from tests import strategies, tiny
 from tests.running import MARGIN, assert_same, both_runners, is_far_from, run
 from tests.strategies import NUM_LAYERS, Case
@@ -25,6 +27,13 @@ every_variant = pytest.mark.parametrize("name", strategies.METHOD_VARIANTS)
 learned_method = pytest.mark.parametrize(
     "name", [name for name, method in METHODS.items() if method.is_learned]
 )
+removing_method = pytest.mark.parametrize(
+    "name", [n for n, method in METHODS.items() if method.is_learned and method.soft_form is None]
+)
+"""Learned methods whose soft stage may fade tokens inside the softmax."""
+
+LONGEST = 9
+"""Tokens of the longest training row that the methods saw."""
 
 
 def make(variant: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> PruningMethod:
@@ -32,6 +41,7 @@ def make(variant: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Pruni
     name, settings = strategies.METHOD_VARIANTS[variant]
     kind = METHODS[name]
     method = kind(kind.config_type(**settings), NUM_LAYERS)
+    method.prepare_(np.array([LONGEST]))
     if isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(thresholds))
     return method.double()
@@ -47,9 +57,11 @@ def layer_state(sequences: list[list[float]], layer_index: int) -> LayerState:
     """Live tokens of several sequences, nothing pruned so far, first tokens protected."""
     lengths = torch.tensor([len(scores) for scores in sequences])
     position = torch.cat([torch.arange(int(n)) for n in lengths])
+    score = torch.tensor(list(chain.from_iterable(sequences)), dtype=torch.float64)
     return LayerState(
         layer_index=layer_index,
-        score=torch.tensor(list(chain.from_iterable(sequences)), dtype=torch.float64),
+        score=score,
+        diagonal=score / 4,
         sequence=torch.repeat_interleave(torch.arange(len(sequences)), lengths),
         position=position,
         protected=position == 0,
@@ -206,6 +218,17 @@ def test_shortest_inputs(name: str, runner: str, lengths: tuple[int, ...]) -> No
     assert bool((output.ffn_length <= torch.tensor(lengths)[:, None]).all())
 
 
+@every_variant
+@both_runners
+def test_some_positions_can_be_forced(name: str, runner: str) -> None:
+    """What-if for any method: a token that is held stays, one that is dropped goes."""
+    forced = Forced(make(name), keep=[3], drop=[5])
+    output = run(runner, tiny.encoder(), tiny.inputs((9, 6), 2), forced)
+    for record in output.layers:
+        assert [True, True] == record.retained[:, 3].tolist()
+        assert [False, False] == record.retained[:, 5].tolist()
+
+
 # --- pruning more and less ----------------------------------------------------------------------
 
 
@@ -236,14 +259,21 @@ def test_scaled_prunes_more_and_less(
 def test_gradients_reach_every_parameter(name: str) -> None:
     """The mean weight of the soft stage moves every learned number."""
     method = make(name)
-    output = run_soft(tiny.encoder(), tiny.inputs((9, 6), 1), method, temperature=0.128)  # type: ignore[arg-type]
+    form = method.soft_form or "softmax"
+    output = run_soft(
+        tiny.encoder(),
+        tiny.inputs((LONGEST, 6), 1),
+        method,  # type: ignore[arg-type]
+        temperature=0.128,
+        form=form,
+    )
     output.weights[1:].mean().backward()
     for parameter in method.parameters():
         assert parameter.grad is not None
         assert bool((parameter.grad != 0).all())
 
 
-@learned_method
+@removing_method
 @given(case=strategies.cases)
 @settings(max_examples=20)
 def test_cold_soft_stage_is_hard_pruning(name: str, case: Case) -> None:

@@ -9,7 +9,6 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.runners import packed as packed_module
 from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.packed import PackedRunner, run_packed
 from tests import strategies, tiny
@@ -85,22 +84,6 @@ def test_masked_equals_packed_in_float32(
     assume(is_far_from(masked, thresholds, 1e-4))
     assert torch.float32 == masked.logits.dtype
     assert_same(masked, run("packed", encoder, inputs, method), atol=1e-4)
-
-
-@given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
-def test_attention_groups_do_not_matter(case: Case, thresholds: tuple[float, ...]) -> None:
-    """How the packed runner groups sequences for attention changes nothing."""
-    together = run("packed", case.encoder, case.inputs, ltp(thresholds))
-    assume(is_far_from(together, thresholds, MARGIN))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packed_module, "MAX_GROUP_BYTES", 0)
-        one_by_one = run("packed", case.encoder, case.inputs, ltp(thresholds))
-        patch.setattr(packed_module, "MAX_GROUP_BYTES", 2**30)
-        patch.setattr(packed_module, "MAX_LENGTH_SPREAD", 1.0)
-        all_in_one = run("packed", case.encoder, case.inputs, ltp(thresholds))
-    assert_same(together, one_by_one)
-    assert_same(together, all_in_one)
 
 
 # --- batch mates, padding, and what is inside a mask -----------------------------------------------

@@ -86,6 +86,8 @@ def test_a_trace_of_a_shallow_model_says_what_is_left_out(place: Workplace, runn
     assert not received_attention(model, whole, 2, TEXT).any()
     score = received_attention(model, whole, 1, TEXT).sum(axis=0)
     assert pytest.approx(whole.layers[1].score, abs=1e-4) == score.tolist()
+    assert whole.unpruned is not None
+    assert pytest.approx(whole.logits) == whole.unpruned.logits  # the layer stays out
     assert whole == whole.from_json(whole.to_json())
 
 
@@ -101,6 +103,7 @@ def test_the_commands_take_a_shallow_model(
     found = json.loads(capsys.readouterr().out)
     assert pytest.approx(2 / 3) == found["relative_flops"]["paper"]
     assert summary_of(Path(folder))["metrics"] == found["metrics"]
+    assert found["metrics"] == found["same_weights_unpruned_metrics"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ltp_core.bench.catalogue import CONTENDERS, Contender
+from ltp_core.bench.onnx_peer import OnnxPass
 from ltp_core.bench.repadded import run_repadded
 from ltp_core.bench.workload import Batches, LayerLengths, with_blanks, without_pruning
 from ltp_core.checkpoint import PrunedModel
@@ -114,7 +115,7 @@ def cast(model: PrunedModel, dtype: torch.dtype) -> PrunedModel:
 
 def unpruned(model: PrunedModel) -> Unpruned:
     """No pruning, with the same layers and protected tokens."""
-    return Unpruned(model.method.config, model.method.num_layers)
+    return Unpruned.control_of(model.method)
 
 
 def device_of(model: PrunedModel) -> torch.device:
@@ -160,7 +161,7 @@ def _masked(model: PrunedModel) -> Pass:
     return run
 
 
-def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
+def _peer(model: PrunedModel, attention: str) -> Any:
     """The same weights in transformers' own model."""
     from transformers import AutoModelForSequenceClassification
 
@@ -170,8 +171,16 @@ def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
         peer = AutoModelForSequenceClassification.from_pretrained(
             folder, attn_implementation=attention, dtype=dtype
         )
-    peer = peer.eval().to(device_of(model))
-    has_token_types = model.encoder.config.family == "bert"
+    return peer.eval().to(device_of(model))
+
+
+def _has_token_types(model: PrunedModel) -> bool:
+    return model.encoder.config.family == "bert"
+
+
+def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
+    peer = _peer(model, attention)
+    has_token_types = _has_token_types(model)
 
     @torch.inference_mode()
     def run(inputs: Inputs) -> Tensor:
@@ -183,8 +192,16 @@ def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
     return run
 
 
+def _onnx(model: PrunedModel, *, is_quantised: bool) -> Pass:
+    return OnnxPass(
+        _peer(model, "sdpa"), has_token_types=_has_token_types(model), is_quantised=is_quantised
+    )
+
+
 _sdpa = functools.partial(_hugging_face, attention="sdpa")
 _eager = functools.partial(_hugging_face, attention="eager")
+_onnx_float = functools.partial(_onnx, is_quantised=False)
+_onnx_int8 = functools.partial(_onnx, is_quantised=True)
 
 BUILDERS: dict[str, Builder] = {
     "packed": _packed,
@@ -194,4 +211,7 @@ BUILDERS: dict[str, Builder] = {
     "hugging_face": _sdpa,
     "hugging_face_sorted": _sdpa,
     "hugging_face_eager": _eager,
+    "onnx": _onnx_float,
+    "onnx_sorted": _onnx_float,
+    "onnx_int8_sorted": _onnx_int8,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 from ltp_core import environment, store
+from ltp_core.bench.catalogue import CONTENDERS
 from ltp_core.bench.contenders import Entry
 from ltp_core.bench.results import FORMAT_VERSION
 from ltp_core.bench.settings import BenchSettings
@@ -14,13 +16,15 @@ from ltp_core.records import UserError
 
 def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str, Any]:
     """Settings and environment; `plan` is what a stopped benchmark is recognised by."""
+    optional = {name for key in settings.contenders for name in CONTENDERS[key].packages}
+    versions = environment.packages() | {name: version(name) for name in sorted(optional)}
     facts: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "what": settings.what,
         "checkpoint": settings.checkpoint,
         "task": task,
         "settings": settings.to_json(),
-        "environment": environment.hardware(device) | {"packages": environment.packages()},
+        "environment": environment.hardware(device) | {"packages": versions},
         "git": environment.git_state(),
     }
     return facts | {"plan": dict(facts)}

@@ -90,9 +90,11 @@ def _run_layer(
     kept_probs = probs.gather(
         2, front[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3])
     )
+    value = layer.split_heads(layer.attention.self.value(batch.hidden))
+    context = (kept_probs.to(value.dtype) @ value).transpose(1, 2).flatten(2)
     kept = front[:, :, None].expand(-1, -1, batch.hidden.shape[2])
     return Padded(
-        hidden=layer.finish(layer.context(kept_probs, batch.hidden), batch.hidden.gather(1, kept)),
+        hidden=layer.finish(context, batch.hidden.gather(1, kept)),
         live=retained.gather(1, front),
         position=batch.position.gather(1, front),
         protected=batch.protected.gather(1, front),

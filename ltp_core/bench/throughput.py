@@ -80,7 +80,7 @@ def bench(
         facts = card(settings, task=task, device=settings.device)
         with open_session(facts["plan"], store) as session:
             measurement = _Measurement(settings, entries, encoded, session, report)
-            return measurement.run(facts | {"rows": len(rows)})
+            return measurement.run(facts)
 
 
 def _check(models: Sequence[PrunedModel], lengths: Sequence[int | None]) -> None:
@@ -136,6 +136,7 @@ class _Measurement:
         dtype = getattr(torch, settings.dtype)
         self._probe = Probe(config.hidden_size, config.intermediate_size, self._device, dtype)
         self._turns_done = 0
+        self._is_warm = False
 
     def run(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Measures what is not measured yet, and puts the document together."""
@@ -173,14 +174,16 @@ class _Measurement:
         return _Point(batch_size, length, encoded, survivors)
 
     def _warm_up(self, point: _Point) -> float:
-        """Seconds for one batch of every contender, after one that does not count."""
+        """Seconds for one batch of every contender; at the first point, after one that does not count."""
         seconds = 0.0
         for entry in self._entries:
             batches = point.batches(entry, seed=0)
             rows = point.encoded[entry.model.name]
-            entry.run_batches(rows, batches[:1])
+            if not self._is_warm:
+                entry.run_batches(rows, batches[:1])
             some = batches[len(batches) // 2 :][:1]
             seconds += seconds_of(lambda e=entry, r=rows, b=some: e.run_batches(r, b), self._device)  # type: ignore[misc]
+        self._is_warm = True
         return seconds
 
     def _measure(self, place: Place, budget: float | None) -> dict[str, Any]:

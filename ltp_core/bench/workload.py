@@ -15,7 +15,8 @@ from ltp_core.bench.catalogue import Blanks, Contender
 from ltp_core.data.batching import Encoded, sorted_batches
 from ltp_core.flops import total_flops
 
-Batches = Sequence[Int[np.ndarray, " batch"]]
+Batches = Sequence[Int[np.ndarray, " _"]]
+"""Positions of the sequences of each batch; the last may be smaller."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ from ltp_core.commands.base import (
 )
 from ltp_core.commands.events import Report, reporter
 from ltp_core.records import UserError
-from ltp_core.store import default_store
 
 DATA_LENGTHS = "data"
 
@@ -131,6 +130,9 @@ def _listed(values: tuple[Any, ...]) -> str:
 def run(arguments: Namespace) -> Output:
     """Measures, alternating between the contenders."""
     device = usable_device(arguments.device)
+
+    from ltp_core.store import default_store
+
     keep = None if arguments.no_store else default_store()
     report = reporter(arguments)
     if arguments.what == "topk":

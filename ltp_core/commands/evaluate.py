@@ -44,6 +44,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--save", action="store_true", help="keep the figures of --scales with the run"
     )
+    parser.add_argument(
+        "--records",
+        action="store_true",
+        help="keep the records of every example as a run of their own, for the app's pages",
+    )
 
 
 def factors(text: str) -> list[float]:
@@ -57,8 +62,9 @@ def run(arguments: Namespace) -> Output:
     device = usable_device(arguments.device)
 
     from ltp_core.checkpoint import load_checkpoint
-    from ltp_core.evaluate import evaluate_checkpoint
+    from ltp_core.evaluate import evaluate_checkpoint, kind_counter
     from ltp_core.pruning import Unpruned
+    from ltp_core.save_evaluation import save_evaluation
 
     evaluate = partial(
         evaluate_checkpoint,
@@ -69,14 +75,15 @@ def run(arguments: Namespace) -> Output:
     )
     model = load_checkpoint(arguments.checkpoint, device=device)
     curve = _curve(arguments, model, evaluate)
-    pruned = evaluate(model)
+    counter = kind_counter(model) if arguments.records else None
+    pruned = evaluate(model, counter=counter)
+    saved = save_evaluation(model, pruned, counter, limit=arguments.limit) if counter else None
     is_pruned = model.method.name != Unpruned.name
-    same = (
-        evaluate(model, method=Unpruned.neutral(model.method.num_layers)) if is_pruned else pruned
-    )
+    same = evaluate(model, method=Unpruned.control_of(model.method)) if is_pruned else pruned
     dense_model = _dense(model, device)
     dense = evaluate(dense_model) if dense_model else None
     document = _document(model, pruned, same, dense) | curve
+    document |= {"records": saved.name} if saved else {}
     return Output(document=document, text=_card(document))
 
 
@@ -203,13 +210,18 @@ def _card(document: dict[str, Any]) -> str:
         )
     if "curve" in document:
         lines += ["", "Not retrained:", _curve_table(document["curve"])]
+    if "records" in document:
+        lines += ["", f"Records of every example: run {document['records']}"]
     return "\n".join(lines)
 
 
 COMMAND = Command(
     name="evaluate",
     summary="metrics and cost of a checkpoint over a data set",
-    examples=("rotten_tomatoes-ltp --split test --limit 500", "sst2-ltp --scales 0.5,1,1.5 --json"),
+    examples=(
+        "rotten_tomatoes-ltp --split test --limit 500 --records",
+        "sst2-ltp --scales 0.5,1,1.5 --json",
+    ),
     add_arguments=add_arguments,
     run=run,
 )

@@ -12,8 +12,6 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from ltp_core.files import json_text
-
 END = "end"
 
 Report = Callable[[str, dict[str, Any]], None]
@@ -27,6 +25,8 @@ def reporter(arguments: Namespace) -> Report:
 
 def line(event: str, fields: dict[str, Any]) -> str:
     """One event as a line of JSON without its line break; what is not a finite number is null."""
+    from ltp_core.files import json_text
+
     return json.dumps(json.loads(json_text({"event": event, **fields})), separators=(",", ":"))
 
 

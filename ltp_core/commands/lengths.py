@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,10 @@ from ltp_core.records import UserError
 if TYPE_CHECKING:
     from ltp_core.commands.lengths_input import Counted
     from ltp_core.data.lengths import DivergenceRule
+    from ltp_core.data.lengths_report import Side
     from ltp_core.data.lengths_sets import LengthSet
-    from ltp_core.data.lengths_shift import LengthShift
 
 TOKEN_BINS = "token"
-EVALUATION_SPLITS = ("validation", "validation_matched", "dev", "test")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--columns",
         type=_names,
         metavar="A[,B]",
-        help="one or two columns of the own data that hold the texts",
+        help="one or two columns of the own data that hold the texts; quote a name with a comma",
     )
     parser.add_argument(
         "--splits", type=_names, metavar="A,B,…", help="splits of the own data (default: all)"
@@ -46,7 +44,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     _add_rule(parser)
     parser.add_argument(
-        "--store", action="store_true", help="count anew, and keep the counts in the store"
+        "--store",
+        action="store_true",
+        help="keep the counts in the store; a task on its own is counted anew",
     )
     add_data(parser)
 
@@ -71,10 +71,12 @@ def _add_rule(parser: ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise ArgumentTypeError("a name is missing")
-    return names
+    from ltp_core.length_sources import split_names
+
+    try:
+        return split_names(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no list of names ({error})") from error
 
 
 def _bins(text: str) -> int | str:
@@ -84,24 +86,21 @@ def _bins(text: str) -> int | str:
 def run(arguments: Namespace) -> Output:
     """Reads stored counts or counts, and compares training with evaluation."""
     from ltp_core.commands import lengths_input
+    from ltp_core.data import lengths_report
     from ltp_core.data.lengths_shift import compare
 
-    train = lengths_input.count(arguments)
-    evaluation = train
+    counted = [lengths_input.count(arguments)]
     if arguments.eval_file is not None:
-        evaluation = lengths_input.count_own(arguments, arguments.eval_file)
+        counted.append(lengths_input.count_own(arguments, arguments.eval_file))
     if arguments.store:
-        for counted in (train, evaluation):
-            _keep(counted)
-    names = _split_names(arguments, train.counts, evaluation.counts)
+        for one in counted:
+            _keep(one)
+    train, evaluation = _sides(arguments, [one.counts for one in counted])
     shift = None
-    if names[1] is not None:
-        shift = compare(
-            train.counts.splits[names[0]].counts,
-            evaluation.counts.splits[names[1]].counts,
-            _rule(arguments),
-        )
-    document = _document(train.counts, evaluation.counts, names, shift)
+    if evaluation is not None:
+        rule = _rule(arguments, train.counts)
+        shift = compare(train.lengths.counts, evaluation.lengths.counts, rule)
+    document = lengths_report.document(train, evaluation, shift)
     return Output(document=document, text=_card(document))
 
 
@@ -115,27 +114,27 @@ def _keep(counted: Counted) -> None:
         atomic_write(set_path(default_store(), counted.counts.key), content)
 
 
-def _split_names(
-    arguments: Namespace, train: LengthSet, evaluation: LengthSet
-) -> tuple[str, str | None]:
-    """The split that stands for training, and the one that it is compared with, if there is one."""
-    first = "train" if "train" in train.splits else next(iter(train.splits))
+def _sides(arguments: Namespace, counted: list[LengthSet]) -> tuple[Side, Side | None]:
+    """What stands for training, and what it is compared with, if there is anything."""
+    from ltp_core.data.lengths_report import Side, evaluation_split, training_split
+
+    train, evaluation = counted[0], counted[-1]
     wished = arguments.eval_split
     if wished is not None and wished not in evaluation.splits:
         raise UserError(
             f"{evaluation.name} has no split {wished!r}; it has {', '.join(evaluation.splits)}."
         )
-    if evaluation is not train:
-        return first, wished or next(iter(evaluation.splits))
-    others = [name for name in evaluation.splits if name != first]
-    usual = next((name for name in EVALUATION_SPLITS if name in others), None)
-    return first, wished or usual or next(iter(others), None)
+    usual = evaluation_split(train) if evaluation is train else training_split(evaluation)
+    split = wished or usual
+    second = None if split is None else Side(counts=evaluation, split=split)
+    return Side(counts=train, split=training_split(train)), second
 
 
-def _rule(arguments: Namespace) -> DivergenceRule:
-    from ltp_core.data.lengths import DivergenceRule, kl_bins
+def _rule(arguments: Namespace, train: LengthSet) -> DivergenceRule:
+    from ltp_core.data.lengths import DivergenceRule
+    from ltp_core.data.lengths_report import default_rule
 
-    bins = arguments.bins or kl_bins(arguments.source)
+    bins = arguments.bins or default_rule(train).bins
     return DivergenceRule(
         bins=None if bins == TOKEN_BINS else bins,
         from_zero=arguments.from_zero,
@@ -143,50 +142,10 @@ def _rule(arguments: Namespace) -> DivergenceRule:
     )
 
 
-def _document(
-    train: LengthSet,
-    evaluation: LengthSet,
-    names: tuple[str, str | None],
-    shift: LengthShift | None,
-) -> dict[str, Any]:
-    from ltp_core.data.lengths_paper import table_2_row
-
-    first, second = names
-    is_same = evaluation is train
-    paper = table_2_row(train.name, second) if is_same and train.is_task and second else None
-    return {
-        "data": train.name,
-        "key": train.key,
-        "tokenizer": asdict(train.tokenizer),
-        "columns": train.columns,
-        "train": _split(train, first),
-        "evaluation": None if second is None else _split(evaluation, second),
-        "shift": None if shift is None else asdict(shift),
-        "paper": None if paper is None else asdict(paper),
-        "created_at": train.created_at,
-    }
-
-
-def _split(counts: LengthSet, name: str) -> dict[str, Any]:
-    from ltp_core.data.lengths_shift import summarize
-
-    split = counts.splits[name]
-    return {
-        "data": counts.name,
-        "key": counts.key,
-        "split": name,
-        "lengths": asdict(summarize(split.counts)),
-        "source": split.source,
-        "sha256": split.sha256,
-        "published_rows": split.published_rows,
-        "left_out": split.left_out,
-    }
-
-
 def _card(document: dict[str, Any]) -> str:
     sides = [side for side in (document["train"], document["evaluation"]) if side]
     lines = [
-        f"{document['data']}, tokens of {document['tokenizer']['name']}, special tokens included",
+        f"{document['train']['data']}, tokens of {document['tokenizer']['name']}, special tokens included",
         "",
         columns(_HEADER, [_cells(side) for side in sides]),
     ]

@@ -30,11 +30,12 @@ def count(arguments: Namespace) -> Counted:
         UserError: It is not at hand, or cannot be read.
     """
     from ltp_core.data.tasks import TASKS
+    from ltp_core.length_sources import HUB
 
     source = arguments.source
     if source in TASKS:
         return _task(arguments)
-    if source.startswith("hub:"):
+    if source.startswith(HUB):
         return Counted(counts=_hub(arguments), is_new=True)
     return count_own(arguments, _existing(source))
 
@@ -55,21 +56,21 @@ def _existing(source: str) -> Path:
 
 
 def _task(arguments: Namespace) -> Counted:
-    from ltp_core import length_sources, store
-    from ltp_core.encoder.loading import downloads_allowed
+    from ltp_core import checkpoint_tokenizer, length_sources, store
 
-    if not arguments.store:
-        facts = length_sources.tokenizer_facts(arguments.checkpoint)
+    is_recount = arguments.store and arguments.eval_file is None
+    if not is_recount:
+        facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
         found = length_sources.find_task_set(store.stores(), arguments.source, facts)
         if found:
             return Counted(counts=found, is_new=False)
-    tokenizer, facts = length_sources.load_tokenizer_of(arguments.checkpoint)
+    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
     counted = length_sources.count_task(
         arguments.source,
         tokenizer,
         facts,
         data_dir=arguments.data_dir,
-        allow_downloads=downloads_allowed(),
+        allow_downloads=length_sources.downloads_allowed(),
         report=_report(arguments),
     )
     return Counted(counts=counted, is_new=True)
@@ -81,15 +82,16 @@ def count_own(arguments: Namespace, path: Path) -> Counted:
     Raises:
         UserError: It cannot be read, or the columns are not clear.
     """
-    from ltp_core import length_sources, store
-    from ltp_core.data.lengths_sets import find_set
+    from ltp_core import checkpoint_tokenizer, length_sources, store
 
     files = length_sources.own_files(path, arguments.splits)
     chosen = _columns(arguments, next(iter(files.values()))[0])
-    tokenizer, facts = length_sources.load_tokenizer_of(arguments.checkpoint)
-    found = find_set(store.stores(), length_sources.own_file_key(files, chosen, facts))
+    facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
+    content = length_sources.content_hash(files, chosen)
+    found = length_sources.find_own_set(store.stores(), content, facts)
     if found:
         return Counted(counts=found, is_new=False)
+    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
     counts = length_sources.count_files(
         path.name, files, chosen, tokenizer, facts, report=_report(arguments)
     )
@@ -118,20 +120,21 @@ def _one_or_two(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _hub(arguments: Namespace) -> LengthSet:
-    from ltp_core import length_sources
-    from ltp_core.encoder.loading import downloads_allowed
+    from ltp_core import checkpoint_tokenizer, length_sources
 
-    name = arguments.source.removeprefix("hub:")
+    name = arguments.source.removeprefix(length_sources.HUB)
+    allowed = length_sources.downloads_allowed()
+    length_sources.check_hub(name, allow_downloads=allowed)
     if not arguments.columns:
         raise UserError(f"Name the columns of {name} that hold the texts with --columns.")
-    tokenizer, facts = length_sources.load_tokenizer_of(arguments.checkpoint)
+    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
     return length_sources.count_hub(
         name,
         arguments.splits or ("train", "validation"),
         _one_or_two(arguments.columns),
         tokenizer,
         facts,
-        allow_downloads=downloads_allowed(),
+        allow_downloads=allowed,
         report=_report(arguments),
     )
 

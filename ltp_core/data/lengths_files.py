@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -162,7 +162,7 @@ def _csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
             yield tuple(line[place] for place in places), fraction()
 
 
-def _csv_lines(path: Path, text: TextIO) -> Iterator[list[str]]:
+def _csv_lines(path: Path, text: io.TextIOWrapper) -> Iterator[list[str]]:
     """The header, then every row, all of the header's width; empty lines are skipped."""
     first = text.readline()
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
@@ -274,7 +274,7 @@ def _require(path: Path, columns: Sequence[str], present: Sequence[str]) -> None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[TextIO, Callable[[], float]]]:
+def _opened(path: Path) -> Iterator[tuple[io.TextIOWrapper, Callable[[], float]]]:
     """The file as text, and a function that tells the fraction of it that has been read."""
     size = max(1, path.stat().st_size)
     with path.open("rb") as binary:

@@ -130,7 +130,16 @@ def own_key(content: str, tokenizer: TokenizerFacts) -> str:
         content: Hash of everything that the counts depend on.
         tokenizer: What counts.
     """
-    return f"own-{content[:16]}-{tokenizer.slug}"
+    return f"{_own_prefix(content)}{tokenizer.slug}"
+
+
+def is_own_key(key: str, content: str) -> bool:
+    """Whether counts of this name are of this content, with whatever tokenizer."""
+    return key.startswith(_own_prefix(content))
+
+
+def _own_prefix(content: str) -> str:
+    return f"own-{content[:16]}-"
 
 
 def _slug(name: str) -> str:
@@ -172,12 +181,6 @@ def list_sets(stores: Iterable[Path]) -> list[LengthEntry]:
         if known is None or known.problem:
             entries[path.stem] = _entry(path)
     return [entries[key] for key in sorted(entries)]
-
-
-def find_set(stores: Iterable[Path], key: str) -> LengthSet | None:
-    """Stored counts of this name; None where there are none that can be read."""
-    found = (_entry(path).counts for path in _files(stores) if path.stem == key)
-    return next((counts for counts in found if counts is not None), None)
 
 
 def set_path(store: Path, key: str) -> Path:

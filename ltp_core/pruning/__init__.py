@@ -5,17 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from ltp_core.pruning.base import Decision, LayerState, MethodConfig, PruningMethod, ThresholdMethod
+from ltp_core.pruning.calibrated import CalibratedThreshold
 from ltp_core.pruning.importance import importance_score
 from ltp_core.pruning.lat import LATConfig, LengthAdaptive
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.manual import ManualConfig, ManualThreshold
+from ltp_core.pruning.power_bert import PowerBert, PowerBertConfig
 from ltp_core.pruning.shallow import Shallow
 from ltp_core.pruning.spatten import SpAtten
 from ltp_core.pruning.unpruned import Unpruned
 
 METHODS: dict[str, type[PruningMethod]] = {
     method.name: method
-    for method in (Unpruned, LearnedTokenPruning, ManualThreshold, SpAtten, LengthAdaptive, Shallow)
+    for method in (
+        Unpruned,
+        LearnedTokenPruning,
+        ManualThreshold,
+        CalibratedThreshold,
+        SpAtten,
+        LengthAdaptive,
+        PowerBert,
+        Shallow,
+    )
 }
 
 
@@ -30,6 +41,7 @@ def load_method(state: dict[str, Any]) -> PruningMethod:
 
 __all__ = [
     "METHODS",
+    "CalibratedThreshold",
     "Decision",
     "LATConfig",
     "LTPConfig",
@@ -39,6 +51,8 @@ __all__ = [
     "ManualConfig",
     "ManualThreshold",
     "MethodConfig",
+    "PowerBert",
+    "PowerBertConfig",
     "PruningMethod",
     "Shallow",
     "SpAtten",

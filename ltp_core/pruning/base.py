@@ -69,6 +69,9 @@ class MethodConfig:
 
 Signal = Literal["score", "diagonal"]
 
+SoftMaskForm = Literal["softmax", "output"]
+"""Where the soft stage's weights act: on keys inside the softmax, or on each layer's output."""
+
 
 class PruningMethod(nn.Module):
     """Base of all methods: one file each, listed in `METHODS`.
@@ -79,12 +82,14 @@ class PruningMethod(nn.Module):
         is_learned: It has parameters that the soft stage trains.
         signals: What it looks at. A method that looks at nothing prunes nothing, and runners then
             compute no scores.
+        soft_form: Form of the soft stage that the method needs; None leaves it to the settings.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[MethodConfig]] = MethodConfig
     is_learned: ClassVar[bool] = False
-    signals: ClassVar[frozenset[Signal]] = frozenset({"score"})
+    signals: frozenset[Signal] = frozenset({"score"})
+    soft_form: ClassVar[SoftMaskForm | None] = None
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         super().__init__()
@@ -115,6 +120,16 @@ class PruningMethod(nn.Module):
         At 0 it prunes nothing, at 1 it is itself. None where a method has no such knob.
         """
         del factor
+        return None
+
+    def expected_lengths(
+        self, weights: Float[Tensor, "states batch seq"]
+    ) -> Float[Tensor, "sequences states"]:
+        """Tokens of sequences at the input and after each layer, as the soft stage counts its cost."""
+        return weights.sum(dim=2).T
+
+    def regularizer(self) -> Float[Tensor, ""] | None:
+        """What the soft stage's λ multiplies; None takes the mean weight of real tokens (Eq. 12)."""
         return None
 
     @torch.no_grad()

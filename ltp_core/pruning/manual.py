@@ -1,4 +1,8 @@
-"""Manual threshold: linearly rising over the layers, not learned (paper section 4.4)."""
+"""Manual threshold: linearly rising over the layers, not learned (paper section 4.4).
+
+Pruning is hard in every stage. `hard.target_relative_flops` scales the line to a FLOPs budget while the
+weights adapt, so that methods can be compared at equal cost; without it the line stays as it was set.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class SpAtten(PruningMethod):
     pruned. Differs from the authors of LTP, who ran this variant: at least one token stays (there,
     none may) and the first one is protected and counted.
 
-    Source: Wang et al., SpAtten, HPCA 2021; Kim et al., KDD 2022, appendix A.
+    Source: Wang et al., SpAtten, HPCA 2021; Kim et al., KDD 2022, appendix A.1.
     """
 
     name = "spatten"

@@ -1,7 +1,8 @@
 """Two runners, one answer: `masked` keeps the shape, `packed` removes the tokens."""
 
+from ltp_core.pruning.base import SoftMaskForm
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput, make_inputs
-from ltp_core.runners.masked import SoftMaskForm, SoftOutput, run_masked, run_soft
+from ltp_core.runners.masked import SoftOutput, run_masked, run_soft
 from ltp_core.runners.packed import PackedRunner, run_packed
 
 RUNNERS = {"masked": run_masked, "packed": run_packed}

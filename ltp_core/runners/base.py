@@ -93,9 +93,11 @@ class RunOutput:
         attention_length: Tokens that entered each layer's attention; 0 where the layer is left out.
         ffn_length: Tokens that entered each layer's output projection and FFN.
         layers: Records of the layers that ran if they were asked for, else empty.
+        query_length: Tokens whose queries were computed in each layer; None: all that entered.
     """
 
     logits: Float[Tensor, "batch label"]
     attention_length: Int[Tensor, "batch layer"]
     ffn_length: Int[Tensor, "batch layer"]
     layers: tuple[LayerRecord, ...] = ()
+    query_length: Int[Tensor, "batch layer"] | None = None

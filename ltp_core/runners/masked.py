@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
-from ltp_core.pruning.base import LayerState, PruningMethod, decide
+from ltp_core.pruning.base import LayerState, PruningMethod, Signal, SoftMaskForm, decide
 from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
-
-SoftMaskForm = Literal["softmax", "output"]
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Called after each layer with its index, attention probabilities and output."""
@@ -78,7 +76,9 @@ def run_masked(
 
 
 def _diagonal(
-    method: PruningMethod, probs: Float[Tensor, "batch head seq seq"], live: Bool[Tensor, "batch seq"]
+    method: PruningMethod,
+    probs: Float[Tensor, "batch head seq seq"],
+    live: Bool[Tensor, "batch seq"],
 ) -> Float[Tensor, " live"] | None:
     return self_attention_share(probs)[live] if "diagonal" in method.signals else None
 
@@ -110,10 +110,20 @@ def _flat_state(
 class SoftMethod(Protocol):
     """A method that can fade tokens instead of removing them."""
 
+    signals: frozenset[Signal]
+
     def soft_mask(
-        self, score: Tensor, protected: Tensor, layer_index: int, temperature: float
+        self,
+        score: Tensor,
+        protected: Tensor,
+        layer_index: int,
+        temperature: float,
+        **signals: Tensor,
     ) -> Tensor:
-        """Weight of each token in (0, 1)."""
+        """Weight of each token in [0, 1].
+
+        A method with `diagonal` among its signals gets that, and `live`, by name.
+        """
         ...
 
 
@@ -158,13 +168,22 @@ def run_soft(
         log_weight = _safe_log(weight) if cumulative else None
         probs = layer.attention_probs(hidden, mask, log_weight)
         score = importance_score(probs, query_weight=weight if cumulative else mask.float())
-        fade = method.soft_mask(score, inputs.protected, index, temperature) * mask
+        signals = _soft_signals(method, probs, mask)
+        fade = method.soft_mask(score, inputs.protected, index, temperature, **signals) * mask
         hidden = layer.finish(layer.context(probs, hidden), hidden)
         if not cumulative:
             hidden = hidden * fade[..., None].to(hidden.dtype)
         weight = weight * fade if cumulative else fade
         weights.append(weight)
     return SoftOutput(encoder.head(hidden[:, 0]), torch.stack(weights))
+
+
+def _soft_signals(
+    method: SoftMethod, probs: Float[Tensor, "batch head seq seq"], mask: Bool[Tensor, "batch seq"]
+) -> dict[str, Tensor]:
+    if "diagonal" not in method.signals:
+        return {}
+    return {"live": mask, "diagonal": self_attention_share(probs)}
 
 
 def _safe_log(weight: Float[Tensor, "batch seq"]) -> Float[Tensor, "batch seq"]:

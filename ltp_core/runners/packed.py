@@ -1,339 +1,241 @@
 """Packed runner: tokens really removed, sequences concatenated without blanks.
 
-Live tokens of all sequences lie one after another; `cu_seqlens` says where each sequence begins
-(also called unpadded, padding-free or varlen). Attention runs over groups of sequences of about
-equal length that fit into the cache; everything else runs on all live tokens at once. Rows that a
-layer drops skip its context, output projection and FFN. Inference only.
+Live tokens of all sequences lie one after another (also called unpadded, padding-free or varlen).
+They go through a layer in blocks of whole sequences that fit into the cache, so memory is bounded
+whatever the batch. Rows that a layer drops skip its output projection and FFN, and their context too
+where a sequence attends on its own. Inference only.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.nn import functional
 
-from ltp_core.encoder.model import Encoder, EncoderLayer
-from ltp_core.pruning.base import LayerState, PruningMethod, decide
-from ltp_core.pruning.importance import importance_score, self_attention_share
+from ltp_core.encoder.model import Encoder
+from ltp_core.pruning.base import PruningMethod
+from ltp_core.runners.attention import Attended, Rule, attend, attend_from_first
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
+from ltp_core.runners.blocks import Block, join, merge, pack
+from ltp_core.runners.layout import ACCELERATOR, PROCESSOR, Limits
+from ltp_core.runners.linear import LayerWeights
 
-MAX_GROUP_BYTES = 16 * 2**20
-"""Attention probabilities held at once; about what a core's cache keeps."""
-
-MAX_LENGTH_SPREAD = 0.25
-"""Longest minus shortest sequence of a group, as a fraction of the longest."""
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Live tokens without blanks, sequences in order of falling length.
-
-    Attributes:
-        hidden: State of each token.
-        position: Its position in the original sequence.
-        protected: True where no method may prune it.
-        carry: What the method handed over from the previous layer.
-        rows: The batch row of each sequence.
-        lengths: Live tokens of each sequence.
-    """
-
-    hidden: Float[Tensor, "packed hidden"]
-    position: Int[Tensor, " packed"]
-    protected: Bool[Tensor, " packed"]
-    carry: Float[Tensor, " packed"] | None
-    rows: list[int]
-    lengths: list[int]
-
-    @property
-    def cu_seqlens(self) -> list[int]:
-        """Start of each sequence, and the end of the last."""
-        starts = [0]
-        for length in self.lengths:
-            starts.append(starts[-1] + length)
-        return starts
-
-
-@dataclass(frozen=True)
-class GroupResult:
-    """What attention and the method's decision leave of one group of sequences.
-
-    Attributes:
-        score: Importance score of the group's tokens.
-        retained: Which of them go on.
-        context: Attention output of those.
-        carry: The method's carry, for all of the group's tokens.
-    """
-
-    score: Float[Tensor, " live"]
-    retained: Bool[Tensor, " live"]
-    context: Float[Tensor, "kept hidden"]
-    carry: Float[Tensor, " live"] | None
+LastLayer = Literal["all", "first"]
+"""Which tokens the last layer finishes: all that it retains, or only the one that the head reads."""
 
 
 class PackedRunner:
     """A snapshot of an encoder's weights laid out for inference.
 
-    Query, key and value are one product, with the softmax scale folded into the query.
+    Args:
+        encoder: Whose weights.
+        limits: How much one step takes; None takes what suits the encoder's device.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, limits: Limits | None = None) -> None:
         self.encoder = encoder
-        self._projections = [_fuse_projections(layer) for layer in encoder.layers]
+        is_processor = next(encoder.parameters()).device.type == "cpu"
+        self._limits = limits or (PROCESSOR if is_processor else ACCELERATOR)
+        self._layers = [LayerWeights(layer) for layer in encoder.layers]
 
     @torch.inference_mode()
-    def __call__(self, inputs: Inputs, method: PruningMethod, *, record: bool = False) -> RunOutput:
+    def __call__(
+        self,
+        inputs: Inputs,
+        method: PruningMethod,
+        *,
+        record: bool = False,
+        last_layer: LastLayer = "all",
+    ) -> RunOutput:
         """One pass on live tokens only; equal to `run_masked` of the same arguments.
+
+        A method that looks at nothing prunes nothing: no score is computed unless it is recorded.
 
         Args:
             inputs: Padded batch; padding is dropped at once.
             method: Decides after each layer's attention.
             record: Keep the scores and masks of every layer.
+            last_layer: "first" finishes only the first token in the last layer that runs, which is
+                all that the head reads: the same logits for less. `ffn_length` then counts that
+                token alone. If nothing is recorded and the first token cannot be pruned, its query
+                is the only one there (`query_length`), and nothing is decided.
 
         Raises:
             RuntimeError: The encoder is in training mode.
         """
         if self.encoder.training:
             raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
-        initial = inputs.length.tolist()
-        packed = _pack(self.encoder, inputs, initial)
-        protects_first = inputs.protects_first
-        first = torch.empty_like(packed.hidden[: len(initial)])
-        _update_first(first, packed)
-        entered = torch.zeros(len(initial), len(self.encoder.layers), dtype=torch.long)
-        left = torch.zeros_like(entered)
-        records: list[LayerRecord] = []
-        for index, layer in enumerate(self.encoder.layers):
-            if not method.runs_layer(index):
-                continue
-            entering = packed
-            results = self._attend(index, packed, method, initial, is_never_empty=protects_first)
-            packed = _finish(layer, packed, results)
-            if not protects_first:
-                _update_first(first, packed)
-            entered[entering.rows, index] = torch.tensor(entering.lengths)
-            left[packed.rows, index] = torch.tensor(packed.lengths)
-            if record:
-                records.append(_unpack(entering, results, inputs.attention_mask))
-        if protects_first:
-            _update_first(first, packed)
-        return RunOutput(self.encoder.head(first), entered, left, tuple(records))
-
-    def _attend(
-        self,
-        index: int,
-        packed: Packed,
-        method: PruningMethod,
-        initial: list[int],
-        *,
-        is_never_empty: bool,
-    ) -> list[GroupResult]:
-        weight, bias = self._projections[index]
-        qkv = functional.linear(packed.hidden, weight, bias)
-        starts = packed.cu_seqlens
-        num_heads = self.encoder.config.num_heads
-        results = []
-        for begin, end in _groups(packed.lengths, num_heads):
-            rows = slice(starts[begin], starts[end])
-            lengths = packed.lengths[begin:end]
-            probs, value, live = _attention(qkv[rows], lengths, num_heads)
-            score = importance_score(probs, live)
-            flat = score.flatten() if live is None else score[live]
-            state = LayerState(
-                layer_index=index,
-                score=flat,
-                sequence=_sequence_index(lengths, flat.device),
-                position=packed.position[rows],
-                protected=packed.protected[rows],
-                live_length=torch.tensor(lengths, device=flat.device),
-                initial_length=torch.tensor(
-                    [initial[row] for row in packed.rows[begin:end]], device=flat.device
-                ),
-                carry=None if packed.carry is None else packed.carry[rows],
-                diagonal=_diagonal(method, probs, live),
-                is_never_empty=is_never_empty,
-            )
-            decision = decide(method, state)
-            context = _context(probs, value, _as_rows(decision.retained, live, probs))
-            results.append(GroupResult(flat, decision.retained, context, decision.carry))
-        return results
+        done = _Pass(self.encoder, inputs, method, is_recorded=record)
+        blocks = pack(self.encoder, inputs, done.initial_length, self._limits)
+        running = [i for i in range(len(self._layers)) if method.runs_layer(i)]
+        if not done.is_first_certain:
+            done.take_first(blocks)
+        for index in running:
+            finishes_first = last_layer == "first" and index == running[-1]
+            blocks = done.layer(index, self._layers[index], blocks, finishes_first=finishes_first)
+        done.take_first(blocks)
+        return done.output()
 
 
 def run_packed(
-    encoder: Encoder, inputs: Inputs, method: PruningMethod, *, record: bool = False
+    encoder: Encoder,
+    inputs: Inputs,
+    method: PruningMethod,
+    *,
+    record: bool = False,
+    last_layer: LastLayer = "all",
 ) -> RunOutput:
     """`PackedRunner` for a single call."""
-    return PackedRunner(encoder)(inputs, method, record=record)
+    return PackedRunner(encoder)(inputs, method, record=record, last_layer=last_layer)
 
 
-def _fuse_projections(layer: EncoderLayer) -> tuple[Tensor, Tensor]:
-    """Weight `3*hidden hidden` and bias of query (scaled), key and value."""
-    source = layer.attention.self
-    scale = 1 / math.sqrt(layer.head_size)
-    weight = torch.cat([source.query.weight * scale, source.key.weight, source.value.weight])
-    bias = torch.cat([source.query.bias * scale, source.key.bias, source.value.bias])
-    return weight.detach(), bias.detach()
+class _Pass:
+    """What one batch goes through, and what is noted on the way."""
+
+    def __init__(
+        self, encoder: Encoder, inputs: Inputs, method: PruningMethod, *, is_recorded: bool
+    ) -> None:
+        self.initial_length: list[int] = inputs.length.tolist()
+        self._encoder, self._method, self._is_recorded = encoder, method, is_recorded
+        self._mask = inputs.attention_mask
+        self._needs_scores = is_recorded or bool(method.signals)
+        self._protects_first = inputs.protects_first
+        shape = (3, len(self.initial_length), len(encoder.layers))
+        self._entered, self._asked, self._left = np.zeros(shape, dtype=np.int64)
+        self._records: list[LayerRecord] = []
+        self.is_first_certain = self._protects_first or not self._needs_scores
+        weight = encoder.embeddings.word_embeddings.weight
+        self._first = weight.new_empty(len(self.initial_length), weight.shape[1])
+
+    def layer(
+        self, index: int, weights: LayerWeights, blocks: list[Block], *, finishes_first: bool
+    ) -> list[Block]:
+        """All blocks through one layer, one after another."""
+        is_short_cut = finishes_first and self.is_first_certain and not self._is_recorded
+        if is_short_cut:
+            after = [_finish_first(weights, block) for block in blocks]
+        else:
+            rule = self._rule(index, finishes_first=finishes_first)
+            after = merge([self._step(weights, block, rule) for block in blocks])
+        _note(self._entered, index, blocks)
+        _note(self._asked, index, after if is_short_cut else blocks)
+        _note(self._left, index, after)
+        if not self.is_first_certain:
+            self.take_first(after)
+        return after
+
+    def _rule(self, index: int, *, finishes_first: bool) -> Rule | None:
+        if not self._needs_scores:
+            return None
+        if self._is_recorded:
+            self._records.append(_empty_record(self._mask, self._first.dtype))
+        return Rule(
+            method=self._method,
+            layer_index=index,
+            initial_length=self.initial_length,
+            is_never_empty=self._protects_first,
+            finishes_first=finishes_first,
+        )
+
+    def _step(self, weights: LayerWeights, block: Block, rule: Rule | None) -> Block:
+        """One block through one layer."""
+        projected = weights.projection(block.hidden)
+        results = [
+            attend(projected, block, group, weights.num_heads, rule)
+            for group in block.layout.groups
+        ]
+        if self._is_recorded:
+            _record(self._records[-1], block, results)
+        return _finish(weights, block, results)
+
+    def take_first(self, blocks: list[Block]) -> None:
+        """Notes the state of the first token of every sequence in which it is live."""
+        for block in blocks:
+            rows, starts = _live_starts(block)
+            if not self.is_first_certain:
+                is_first = block.position[starts] == 0
+                rows, starts = rows[is_first], starts[is_first]
+            self._first.index_copy_(0, rows, block.hidden.index_select(0, starts))
+
+    def output(self) -> RunOutput:
+        """Logits and counts."""
+        return RunOutput(
+            logits=self._encoder.head(self._first),
+            attention_length=torch.from_numpy(self._entered),
+            ffn_length=torch.from_numpy(self._left),
+            layers=tuple(self._records),
+            query_length=torch.from_numpy(self._asked),
+        )
 
 
-def _pack(encoder: Encoder, inputs: Inputs, lengths: list[int]) -> Packed:
-    """Embeds the real tokens, longest sequence first."""
-    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    order = torch.tensor(rows, device=inputs.input_ids.device)
-    mask = inputs.attention_mask[order]
-    places = encoder.embeddings.position_ids(inputs.input_ids)[order][mask]
-    hidden = encoder.embeddings(
-        inputs.input_ids[order][mask], inputs.token_type_ids[order][mask], places
-    )
-    return Packed(
-        hidden=hidden,
-        position=mask.nonzero()[:, 1],
-        protected=inputs.protected[order][mask],
-        carry=None,
-        rows=rows,
-        lengths=[lengths[row] for row in rows],
-    )
+def _note(counts: Int[np.ndarray, "batch layer"], index: int, blocks: list[Block]) -> None:
+    for block in blocks:
+        counts[block.layout.sequences, index] = block.layout.lengths
 
 
-def _groups(lengths: list[int], num_heads: int) -> list[tuple[int, int]]:
-    """Consecutive sequences of about equal length whose attention fits into the cache."""
-    groups = []
-    begin = 0
-    for end in range(1, len(lengths) + 1):
-        longest = lengths[begin]
-        is_full = (end - begin + 1) * num_heads * longest**2 * 4 > MAX_GROUP_BYTES
-        if end == len(lengths) or is_full or lengths[end] < (1 - MAX_LENGTH_SPREAD) * longest:
-            groups.append((begin, end))
-            begin = end
-    return groups
+def _live_starts(block: Block) -> tuple[Int[Tensor, " live"], Int[Tensor, " live"]]:
+    """Batch row and first token of each sequence that has a token."""
+    layout, device = block.layout, block.hidden.device
+    live = [i for i, length in enumerate(layout.lengths) if length > 0]
+    rows = torch.tensor([layout.sequences[i] for i in live], device=device, dtype=torch.long)
+    starts = torch.tensor([layout.starts[i] for i in live], device=device, dtype=torch.long)
+    return rows, starts
 
 
-def _sequence_index(lengths: list[int], device: torch.device) -> Int[Tensor, " live"]:
-    if len(lengths) == 1:
-        return torch.zeros(lengths[0], dtype=torch.long, device=device)
-    counts = torch.tensor(lengths, device=device)
-    return torch.repeat_interleave(counts, output_size=sum(lengths))
-
-
-def _attention(
-    qkv: Float[Tensor, "live three_hidden"], lengths: list[int], num_heads: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Attention probabilities and values of a group, and which cells are real (None: all)."""
-    live = None
-    width = max(lengths)
-    if min(lengths) == width:
-        padded = qkv.view(len(lengths), width, -1)
-    else:
-        counts = torch.tensor(lengths, device=qkv.device)
-        live = torch.arange(width, device=qkv.device) < counts[:, None]
-        padded = qkv.new_zeros(len(lengths), width, qkv.shape[1])
-        padded[live] = qkv
-    split = padded.view(len(lengths), width, 3, num_heads, -1)
-    query, key, value = split.permute(2, 0, 3, 1, 4)
-    logits = query @ key.transpose(-1, -2)
-    if live is not None:
-        logits = logits.masked_fill(~live[:, None, None, :], -torch.inf)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    return torch.softmax(logits, dim=-1, dtype=dtype), value, live
-
-
-def _diagonal(
-    method: PruningMethod,
-    probs: Float[Tensor, "batch head seq seq"],
-    live: Bool[Tensor, "batch seq"] | None,
-) -> Float[Tensor, " live"] | None:
-    if "diagonal" not in method.signals:
-        return None
-    share = self_attention_share(probs)
-    return share.flatten() if live is None else share[live]
-
-
-def _as_rows(
-    flat: Bool[Tensor, " live"], live: Bool[Tensor, "batch seq"] | None, probs: Tensor
-) -> Bool[Tensor, "batch seq"]:
-    """Puts a flat mask back into the group's shape."""
-    if live is None:
-        return flat.view(probs.shape[0], probs.shape[-1])
-    rows = torch.zeros_like(live)
-    rows[live] = flat
-    return rows
-
-
-def _context(
-    probs: Float[Tensor, "batch head seq seq"],
-    value: Float[Tensor, "batch head seq head_size"],
-    retained: Bool[Tensor, "batch seq"],
-) -> Float[Tensor, "kept hidden"]:
-    """Attention output of the retained queries only."""
-    counts = retained.sum(dim=1)
-    width = int(counts.max())
-    if width == retained.shape[1]:
-        return (probs.to(value.dtype) @ value).transpose(1, 2).flatten(2)[retained]
-    if len(retained) == 1:
-        kept = probs[:, :, retained[0].nonzero()[:, 0]]
-        return (kept.to(value.dtype) @ value)[0].transpose(0, 1).flatten(1)
-    first = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-    kept = probs.gather(2, first[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3]))
-    context = (kept.to(value.dtype) @ value).transpose(1, 2).flatten(2)
-    return context[torch.arange(width, device=counts.device) < counts[:, None]]
-
-
-def _finish(layer: EncoderLayer, packed: Packed, results: list[GroupResult]) -> Packed:
-    """Output projection and FFN on the retained tokens; sequences sorted by their new length."""
-    retained = _join([result.retained for result in results])
-    kept = retained.nonzero()[:, 0]
-    hidden = layer.finish(_join([result.context for result in results]), packed.hidden[kept])
-    sequence = _sequence_index(packed.lengths, kept.device)[kept]
-    lengths = torch.bincount(sequence, minlength=len(packed.lengths)).tolist()
+def _finish(weights: LayerWeights, block: Block, results: list[Attended]) -> Block:
+    """Output projection and FFN on the tokens that stay."""
+    context = join([result.context for result in results])
     carries = [result.carry for result in results if result.carry is not None]
-    carry = _join(carries)[kept] if carries else None
-    after = Packed(
-        hidden, packed.position[kept], packed.protected[kept], carry, packed.rows, lengths
-    )
-    return after if lengths == sorted(lengths, reverse=True) else _sort(after)
-
-
-def _update_first(first: Float[Tensor, "batch hidden"], packed: Packed) -> None:
-    """Takes over the first token's state of every sequence where that token is live."""
-    starts = torch.tensor(packed.cu_seqlens[:-1], device=first.device)
-    rows = torch.tensor(packed.rows, device=first.device)
-    is_live = packed.position[starts] == 0
-    first[rows[is_live]] = packed.hidden[starts[is_live]]
-
-
-def _join(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _sort(packed: Packed) -> Packed:
-    """Reorders the sequences by falling length."""
-    starts = packed.cu_seqlens
-    order = sorted(range(len(packed.lengths)), key=lambda i: -packed.lengths[i])
-    index = torch.cat([torch.arange(starts[i], starts[i + 1]) for i in order])
-    index = index.to(packed.hidden.device)
-    return Packed(
-        hidden=packed.hidden[index],
-        position=packed.position[index],
-        protected=packed.protected[index],
-        carry=None if packed.carry is None else packed.carry[index],
-        rows=[packed.rows[i] for i in order],
-        lengths=[packed.lengths[i] for i in order],
+    carry = join(carries) if carries else None
+    if len(context) == len(block) and block.layout.is_in_order:
+        return replace(block, hidden=weights.finish(context, block.hidden), carry=carry)
+    kept = join([g.rows_of(r.kept) for g, r in zip(block.layout.groups, results, strict=True)])
+    return Block(
+        hidden=weights.finish(context, block.hidden.index_select(0, kept)),
+        position=block.position.index_select(0, kept),
+        protected=block.protected.index_select(0, kept),
+        carry=carry,
+        layout=block.layout.after([result.lengths for result in results]),
     )
 
 
-def _unpack(
-    packed: Packed, results: list[GroupResult], attention_mask: Bool[Tensor, "batch seq"]
-) -> LayerRecord:
-    """A layer's scores and masks in the coordinates of the padded batch."""
-    row = torch.tensor(packed.rows, device=packed.hidden.device)
-    cell = (row[_sequence_index(packed.lengths, row.device)], packed.position)
-    live = torch.zeros_like(attention_mask)
-    live[cell] = True
-    retained = torch.zeros_like(attention_mask)
-    retained[cell] = _join([result.retained for result in results])
-    scores = _join([result.score for result in results])
-    score = torch.zeros(attention_mask.shape, dtype=scores.dtype, device=row.device)
-    score[cell] = scores
-    return LayerRecord(live, score, retained)
+def _finish_first(weights: LayerWeights, block: Block) -> Block:
+    """The whole layer for the first token of each sequence alone."""
+    layout = block.layout
+    starts = torch.tensor(layout.starts[:-1], device=block.hidden.device)
+    first = block.hidden.index_select(0, starts)
+    query, projected = weights.query(first), weights.key_value(block.hidden)
+    context = torch.empty_like(first)
+    for group in layout.groups:
+        asked = attend_from_first(query, projected, group, weights.num_heads)
+        context.index_copy_(0, group.member, asked)
+    return Block(
+        hidden=weights.finish(context, first),
+        position=block.position.index_select(0, starts),
+        protected=block.protected.index_select(0, starts),
+        carry=None,
+        layout=replace(layout, lengths=[1] * len(first)),
+    )
+
+
+def _empty_record(mask: Bool[Tensor, "batch seq"], dtype: torch.dtype) -> LayerRecord:
+    nowhere = torch.zeros_like(mask)
+    return LayerRecord(
+        nowhere, nowhere.to(torch.promote_types(dtype, torch.float32)), nowhere.clone()
+    )
+
+
+def _record(record: LayerRecord, block: Block, results: list[Attended]) -> None:
+    """Writes scores and masks of a block's tokens into the coordinates of the padded batch."""
+    sequences = torch.tensor(block.layout.sequences, device=block.hidden.device)
+    for group, result in zip(block.layout.groups, results, strict=True):
+        assert result.score is not None
+        assert result.retained is not None
+        cell = sequences[group.member][group.sequence], group.take(block.position)
+        record.live[cell] = True
+        record.score[cell] = result.score
+        record.retained[cell] = result.retained

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.config import SelectConfig
+from ltp_core.config import TrainConfig
 from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
 from ltp_core.data.loading import Rows
 from ltp_core.evaluate import model_inputs, predictions_from
@@ -18,27 +19,32 @@ from ltp_core.pruning.lat import LengthAdaptive, Lengths
 from ltp_core.runners.base import Inputs
 from ltp_core.training.losses import task_loss
 from ltp_core.training.search import Candidate, SearchSpace, best_within, length_cost, search
+from ltp_core.training.searches import earlier_search
 
 BATCH_SIZE = 64
 
 
 def choose_lengths(
-    model: PrunedModel, rows: Rows, select: SelectConfig, *, seed: int
+    model: PrunedModel, rows: Rows, config: TrainConfig, stores: Sequence[Path]
 ) -> tuple[LengthAdaptive, list[Candidate]]:
     """The most accurate configuration that the budget allows, and all that were tried.
 
-    Costs are measured on the rows; the search does not depend on the budget.
+    The search does not depend on the budget: that of an earlier run is taken where there is one.
 
     Args:
         model: A trained adaptive model.
-        rows: Held-out training rows.
-        select: Budget and size of the search.
-        seed: Of the search.
+        rows: Held-out training rows, on which accuracy and cost are measured.
+        config: The run, with budget, size and seed of the search.
+        stores: Where earlier runs may be.
 
     Raises:
         UserError: No configuration is as cheap as the budget.
     """
-    found = search_lengths(model, rows, seed=seed, max_configurations=select.max_configurations)
+    select = config.select
+    assert select is not None
+    found = earlier_search(config, stores) or search_lengths(
+        model, rows, seed=config.seed, max_configurations=select.max_configurations
+    )
     best = best_within(found, select.target_relative_flops)
     return _adaptive(model).with_lengths(best.lengths), found
 

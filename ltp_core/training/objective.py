@@ -10,9 +10,8 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from ltp_core.config import SoftConfig, StageConfig
-from ltp_core.pruning import PruningMethod
+from ltp_core.pruning.base import PruningMethod, SoftMaskForm
 from ltp_core.runners.base import Inputs
-from ltp_core.runners.masked import SoftMaskForm
 from ltp_core.training.losses import Pass, PredictionLoss, prediction_loss, pruning_penalty
 
 
@@ -79,12 +78,13 @@ def single_pass_loss(
     moment: Moment,
 ) -> StepLoss:
     """Prediction loss of one pass, soft or hard, with the pruning penalty of the soft stage."""
-    del method
-    out: Pass = model(batch.inputs, moment.temperature, _form(stage))
+    out: Pass = model(batch.inputs, moment.temperature, _form(stage, method))
     prediction = prediction_loss(stage, out.logits, batch.labels, batch.teacher_logits)
     is_soft = moment.temperature is not None
     return StepLoss(out, prediction, pruning_penalty(stage, out, moment.progress, is_soft=is_soft))
 
 
-def _form(stage: StageConfig) -> SoftMaskForm:
+def _form(stage: StageConfig, method: PruningMethod) -> SoftMaskForm:
+    if method.soft_form is not None:
+        return method.soft_form
     return stage.soft_mask if isinstance(stage, SoftConfig) else "softmax"

@@ -146,7 +146,7 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
         base=_base(trained),
         parent=trained.parent,
         dense=_dense_name(config),
-        summary={split: _summary(result) for split, result in results.items()},
+        summary={split: result.summary for split, result in results.items()},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=round(trained.duration_s, 1),
     )
@@ -154,15 +154,6 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
 
 def _dataset(rows: Rows) -> dict[str, Any]:
     return {"source": rows.source, "rows": len(rows), "sha256": rows.sha256}
-
-
-def _summary(result: Evaluation) -> dict[str, Any]:
-    return {
-        "rows": result.rows,
-        "metrics": result.metrics,
-        "relative_flops": result.relative_flops,
-        "mean_retained": result.mean_retained,
-    }
 
 
 def _traces(

@@ -18,8 +18,11 @@ from ltp_core.flops import layer_macs
 from ltp_core.pruning.lat import MIN_LENGTH, Lengths
 from ltp_core.records import UserError
 
-NUM_INITIAL = 22
-"""Constant-ratio configurations that the search starts from, full and shortest among them."""
+NUM_CONSTANT_RATIO = 22
+"""Constant-ratio configurations that the search starts from, as in the authors' code."""
+
+NUM_FLAT = 8
+"""Configurations of equal lengths that it starts from besides."""
 
 NUM_CHILDREN = 15
 """New mutations, and new crossovers, per iteration; the authors take 30 of each."""
@@ -78,20 +81,27 @@ class SearchSpace:
         powers = range(1, self.num_layers + 1)
         return tuple(max(self.shortest, round(whole * kept**power)) for power in powers)
 
-    def of_cost(self, cost: float) -> Lengths:
-        """The constant-ratio configuration of about this cost, by bisection."""
+    def flat(self, kept: float) -> Lengths:
+        """The first layer keeps a share of l_0, the others keep that."""
+        return (max(self.shortest, round(self.initial_length * kept)),) * self.num_layers
+
+    def initial(self) -> list[Lengths]:
+        """Constant-ratio and flat configurations, each evenly spaced in cost, without duplicates."""
+        found = [
+            self._of_cost(family, cost)
+            for family, count in ((self.constant_ratio, NUM_CONSTANT_RATIO), (self.flat, NUM_FLAT))
+            for cost in np.linspace(self.cost(family(0.0)), self.cost(family(1.0)), count).tolist()
+        ]
+        return list(dict.fromkeys(found))
+
+    def _of_cost(self, family: Callable[[float], Lengths], cost: float) -> Lengths:
+        """The member of about this cost, by bisection."""
         low, high = 0.0, 1.0
         for _ in range(30):
             middle = (low + high) / 2
-            is_cheaper = self.cost(self.constant_ratio(middle)) < cost
+            is_cheaper = self.cost(family(middle)) < cost
             low, high = (middle, high) if is_cheaper else (low, middle)
-        return self.constant_ratio(high)
-
-    def initial(self) -> list[Lengths]:
-        """Constant-ratio configurations evenly spaced in cost, without duplicates."""
-        least, most = (self.cost(self.constant_ratio(kept)) for kept in (0.0, 1.0))
-        costs = np.linspace(least, most, NUM_INITIAL).tolist()
-        return list(dict.fromkeys(self.of_cost(cost) for cost in costs))
+        return family(high)
 
     def mutate(self, parent: Lengths, random: np.random.Generator) -> Lengths:
         """Layers drawn anew between the child's layer before and the parent's layer behind."""
@@ -122,7 +132,8 @@ def search(
     Mutations and crossovers of the Pareto front, until they change it no more.
 
     Differs from the authors' code: configurations may be cheaper than the smallest sub-model of the
-    training, since the budget decides; and the search ends when the front stands still.
+    training, since the budget decides; flat ones are among the first, which inputs far below l_0
+    need for small budgets; and the search ends when the front stands still.
 
     Args:
         space: What can be searched.

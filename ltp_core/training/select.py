@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from ltp_core.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.config import UNTRAINED, SelectConfig, TrainConfig
+from ltp_core.config import UNTRAINED, TrainConfig
+from ltp_core.data.batching import encode
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.encoder.loading import downloads_allowed
 from ltp_core.pruning import PruningMethod
 from ltp_core.records import UserError
 from ltp_core.training.choose_lengths import choose_lengths
+from ltp_core.training.searches import candidates_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,30 +37,45 @@ class Selection:
     candidates: pd.DataFrame
 
 
-Selector = Callable[[PrunedModel, PruningMethod, Rows, SelectConfig, int], Selection]
-"""Takes the parent, the method as configured, held-out rows, budget and size, and the seed."""
+Selector = Callable[[TrainConfig, PrunedModel, PruningMethod, Rows, Sequence[Path]], Selection]
+"""Takes the run, its parent, the method as configured, held-out rows, and stores of earlier runs."""
 
 
 def _select_lat(
-    model: PrunedModel, method: PruningMethod, rows: Rows, select: SelectConfig, seed: int
+    config: TrainConfig,
+    model: PrunedModel,
+    method: PruningMethod,
+    rows: Rows,
+    stores: Sequence[Path],
 ) -> Selection:
     """LAT: the parent is the adaptive model, the search is evolutionary."""
     del method
-    chosen, found = choose_lengths(model, rows, select, seed=seed)
-    frame = pd.DataFrame(
-        {
-            "relative_flops": candidate.relative_flops,
-            "metric": candidate.metric,
-            "loss": candidate.loss,
-            "is_chosen": candidate.lengths == chosen.lengths,
-            **{f"length_{i}": n for i, n in enumerate(candidate.lengths, start=1)},
-        }
-        for candidate in found
+    chosen, found = choose_lengths(model, rows, config, stores)
+    return Selection(method=chosen, candidates=candidates_table(found, chosen.lengths))
+
+
+def _calibrate(
+    config: TrainConfig,
+    model: PrunedModel,
+    method: PruningMethod,
+    rows: Rows,
+    stores: Sequence[Path],
+) -> Selection:
+    """Calibrated thresholds: the parent is the dense model, labels are not looked at."""
+    del stores
+    select = config.select
+    assert select is not None
+    found = calibrate(
+        model,
+        encode(model.tokenizer, rows.texts, model.max_length),
+        select.target_relative_flops,
+        settings=method.config,
+        max_configurations=select.max_configurations,
     )
-    return Selection(method=chosen, candidates=frame.assign(candidate=range(len(frame))))
+    return Selection(method=found.method, candidates=found.frame())
 
 
-SELECTORS: dict[str, Selector] = {"lat": _select_lat}
+SELECTORS: dict[str, Selector] = {"lat": _select_lat, "calibrated": _calibrate}
 """How each method that can choose does it."""
 
 
@@ -74,7 +93,11 @@ def check_selectable(config: TrainConfig) -> None:
 
 
 def select_method(
-    config: TrainConfig, model: PrunedModel, method: PruningMethod, data_dir: Path | None
+    config: TrainConfig,
+    model: PrunedModel,
+    method: PruningMethod,
+    data_dir: Path | None,
+    stores: Sequence[Path],
 ) -> Selection:
     """Chooses on held-out training rows.
 
@@ -83,18 +106,32 @@ def select_method(
         model: The parent.
         method: The method as configured.
         data_dir: Folder of Parquet files for GLUE tasks.
+        stores: Where earlier runs may be that carried out the same search.
 
     Raises:
         UserError: The budget cannot be reached.
     """
+    rows = _heldout_rows(config, model, data_dir)
+    return SELECTORS[config.method.name](config, model, method, rows, stores)
+
+
+def _heldout_rows(config: TrainConfig, model: PrunedModel, data_dir: Path | None) -> Rows:
+    """Held-out training rows; like those that are trained on, none beyond `data.max_train_length`."""
     assert config.select is not None
+    limit, longest = config.select.rows, config.data.max_train_length
     rows = load_rows(
         config.task,
         "heldout",
         data_dir=data_dir,
-        limit=config.select.rows,
+        limit=limit if longest is None else None,
         seed=config.seed,
         allow_downloads=downloads_allowed(),
     )
-    select = SELECTORS[config.method.name]
-    return select(model, method, rows, config.select, config.seed)
+    if longest is None:
+        return rows
+    length = encode(model.tokenizer, rows.texts, config.data.max_length).length
+    short = np.flatnonzero(length <= longest)
+    if not len(short):
+        raise UserError(f"data.max_train_length = {longest}: no held-out row is that short.")
+    chosen = np.random.default_rng(config.seed).permutation(short)[:limit]
+    return rows.take(np.sort(chosen))

@@ -108,7 +108,7 @@ def train(
         duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
             trained = _trained(prepared, parent_folder, _device(accelerator), duration_s)
-            finish(_selected(trained, prepared.teacher, data_dir), folder, data_dir)
+            finish(_selected(trained, prepared.teacher, data_dir, target), folder, data_dir)
         accelerator.wait_for_everyone()
     return folder
 
@@ -129,13 +129,16 @@ def _trained(
     )
 
 
-def _selected(trained: Trained, parent: PrunedModel | None, data_dir: Path | None) -> Trained:
+def _selected(
+    trained: Trained, parent: PrunedModel | None, data_dir: Path | None, destination: Path
+) -> Trained:
     """With the method that a `select` table chooses; else as it is."""
     if trained.config.select is None:
         return trained
     assert parent is not None
     began = time.perf_counter()
-    selection = select_method(trained.config, parent, trained.method, data_dir)
+    stores = [destination, *store.stores()]
+    selection = select_method(trained.config, parent, trained.method, data_dir, stores)
     return replace(
         trained,
         method=selection.method,

@@ -1,0 +1,236 @@
+"""Attention of one group of packed sequences, the method's decision, and what goes on.
+
+Scores and probabilities of a group are used while they are in the cache, and are gone afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ltp_core.pruning.base import LayerState, PruningMethod, decide
+from ltp_core.pruning.importance import self_attention_share
+from ltp_core.runners.blocks import Block
+from ltp_core.runners.layout import Group
+
+SHORT = 128
+"""Up to this length a plain sum is the fastest way to a single sequence's scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Who decides in a layer, and for what.
+
+    Attributes:
+        method: The pruning method.
+        layer_index: Zero-based.
+        initial_length: Tokens of each row of the batch at the input.
+        is_never_empty: Every sequence has a protected token.
+        finishes_first: Only the first token of a sequence is finished, if it stays.
+    """
+
+    method: PruningMethod
+    layer_index: int
+    initial_length: list[int]
+    is_never_empty: bool
+    finishes_first: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attended:
+    """What a group leaves.
+
+    Attributes:
+        context: Attention output of the tokens that are finished.
+        kept: Which of the group's tokens those are; None: all.
+        lengths: How many of each sequence.
+        score: Importance score of each of the group's tokens, if it was needed.
+        retained: Which of them the method lets go on.
+        carry: The method's carry of the tokens that are finished.
+    """
+
+    context: Float[Tensor, "kept hidden"]
+    kept: Int[Tensor, " kept"] | None
+    lengths: list[int]
+    score: Float[Tensor, " live"] | None = None
+    retained: Bool[Tensor, " live"] | None = None
+    carry: Float[Tensor, " kept"] | None = None
+
+
+def attend(
+    projected: Float[Tensor, "packed three_hidden"],
+    block: Block,
+    group: Group,
+    num_heads: int,
+    rule: Rule | None,
+) -> Attended:
+    """Attention of a group, and the decision about its tokens.
+
+    Args:
+        projected: Query (scaled), key and value of all tokens of the block.
+        block: The tokens.
+        group: Which of its sequences.
+        num_heads: Attention heads.
+        rule: Who decides; None keeps everything, and no score is computed.
+    """
+    query, key, value = _split(projected, group, 3, num_heads)
+    if rule is None and projected.is_cuda:
+        return _whole(_fused(query, key, value, group, num_heads), group)
+    probs = _probabilities(query, key, group.live, num_heads)
+    if rule is None:
+        return _whole(torch.bmm(probs.to(value.dtype), value), group)
+    score = _score(probs, group, num_heads)
+    state = _state(score, probs, block, group, rule)
+    decision = decide(rule.method, state)
+    finished = decision.retained
+    if rule.finishes_first:
+        finished = finished & (state.position == 0)
+    kept = finished.nonzero().view(-1)
+    return Attended(
+        context=_context(probs, value, kept, group),
+        kept=kept,
+        lengths=_count(kept, group),
+        score=score,
+        retained=decision.retained,
+        carry=None if decision.carry is None else decision.carry.index_select(0, kept),
+    )
+
+
+def _split(
+    projected: Float[Tensor, "packed parts_hidden"], group: Group, num_parts: int, num_heads: int
+) -> tuple[Tensor, ...]:
+    """Each part as `batch_head seq head_size`: views of one sequence, a padded copy of several."""
+    if len(group) == 1:
+        parts = projected[group.span].view(group.width, num_parts, num_heads, -1)
+        return parts.permute(1, 2, 0, 3).unbind(0)
+    is_dense = group.span is not None and group.live is None
+    padded = group.take(projected) if is_dense else projected.index_select(0, group.padded_rows)
+    parts = padded.view(len(group), group.width, num_parts, num_heads, -1)
+    return parts.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
+
+
+def _probabilities(
+    query: Float[Tensor, "batch_head query head_size"],
+    key: Float[Tensor, "batch_head seq head_size"],
+    live: Bool[Tensor, "batch seq"] | None,
+    num_heads: int,
+) -> Float[Tensor, "batch_head query seq"]:
+    """Softmax over the live keys, in float32 or wider."""
+    logits = torch.bmm(query, key.transpose(1, 2))
+    if live is not None:
+        blank = torch.zeros_like(live, dtype=logits.dtype).masked_fill_(~live, -torch.inf)
+        logits.view(len(live), num_heads, -1, live.shape[1]).add_(blank[:, None, None, :])
+    return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, group: Group, num_heads: int) -> Tensor:
+    """Context by the fastest attention that PyTorch has for the device; it gives no scores."""
+    shape = (len(group), num_heads, group.width, -1)
+    mask = None if group.live is None else group.live[:, None, None, :]
+    context = functional.scaled_dot_product_attention(
+        query.reshape(shape), key.reshape(shape), value.reshape(shape), attn_mask=mask, scale=1.0
+    )
+    return context.flatten(0, 1)
+
+
+def _score(
+    probs: Float[Tensor, "batch_head seq seq"], group: Group, num_heads: int
+) -> Float[Tensor, " live"]:
+    """Importance score of the group's tokens (`pruning.importance` has the definition)."""
+    width = group.width
+    if len(group) == 1 and width <= SHORT:
+        return probs.sum(dim=(0, 1)).mul_(1 / num_heads)
+    if len(group) == 1:
+        rows = probs.view(-1, width)
+        return torch.mv(rows.t(), rows.new_full((len(rows),), 1 / num_heads))
+    per_query = probs.view(len(group), num_heads, width, width).sum(dim=1)
+    if group.live is None or group.cells is None:
+        return per_query.sum(dim=1).mul_(1 / num_heads).view(-1)
+    share = group.live.to(probs.dtype) / num_heads
+    return (share[:, :, None] * per_query).sum(dim=1).view(-1).index_select(0, group.cells)
+
+
+def _state(
+    score: Float[Tensor, " live"],
+    probs: Float[Tensor, "batch_head seq seq"],
+    block: Block,
+    group: Group,
+    rule: Rule,
+) -> LayerState:
+    initial = [rule.initial_length[block.layout.sequences[i]] for i in group.members]
+    return LayerState(
+        layer_index=rule.layer_index,
+        score=score,
+        sequence=group.sequence,
+        position=group.take(block.position),
+        protected=group.take(block.protected),
+        live_length=group.live_length,
+        initial_length=torch.tensor(initial, device=score.device),
+        diagonal=_diagonal(probs, group) if "diagonal" in rule.method.signals else None,
+        carry=None if block.carry is None else group.take(block.carry),
+        is_never_empty=rule.is_never_empty,
+    )
+
+
+def _diagonal(probs: Float[Tensor, "batch_head seq seq"], group: Group) -> Float[Tensor, " live"]:
+    share = self_attention_share(probs.view(len(group), -1, group.width, group.width)).view(-1)
+    return share if group.cells is None else share.index_select(0, group.cells)
+
+
+def _context(
+    probs: Float[Tensor, "batch_head seq seq"],
+    value: Float[Tensor, "batch_head seq head_size"],
+    kept: Int[Tensor, " kept"],
+    group: Group,
+) -> Float[Tensor, "kept hidden"]:
+    """Attention output of the kept queries; for a group of several, picked from all queries'."""
+    if len(group) > 1:
+        cells = kept if group.cells is None else group.cells.index_select(0, kept)
+        return _rows(torch.bmm(probs.to(value.dtype), value), group).index_select(0, cells)
+    asking = probs if len(kept) == group.width else probs.index_select(1, kept)
+    return torch.bmm(asking.to(value.dtype), value).transpose(0, 1).flatten(1)
+
+
+def _rows(context: Float[Tensor, "batch_head seq head_size"], group: Group) -> Tensor:
+    """`cell hidden`: heads side by side again."""
+    heads = context.view(len(group), -1, *context.shape[1:])
+    return heads.transpose(1, 2).reshape(len(group) * context.shape[1], -1)
+
+
+def _whole(context: Float[Tensor, "batch_head seq head_size"], group: Group) -> Attended:
+    rows = _rows(context, group)
+    if group.cells is not None:
+        rows = rows.index_select(0, group.cells)
+    return Attended(context=rows, kept=None, lengths=group.lengths)
+
+
+def _count(kept: Int[Tensor, " kept"], group: Group) -> list[int]:
+    """How many of the kept tokens each sequence has."""
+    if len(group) == 1:
+        return [len(kept)]
+    counts: list[int] = group.sequence[kept].bincount(minlength=len(group)).tolist()
+    return counts
+
+
+def attend_from_first(
+    query: Float[Tensor, "sequence hidden"],
+    projected: Float[Tensor, "packed two_hidden"],
+    group: Group,
+    num_heads: int,
+) -> Float[Tensor, "batch hidden"]:
+    """Attention output of the first token of each sequence of a group.
+
+    Args:
+        query: Query (scaled) of the first token of each of the block's sequences.
+        projected: Key and value of all tokens of the block.
+        group: Which sequences.
+        num_heads: Attention heads.
+    """
+    key, value = _split(projected, group, 2, num_heads)
+    asking = query.index_select(0, group.member).view(len(group) * num_heads, 1, -1)
+    probs = _probabilities(asking, key, group.live, num_heads)
+    return torch.bmm(probs.to(value.dtype), value).view(len(group), -1)

@@ -1,0 +1,250 @@
+"""The Runs page: what it lists, what it says of one run, and what it does with broken ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.ltp_ui import runs_chart, runs_data
+from ltp_core import store
+from ltp_core.config import load_config
+from tests import app_samples, tradeoff_samples
+from tests.source_trees import ROOT
+
+PAGE = str(ROOT / "pages" / "runs.py")
+
+
+@pytest.fixture(scope="module")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up records, one run with weights, a broken run and one that is not complete."""
+    folder = tmp_path_factory.mktemp("store")
+    tradeoff_samples.save_store(folder, tasks=["sst2"], budgets=(0.3,))
+    tradeoff_samples.save_broken(folder)
+    app_samples.save_run(folder, app_samples.PAIRS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This store alone, and caches of its own for every test."""
+    monkeypatch.setenv("LTP_STORE", str(store_folder))
+    monkeypatch.setattr(store, "_DATA_CACHE", store_folder / "none")
+    st.cache_data.clear()
+    yield
+    st.cache_data.clear()
+
+
+def page(**params: str) -> AppTest:
+    """A fresh session on the page, with a link's parameters."""
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    for name, value in params.items():
+        at.query_params[name] = value
+    at.switch_page(PAGE).run()
+    assert not at.exception, [e.value for e in at.exception]
+    return at
+
+
+def texts(at: AppTest) -> str:
+    """Everything that the page says in words."""
+    parts = [*at.markdown, *at.caption, *at.subheader, *at.warning, *at.info]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def ltp(seed: int = 0) -> str:
+    """Name of a made-up run."""
+    return tradeoff_samples.config("ltp", 0.3, seed=seed).name
+
+
+# --- the listing ----------------------------------------------------------------------------------
+
+
+def test_every_complete_run_has_its_provenance() -> None:
+    """Figures and facts are those of the manifest, newest first."""
+    listing = runs_data.current()
+    frame = runs_data.runs_frame(listing.runs).set_index("run")
+    row = frame.loc[ltp()]
+    manifest = store.read_manifest(store.find_run(ltp()))
+    validation = manifest.summary["validation"]
+    assert validation["metrics"]["accuracy"] == row["metric"]
+    assert validation["relative_flops"]["executed"] == row["relative_flops_executed"]
+    assert ("778441a", False, "cpu", 20000) == tuple(
+        row[["commit", "dirty", "device", "training_rows"]]
+    )
+    assert sum(file.bytes for file in manifest.files) == row["bytes"]
+    assert not row["weights"]
+    assert frame.loc[app_samples.PAIRS, "weights"]
+    dates = frame["created_at"].tolist()
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_what_cannot_be_used_has_a_reason(store_folder: Path) -> None:
+    """Broken, not complete, being trained: neither is in the table, each says why."""
+    with store.lock_run(store.run_folder(store_folder, "rte-ltp-00000000ff")):
+        listing = runs_data.current()
+        reasons = {entry.name: runs_data.reason(entry) for entry in listing.unusable}
+    assert "It is being trained now." == reasons.pop("rte-ltp-00000000ff")
+    [(name, reason)] = reasons.items()
+    assert f"The file history.parquet of {name} is missing." == reason
+    assert "rte-ltp-00000000ff" == listing.unusable[0].name
+    assert not {entry.name for entry in listing.runs} & {name, "rte-ltp-00000000ff"}
+
+
+def test_a_strange_manifest_is_listed_with_gaps(tmp_path: Path) -> None:
+    """Summary, data and hardware may hold anything; the table still opens."""
+    home = tradeoff_samples.save_run(
+        tmp_path, tradeoff_samples.config("ltp", 0.5), right=0.8, flops=0.5
+    )
+    raw = json.loads((home / "manifest.json").read_text())
+    raw |= {"summary": {"validation": []}, "dataset": {"train": 3}, "git": {}, "hardware": {}}
+    (home / "manifest.json").write_text(json.dumps(raw))
+    frame = runs_data.runs_frame(store.list_runs([tmp_path]))
+    assert frame["metric"].isna().all()
+    assert ["unknown"] == frame["device"].tolist()
+
+
+def test_settings_train_the_run_again(tmp_path: Path) -> None:
+    """The TOML names the same run; settings of another version are shown as they are."""
+    manifest = store.read_manifest(store.find_run(ltp()))
+    path = tmp_path / "again.toml"
+    path.write_text(runs_data.configuration(manifest))
+    assert ltp() == load_config(str(path)).name
+    odd = store.read_manifest(store.find_run(app_samples.PAIRS))
+    assert "rate = 0.1" in runs_data.configuration(odd)
+
+
+# --- the chart ------------------------------------------------------------------------------------
+
+
+def test_the_history_counts_on_from_stage_to_stage() -> None:
+    """The second stage begins where the first one ended."""
+    frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
+    steps = runs_chart.with_total_step(frame)
+    assert steps["total_step"].is_monotonic_increasing
+    assert 191 == steps.loc[steps["stage"] == "hard", "total_step"].min()
+
+
+def test_only_what_was_measured_can_be_chosen() -> None:
+    """Columns without a figure are no choice; layers are in order."""
+    frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
+    assert ["Loss", "FLOPs", "Thresholds", "Learning rate", "Temperature"] == (
+        runs_chart.known_quantities(frame)
+    )
+    assert ["loss", "task_loss"] == runs_chart.columns_of(frame, "Loss")
+    many = pd.DataFrame({f"threshold_{i}": [1.0] for i in (10, 2, 1)})
+    ordered = ["threshold_1", "threshold_2", "threshold_10"]
+    assert ordered == runs_chart.columns_of(many, "Thresholds")
+    assert ["Loss"] == runs_chart.known_quantities(frame[["stage", "step", "loss"]])
+
+
+@pytest.mark.parametrize("quantity", runs_chart.QUANTITIES)
+def test_every_quantity_can_be_drawn(quantity: str) -> None:
+    """As a picture, with the stages named."""
+    frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
+    chart = runs_chart.history_chart(frame, quantity)
+    svg = runs_chart.image(chart, "svg").decode()
+    assert ">soft<" in svg
+    assert ">hard<" in svg
+    assert "NaN" not in svg
+    assert runs_chart.image(chart, "png").startswith(b"\x89PNG")
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_lists_runs_and_reasons() -> None:
+    """The table, the count, and both folders that cannot be used."""
+    at = page()
+    table = at.dataframe[0].value
+    assert ltp() in table["run"].tolist()
+    assert {"LTP", "SpAtten"} <= set(table["method"])
+    assert "2 folders not in the table" in texts(at)
+    assert "is missing" in texts(at)
+    assert not at.get("vega_lite_chart")
+
+
+def test_a_link_opens_a_run() -> None:
+    """Results, history, settings, provenance, siblings, and the command to copy."""
+    at = page(run=ltp())
+    assert ltp() in [s.value for s in at.subheader]
+    assert 1 == len(at.get("vega_lite_chart"))
+    assert "Stored without its weights" in texts(at)
+    labels = [link.proto.label for link in at.get("page_link")]
+    assert {"Seed 1", "Seed 2"} <= set(labels)
+    assert any(label.startswith("Dense counterpart") for label in labels)
+    assert "Open in Explore" not in labels
+    assert any('name = "ltp"' in code.value for code in at.code)
+
+
+def test_a_run_with_weights_opens_in_explore() -> None:
+    """And can be evaluated by a command that is there to copy."""
+    at = page(run=app_samples.PAIRS)
+    labels = {link.proto.label: link.proto for link in at.get("page_link")}
+    assert app_samples.PAIRS in labels["Open in Explore"].query_string
+    assert any(f"ltp_core evaluate {app_samples.PAIRS}" in code.value for code in at.code)
+    assert "The history of this training was not kept." in texts(at)
+
+
+def test_a_chosen_run_goes_into_the_link() -> None:
+    """So that the address can be shared."""
+    at = page()
+    at.session_state["runs.chosen"] = ltp(seed=1)
+    at.run()
+    assert [ltp(seed=1)] == at.query_params["run"]
+    assert ltp(seed=1) in [s.value for s in at.subheader]
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"runs.method": "LAT"}, {"LAT"}),
+        ({"runs.weights": "true"}, {"LTP"}),
+        ({"runs.name": "SPATTEN"}, {"SpAtten"}),
+        ({"runs.task": "mrpc"}, {"LTP"}),
+        ({"runs.name": "no such name"}, set()),
+    ],
+)
+def test_filters_come_from_a_link(params: dict[str, str], expected: set[str]) -> None:
+    """Task, method, part of the name, weights."""
+    assert expected == set(page(**params).dataframe[0].value["method"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sst2-ltp-zzz", "There is no run"),
+        ("<script>alert(1)</script>", "There is no run"),
+        ("rte-ltp-00000000ff", "is not complete"),
+    ],
+)
+def test_a_wrong_name_is_a_sentence(name: str, message: str) -> None:
+    """An unknown run, markup, and a folder that cannot be used."""
+    at = page(run=name)
+    assert message.replace(" ", "") in at.warning[0].value.replace("\\", "").replace(" ", "")
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sentence and a command; folders that cannot be used are listed all the same."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    at = page()
+    assert ["No run"] == [info.proto.title for info in at.info]
+    store.write_json(store.run_folder(tmp_path, "sst2-ltp-0000000000") / "config.json", {})
+    st.cache_data.clear()
+    assert "1 folder not in the table" in texts(page())
+
+
+def documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them."""
+    return list(json.loads(frame.to_json(orient="records")))
+
+
+def test_the_table_can_be_written_as_json() -> None:
+    """Every cell has a plain value."""
+    [first, *_] = documents(runs_data.runs_frame(runs_data.current().runs))
+    assert {"run", "metric", "bytes", "store"} <= set(first)

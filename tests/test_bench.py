@@ -1,0 +1,464 @@
+"""Benchmarks: contenders give one answer, what is counted is what runs, limits and stops lose nothing.
+
+No time is asserted here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from ltp_core.bench import contenders, measure, results, throughput
+from ltp_core.bench.catalogue import CONTENDERS, available_contenders, default_contenders
+from ltp_core.bench.contenders import BUILDERS, enter, survivors_of
+from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
+from ltp_core.bench.repadded import run_repadded
+from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.throughput import bench
+from ltp_core.bench.workload import (
+    LayerLengths,
+    batches_of,
+    fixed_length,
+    flops_of,
+    with_blanks,
+)
+from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.data.batching import Encoded, encode
+from ltp_core.pruning import METHODS
+from ltp_core.records import UserError
+from tests import strategies, tiny
+from tests.checkpoints import REVIEWS, REVIEWS_DENSE
+from tests.running import MARGIN, is_far_from, ltp, run
+from tests.strategies import NUM_LAYERS, Case
+
+TEXTS = [
+    ("a good movie",),
+    ("the film is long and slow but the ending was great",),
+    ("bad",),
+    ("this story of a journey is charming , warm and never boring",),
+    ("very funny scenes",),
+]
+
+
+@pytest.fixture
+def model(tiny_store: Path) -> PrunedModel:
+    """A tiny checkpoint that prunes."""
+    return load_checkpoint(REVIEWS)
+
+
+@pytest.fixture
+def encoded(model: PrunedModel) -> Encoded:
+    """A few texts of different lengths."""
+    return encode(model.tokenizer, TEXTS, model.max_length)
+
+
+def small(**changes: Any) -> BenchSettings:
+    """A benchmark that is over at once."""
+    fields: dict[str, Any] = {
+        "checkpoint": REVIEWS,
+        "limit": 6,
+        "batch_sizes": (2,),
+        "repeats": 2,
+        "contenders": ("packed", "packed_unpruned", "masked", "hugging_face"),
+    }
+    return BenchSettings(**{**fields, **changes})
+
+
+# --- one answer -------------------------------------------------------------------------------------
+
+
+def answers(model: PrunedModel, encoded: Encoded, names: list[str]) -> dict[str, torch.Tensor]:
+    """Logits of all sequences in one batch, by contender."""
+    index = np.arange(len(encoded))
+    return {e.name: e.logits(encoded, index) for e in enter(model, names, [])}
+
+
+def test_every_contender_can_be_built() -> None:
+    """The catalogue has a builder for each, and the default ones need nothing that is not required."""
+    assert set(CONTENDERS) == set(BUILDERS)
+    assert set(default_contenders()) <= set(available_contenders())
+
+
+def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
+    """Peers and controls compute the same function: the same weights, nothing pruned."""
+    names = [n for n in available_contenders() if not CONTENDERS[n].is_pruned and "int8" not in n]
+    found = answers(model, encoded, names)
+    for logits in found.values():
+        torch.testing.assert_close(logits, found["packed_unpruned"], rtol=0, atol=1e-4)
+
+
+def test_pruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
+    """Removed, masked, or removed and padded again: the same answer, which is not the unpruned one."""
+    names = [n for n in available_contenders() if CONTENDERS[n].is_pruned]
+    found = answers(model, encoded, names)
+    for logits in found.values():
+        torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
+    unpruned = answers(model, encoded, ["packed_unpruned"])["packed_unpruned"]
+    assert not torch.allclose(found["packed"], unpruned, atol=1e-3)
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds, protect=st.booleans())
+@settings(max_examples=40)
+def test_repadded_equals_masked(case: Case, thresholds: tuple[float, ...], protect: bool) -> None:
+    """Padding to the longest survivor changes no answer, for any model, batch and thresholds."""
+    case = dataclasses.replace(case, protect_first=protect)
+    masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
+    assume(is_far_from(masked, thresholds, MARGIN))
+    repadded = run_repadded(case.encoder, case.inputs, ltp(thresholds))
+    torch.testing.assert_close(repadded.logits, masked.logits, rtol=0, atol=1e-9)
+    assert repadded.attention_length.tolist() == masked.attention_length.tolist()
+    assert repadded.ffn_length.tolist() == masked.ffn_length.tolist()
+
+
+@pytest.mark.parametrize("variant", strategies.METHOD_VARIANTS)
+def test_repadded_runs_every_method(variant: str) -> None:
+    """Methods that need other signals, carry something on, or leave layers out."""
+    name, config = strategies.METHOD_VARIANTS[variant]
+    if name not in METHODS:
+        pytest.skip(f"{name} is not there yet")
+    kind = METHODS[name]
+    method = kind(kind.config_type(**config), NUM_LAYERS).double()
+    inputs = tiny.inputs((9, 4, 12))
+    masked = run("masked", tiny.encoder(), inputs, method)
+    repadded = run_repadded(tiny.encoder(), inputs, method)
+    torch.testing.assert_close(repadded.logits, masked.logits, rtol=0, atol=1e-9)
+    assert repadded.ffn_length.tolist() == masked.ffn_length.tolist()
+
+
+# --- what is counted --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["packed", "packed_unpruned", "repadded", "masked", "hugging_face_eager"]
+)
+@pytest.mark.parametrize("index", [[1], [0, 1], [0, 1, 2, 3]])
+def test_flops_are_those_of_the_pass(
+    name: str, index: list[int], model: PrunedModel, encoded: Encoded
+) -> None:
+    """PyTorch counts what the formula says, padding included."""
+    entry = enter(model, [name], [])[0]
+    rows = encoded.take(np.array(index))
+    batches = [np.arange(len(rows))]
+    lengths = entry.computed_lengths(survivors_of(model, rows), rows.length, batches)
+    with FlopCounterMode(display=False) as counter:
+        entry.logits(rows, batches[0])
+    counted_flops = counter.get_total_flops() - len(rows) * _head_flops(model)
+    expected = flops_of(lengths, hidden=16, intermediate=24)
+    if name.startswith("packed") and len(rows) > 1:  # groups of about equal length are padded
+        assert expected <= counted_flops <= 1.5 * expected
+    else:
+        assert expected == counted_flops
+
+
+def _head_flops(model: PrunedModel) -> int:
+    linear = (m for n, m in model.encoder.named_modules() if not n.startswith("encoder."))
+    return sum(2 * m.weight.numel() for m in linear if isinstance(m, torch.nn.Linear))
+
+
+def test_blanks_by_hand() -> None:
+    """Up to the longest of the batch, layer by layer."""
+    lengths = LayerLengths(np.array([[8, 3], [5, 4], [6, 1]]), np.array([[3, 2], [4, 4], [1, 1]]))
+    batches = [np.array([0, 1]), np.array([2])]
+    padded = with_blanks(lengths, batches, "survivors")
+    assert [[8, 4], [8, 4], [6, 1]] == padded.attention.tolist()
+    assert [[4, 4], [4, 4], [1, 1]] == padded.ffn.tolist()
+    assert with_blanks(lengths, batches, "none") is lengths
+
+
+# --- the sequences ----------------------------------------------------------------------------------
+
+
+@given(length=st.integers(3, 32), count=st.integers(1, 9), seed=st.integers(0, 9))
+@settings(max_examples=30)
+def test_fixed_length_is_real_text(length: int, count: int, seed: int) -> None:
+    """Exactly that long, special tokens at both ends only, tokens of the texts in between."""
+    tokenizer = tiny.tokenizer()
+    real = encode(tokenizer, TEXTS, 32)
+    made = fixed_length(real, length, count, seed=seed)
+    words = {i for ids in real.input_ids for i in ids[1:-1]}
+    assert [length] * count == made.length.tolist() == [len(ids) for ids in made.input_ids]
+    for ids in made.input_ids:
+        assert (ids[0], ids[-1]) == (real.input_ids[0][0], real.input_ids[0][-1])
+        assert set(ids[1:-1]) <= words
+
+
+def test_texts_without_a_token_make_no_sequence() -> None:
+    """Nothing to repeat."""
+    with pytest.raises(ValueError, match="no token but special"):
+        fixed_length(encode(tiny.tokenizer(), [("",)], 32), 8, 2)
+
+
+@pytest.mark.parametrize("name", ["packed", "hugging_face_sorted"])
+def test_batches_hold_every_sequence_once(name: str) -> None:
+    """Shuffled batches differ from round to round, sorted ones do not."""
+    length = np.array([5, 9, 3, 7, 4, 8, 6])
+    first, second = (batches_of(CONTENDERS[name], length, 3, seed=seed) for seed in (0, 1))
+    for batches in (first, second):
+        assert list(range(7)) == sorted(np.concatenate(batches).tolist())
+        assert [3, 3, 1] == [len(batch) for batch in batches]
+    is_same = np.concatenate(first).tolist() == np.concatenate(second).tolist()
+    assert is_same == CONTENDERS[name].is_sorted
+
+
+# --- the document -----------------------------------------------------------------------------------
+
+
+def test_document(model: PrunedModel, tmp_path: Path) -> None:
+    """Every contender at every batch size and length, with its ratios to both controls."""
+    chosen = small(batch_sizes=(1, 2), lengths=(None, 8))
+    found = bench(chosen, model, store=tmp_path)
+    places = {(line["batch_size"], line["length"]) for line in found["results"]}
+    assert places == {(1, None), (2, None), (1, 8), (2, 8)}
+    assert len(found["results"]) == 4 * 4
+    for line in found["results"]:
+        assert line["sequences_per_s_q1"] <= line["sequences_per_s"] <= line["sequences_per_s_q3"]
+        assert 2 == line["rounds"]
+        if line["contender"] == "packed_unpruned":
+            assert 1.0 == line["speedup"] == line["theoretical_speedup"] == line["realised_share"]
+        if line["contender"] == "hugging_face":
+            assert 1.0 == line["relative_throughput"] == line["theoretical_relative_throughput"]
+        if line["length"] == 8:
+            assert 8 == line["mean_length"]
+    assert "processor" in found["environment"]
+    assert found["noise"]["repeats"] >= measure.FEWEST_PROBES
+    assert [] == found["skipped"]
+
+
+def test_promises_are_the_relative_flops(model: PrunedModel) -> None:
+    """Without padding, the promised speedup is one over the relative FLOPs of the same rows."""
+    from ltp_core.evaluate import evaluate_checkpoint
+
+    found = bench(small(limit=6), model)
+    packed = next(line for line in found["results"] if line["contender"] == "packed")
+    evaluation = evaluate_checkpoint(model, limit=6)
+    relative = evaluation.relative_flops["executed"]
+    assert packed["theoretical_speedup"] == pytest.approx(1 / relative)
+    assert packed["sequences"] == evaluation.rows
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """A machine that slows down in the second round changes no ratio."""
+    taken = {"packed": [1.0, 10.0], "packed_unpruned": [2.0, 20.0], "hugging_face": [4.0, 40.0]}
+    flops = {"packed": [1.0, 1.0], "packed_unpruned": [4.0, 4.0], "hugging_face": [8.0, 8.0]}
+    found = throughput._figures("packed", taken, flops, 6)
+    assert {2.0} == {found[key] for key in ("speedup", "speedup_q1", "speedup_q3")}
+    assert (4.0, 8.0) == (found["relative_throughput"], found["theoretical_relative_throughput"])
+    assert 0.5 == found["realised_share"]
+
+
+def test_without_the_controls_there_are_no_ratios(model: PrunedModel) -> None:
+    """A ratio to something that did not run would be a guess."""
+    line = bench(small(contenders=("packed",)), model)["results"][0]
+    assert not [key for key in line if "speedup" in key or "relative" in key or "share" in key]
+
+
+def test_other_checkpoints_take_part(model: PrunedModel) -> None:
+    """Under their own name, with their own method, packed."""
+    dense = load_checkpoint(REVIEWS_DENSE)
+    found = bench(small(against=(dense.name,)), model, against=[dense])
+    assert "unpruned" == found["contenders"][REVIEWS_DENSE]["method"]
+    assert {"name": "accuracy", "value": 0.9} == found["contenders"][REVIEWS_DENSE]["metric"]
+    assert found["contenders"]["hugging_face"]["metric"] is None
+    line = next(line for line in found["results"] if line["contender"] == REVIEWS_DENSE)
+    assert 1.0 == line["theoretical_speedup"]
+
+
+def test_events_tell_the_progress(model: PrunedModel) -> None:
+    """The plan, every turn, and the figures as soon as they are known."""
+    events: list[tuple[str, dict[str, Any]]] = []
+    bench(small(batch_sizes=(1, 2)), model, report=lambda *event: events.append(event))
+    kinds = [kind for kind, _ in events]
+    assert ["plan", *["turn"] * 8, "point", *["turn"] * 8, "point"] == kinds
+    assert 16 == events[0][1]["turns"] == events[-1][1]["done"]
+    assert list(range(1, 17)) == [fields["done"] for kind, fields in events if kind == "turn"]
+    assert all(fields["sequences_per_s"] > 0 for kind, fields in events if kind == "turn")
+
+
+def test_nothing_private_and_no_text_is_kept(model: PrunedModel, tmp_path: Path) -> None:
+    """Figures only: no token, no folder of this machine."""
+    found = bench(small(), model, store=tmp_path)
+    text = json.dumps(found)
+    assert str(tmp_path) not in text
+    assert str(Path.home()) not in text
+    assert "input_ids" not in text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_other_types(dtype: Any, model: PrunedModel) -> None:
+    """The same contenders in another type of number."""
+    found = bench(small(dtype=dtype), model)
+    assert 4 == len(found["results"])
+    assert dtype == found["settings"]["dtype"]
+
+
+# --- limits, stops, noise ---------------------------------------------------------------------------
+
+
+def test_a_time_limit_is_kept(model: PrunedModel) -> None:
+    """The first place is measured with one round of a batch, the others are named."""
+    found = bench(small(seconds=1e-9, batch_sizes=(1, 2, 4)), model)
+    assert {1} == {line["batch_size"] for line in found["results"]}
+    assert {(1, 1)} == {(line["rounds"], line["sequences"]) for line in found["results"]}
+    assert [2, 4] == [place["batch_size"] for place in found["skipped"]]
+
+
+def test_an_ample_limit_changes_nothing(model: PrunedModel) -> None:
+    """All sequences, all rounds."""
+    found = bench(small(seconds=1e6), model)
+    assert {(2, 6)} == {(line["rounds"], line["sequences"]) for line in found["results"]}
+
+
+@pytest.mark.parametrize(
+    ("affordable", "expected"), [(0.1, 1), (1.5, 1), (3.0, 3), (10.0, 4), (40.0, 8)]
+)
+def test_short_time_costs_rounds_before_batches(affordable: float, expected: int) -> None:
+    """Down to four batches a round, so that shuffling still means something."""
+    assert expected == throughput._num_batches(affordable, repeats=5)
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop_after(points: int, turns: list[str]) -> Callable[[str, dict[str, Any]], None]:
+    """A report that stops the benchmark when that many places are done."""
+    seen = []
+
+    def report(event: str, fields: dict[str, Any]) -> None:
+        if event == "turn":
+            turns.append(fields["contender"])
+        if event == "point":
+            seen.append(event)
+            if len(seen) == points:
+                raise _Stop
+
+    return report
+
+
+def test_a_stopped_benchmark_goes_on(model: PrunedModel, tmp_path: Path) -> None:
+    """What was measured is kept, and only the rest is run."""
+    chosen = small(batch_sizes=(1, 2, 4))
+    with pytest.raises(_Stop):
+        bench(chosen, model, store=tmp_path, report=_stop_after(2, []))
+    (folder,) = (tmp_path / "benches").iterdir()
+    assert results.list_benches([tmp_path]) == []
+    saved = json.loads((folder / results.PARTIAL).read_text())["done"]
+    turns: list[str] = []
+    found = bench(chosen, model, store=tmp_path, report=_stop_after(9, turns))
+    assert 2 * 4 == len(turns)
+    assert folder.name == found["name"]
+    assert [line for piece in saved for line in piece["results"]] == found["results"][:8]
+    assert {"bench.json", "rounds.parquet"} == {p.name for p in folder.iterdir()}
+
+
+def test_another_benchmark_starts_anew(model: PrunedModel, tmp_path: Path) -> None:
+    """Other settings do not go on with what was stopped."""
+    with pytest.raises(_Stop):
+        bench(small(batch_sizes=(1, 2)), model, store=tmp_path, report=_stop_after(1, []))
+    bench(small(batch_sizes=(1, 4)), model, store=tmp_path)
+    assert 2 == len(list((tmp_path / "benches").iterdir()))
+    assert 1 == len(results.list_benches([tmp_path]))
+
+
+def test_turns_rotate() -> None:
+    """Every contender once a round, each round beginning with another."""
+    order: list[str] = []
+    seconds = take_turns(
+        {name: lambda number, name=name: order.append(f"{name}{number}") for name in "abc"},  # type: ignore[misc]
+        3,
+        torch.device("cpu"),
+        until=None,
+        on_turn=lambda name, taken: None,
+        between=lambda: order.append("|"),
+    )
+    assert "| a0 b0 c0 | b1 c1 a1 | c2 a2 b2" == " ".join(order)
+    assert {"a": 3, "b": 3, "c": 3} == {name: len(times) for name, times in seconds.items()}
+
+
+def test_threads_are_given_back() -> None:
+    """A benchmark does not change the process that it runs in."""
+    before = torch.get_num_threads()
+    with using_threads(before + 1):
+        assert before + 1 == torch.get_num_threads()
+    with using_threads(None):
+        assert before == torch.get_num_threads()
+    assert before == torch.get_num_threads()
+
+
+@pytest.mark.parametrize(
+    ("varied", "load", "word"),
+    [(0.02, 0.1, None), (0.3, 0.1, "30 %"), (0.02, 0.9, "0.90 per core")],
+)
+def test_noise_is_said(varied: float, load: float, word: str | None) -> None:
+    """A restless machine gets a sentence, a quiet one none."""
+    noise = Noise(
+        identical_work_spread=varied, repeats=9, load_average=load, matmul_flops_per_s=1e9
+    )
+    assert (word is None) == (noise.warning is None)
+    assert word is None or word in str(noise.warning)
+
+
+def test_spread_by_hand() -> None:
+    """Median and quartiles."""
+    assert {"x": 3.0, "x_q1": 2.0, "x_q3": 4.0} == spread("x", [5, 1, 3, 2, 4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"contenders": ("fast",)}, "there is no 'fast'"),
+        ({"contenders": ("packed", "packed")}, "each may be named once"),
+        ({"contenders": ()}, "name at least one"),
+        ({"batch_sizes": (0,)}, "must be above 0"),
+        ({"lengths": (2,)}, "at least 3"),
+        ({"seconds": 0.0}, "must be above 0"),
+        ({"what": "topk", "lengths": (None,)}, "give numbers of tokens"),
+        ({"what": "topk", "lengths": (8,), "retain_ratios": (1.5,)}, "at most 1"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    """With what is wrong."""
+    with pytest.raises(UserError, match=sentence):
+        small(**changes)
+
+
+def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that is not installed is no contender."""
+    absent = dataclasses.replace(CONTENDERS["onnx"], packages=("no_such_package",))
+    monkeypatch.setitem(CONTENDERS, "onnx", absent)
+    with pytest.raises(UserError, match="needs the package no_such_package"):
+        small(contenders=("onnx",))
+
+
+def test_what_does_not_fit_is_refused(model: PrunedModel) -> None:
+    """Sequences longer than the model reads, and a checkpoint against itself."""
+    with pytest.raises(UserError, match="reads at most 40 tokens, not 41"):
+        bench(small(lengths=(41,)), model)
+    with pytest.raises(UserError, match="named twice"):
+        bench(small(), model, against=[model])
+    nameless = dataclasses.replace(model, task=None)
+    with pytest.raises(UserError, match="give one with --task"):
+        bench(small(), nameless)
+
+
+def test_builders_are_shared(model: PrunedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer is loaded once, however many orders of batches it takes part in."""
+    calls: list[PrunedModel] = []
+
+    def build(given: PrunedModel) -> Any:
+        calls.append(given)
+        return lambda inputs: inputs
+
+    monkeypatch.setattr(contenders, "BUILDERS", dict.fromkeys(BUILDERS, build))
+    enter(model, ["hugging_face", "hugging_face_sorted"], [])
+    assert [model] == calls
