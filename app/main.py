@@ -9,7 +9,7 @@ if str(ROOT) not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from app.ltp_ui import navigation  # noqa: E402
+from app.ltp_ui import navigation, state  # noqa: E402
 from app.ltp_ui.boundary import boundary  # noqa: E402
 
 st.set_page_config(
@@ -18,6 +18,7 @@ st.set_page_config(
     layout="wide",
 )
 page = st.navigation(navigation.pages())
+state.enter(page.title)
 navigation.sidebar_footer()
 with boundary():
     page.run()

@@ -16,17 +16,27 @@ from torch import Tensor
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
+from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.evaluate import model_inputs
 from ltp_core.flops import relative_flops
-from ltp_core.pruning.base import MethodConfig, PruningMethod
-from ltp_core.pruning.calibrated import CalibratedThreshold
+from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs
-from ltp_core.threshold_search import Candidate, Counter, Measure, Probe, Report, Thresholds, search
+from ltp_core.threshold_search import (
+    Candidate,
+    Counter,
+    Measure,
+    Probe,
+    Probes,
+    Report,
+    Thresholds,
+    search,
+)
 
 COARSE_SHARE = 4
-"""Rises are compared on every fourth text."""
+"""Shapes are compared on every fourth text."""
 
 MIN_COARSE = 64
 """Unless that would be fewer than this."""
@@ -58,6 +68,7 @@ class Calibration:
                 "divergence": candidate.divergence,
                 "agreement": candidate.agreement,
                 "is_chosen": candidate == self.chosen,
+                "protects_separators": candidate.protects_separators,
                 **{f"threshold_{i}": x for i, x in enumerate(candidate.thresholds, start=1)},
             }
             for candidate in self.candidates
@@ -70,8 +81,8 @@ def calibrate(
     encoded: Encoded,
     target_relative_flops: float,
     *,
-    settings: MethodConfig | None = None,
-    max_configurations: int = 120,
+    settings: CalibratedConfig | None = None,
+    max_configurations: int = 200,
     report: Report = lambda tried: None,
 ) -> Calibration:
     """Chooses thresholds for a model's weights; its own pruning is put aside.
@@ -91,20 +102,38 @@ def calibrate(
     encoded = encoded.take(np.flatnonzero(encoded.length > 0))
     if not len(encoded):
         raise UserError("There is no text to calibrate on.")
-    method = CalibratedThreshold(settings or _protection(model.method), model.method.num_layers)
+    settings = settings or _protection(model.method)
     counter = Counter(max_configurations, report)
-    fine = coarse = Probe(measure_on(model, method, encoded), counter)
-    if len(encoded) >= COARSE_SHARE * MIN_COARSE:
-        by_length = np.argsort(encoded.length, kind="stable")
-        part = encoded.take(by_length[::COARSE_SHARE])
-        coarse = Probe(measure_on(model, method, part), counter)
-    chosen = search(coarse, fine, method.num_layers, target_relative_flops)
+    methods = [CalibratedThreshold(s, model.method.num_layers) for s in _variants(model, settings)]
+    kinds = [_probes(model, method, encoded, counter) for method in methods]
+    chosen = search(kinds, model.method.num_layers, target_relative_flops)
+    (method,) = (m for m in methods if m.config.protect_separators == chosen.protects_separators)
     return Calibration(
         method=_with_thresholds(method, chosen.thresholds),
         chosen=chosen,
-        candidates=tuple(fine.found.values()),
+        candidates=tuple(c for kind in kinds for c in kind.fine.found.values()),
         tried=counter.tried,
     )
+
+
+def _variants(model: PrunedModel, settings: CalibratedConfig) -> list[CalibratedConfig]:
+    """The settings, and the same with separators protected where that is to be tried."""
+    is_same = settings.protect_separators or separator_id(model.tokenizer) is None
+    if is_same or not settings.tries_separators:
+        return [settings]
+    return [settings, replace(settings, protect_separators=True)]
+
+
+def _probes(
+    model: PrunedModel, method: CalibratedThreshold, encoded: Encoded, counter: Counter
+) -> Probes:
+    """What measures thresholds on every fourth text, by length, and on all; all at once if few."""
+    fine = Probe(measure_on(model, method, encoded), counter)
+    if len(encoded) < COARSE_SHARE * MIN_COARSE:
+        return Probes(fine, fine)
+    by_length = np.argsort(encoded.length, kind="stable")
+    part = encoded.take(by_length[::COARSE_SHARE])
+    return Probes(Probe(measure_on(model, method, part), counter), fine)
 
 
 def _require_all_layers(model: PrunedModel) -> None:
@@ -116,8 +145,8 @@ def _require_all_layers(model: PrunedModel) -> None:
         )
 
 
-def _protection(method: PruningMethod) -> MethodConfig:
-    return MethodConfig(
+def _protection(method: PruningMethod) -> CalibratedConfig:
+    return CalibratedConfig(
         protect_first=method.config.protect_first,
         protect_separators=method.config.protect_separators,
     )
@@ -153,6 +182,7 @@ def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded
             relative_flops=relative,
             divergence=divergence(unpruned, pruned),
             agreement=agreement(unpruned, pruned),
+            protects_separators=method.config.protect_separators,
         )
 
     return measure

@@ -21,7 +21,7 @@ UNPRUNED = "unpruned"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredRun:
+class RecordedRun:
     """A complete run whose examples were recorded.
 
     Attributes:
@@ -61,7 +61,7 @@ class OperatingPoint:
         runs: They differ in the seed alone.
     """
 
-    runs: tuple[StoredRun, ...]
+    runs: tuple[RecordedRun, ...]
 
     @property
     def name(self) -> str:
@@ -74,11 +74,11 @@ class OperatingPoint:
         return self.runs[0].method
 
 
-def stored_runs(entries: Sequence[store.RunEntry] | None = None) -> list[StoredRun]:
+def recorded_runs(entries: Sequence[store.RunEntry] | None = None) -> list[RecordedRun]:
     """Complete runs with records of their examples, by name; others are left out."""
     found = store.list_runs() if entries is None else entries
     return [
-        _stored_run(entry.folder, entry.manifest)
+        _recorded_run(entry.folder, entry.manifest)
         for entry in found
         if entry.manifest is not None
         and entry.problem is None
@@ -87,12 +87,12 @@ def stored_runs(entries: Sequence[store.RunEntry] | None = None) -> list[StoredR
     ]
 
 
-def _stored_run(folder: Path, manifest: RunManifest) -> StoredRun:
+def _recorded_run(folder: Path, manifest: RunManifest) -> RecordedRun:
     data = manifest.config.get("data")
     longest = data.get("max_train_length") if isinstance(data, dict) else None
     splits = evaluated_splits(manifest)
     about = {key: value for key, value in manifest.config.items() if key != "seed"}
-    return StoredRun(
+    return RecordedRun(
         name=folder.name,
         folder=folder,
         task=manifest.task,
@@ -114,9 +114,9 @@ def _paper_flops(result: dict[str, Any]) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def operating_points(runs: Iterable[StoredRun]) -> list[OperatingPoint]:
+def operating_points(runs: Iterable[RecordedRun]) -> list[OperatingPoint]:
     """Runs grouped by what sets them apart besides the seed, in the order in which they come."""
-    groups: dict[tuple[str, str], list[StoredRun]] = {}
+    groups: dict[tuple[str, str], list[RecordedRun]] = {}
     for run in runs:
         # What was evaluated elsewhere has the configuration of another run.
         own = run.name if run.is_evaluation else ""

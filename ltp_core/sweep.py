@@ -106,7 +106,8 @@ class PlannedRun:
     Attributes:
         config: What is trained.
         role: Asked for by the sweep file; or only needed, to start from or to compare with.
-        varied: What sets it apart in its group, value by setting; empty where it is only needed.
+        varied: What sets it apart from the others of its method, value by setting; empty where it is
+            only needed.
     """
 
     config: TrainConfig
@@ -178,7 +179,17 @@ def _group_runs(sweep: Sweep, group: RunGroup) -> Iterator[PlannedRun]:
     for point in group.vary.points if group.vary else [{}]:
         for seed in sweep.seeds if group.seeds is None else group.seeds:
             config = from_dict(_table(sweep, group, point) | {"seed": seed})
-            yield PlannedRun(config=config, role="run", varied=point)
+            yield PlannedRun(
+                config=config, role="run", varied=_method_settings(group, config) | point
+            )
+
+
+def _method_settings(group: RunGroup, config: TrainConfig) -> dict[str, Any]:
+    """What the group itself sets of its method: it tells groups of one method apart."""
+    keys = (override.partition("=")[0].strip() for override in group.overrides)
+    found = config.method.settings
+    names = (key.removeprefix("method.") for key in keys if key.startswith("method."))
+    return {f"method.{name}": found[name] for name in names if name in found}
 
 
 def _table(sweep: Sweep, group: RunGroup, point: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "loss": "float",
             "divergence": "float",
             "agreement": "float",
+            "protects_separators": "bool",
             "length_*": "int16",
             "threshold_*": "float",
         },

@@ -1,31 +1,25 @@
 """Search for the thresholds that meet a FLOPs budget with the least change of the predictions.
 
 It knows nothing of models: it is given what measures thresholds. Only the ratios of thresholds are
-searched, since for any ratios one multiplier meets the budget. First come rises of the form
-`((l - s) / (L - s))^p`, on a part of the texts; then, on all of them, the best rise is changed layer
-by layer while that helps.
+searched, since for any ratios one multiplier meets the budget. First come a few shapes (rising, level,
+pruning in one layer alone), on a part of the texts; then, on all of them, the best shape is changed
+layer by layer while that helps.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ltp_core.records import UserError
 
-POWERS = (1.0, 2.0, 0.5, 0.0)
-"""Exponents p of the rise; 1 is the paper's straight line, 0 the same threshold in every layer."""
-
-MAX_START = 2
-"""First layers s that a rise leaves unpruned at most."""
-
-NUM_RISES = 2
-"""Rises that are tried on all texts."""
+NUM_SHAPES = 2
+"""Shapes that are tried on all texts."""
 
 FIRST_MULTIPLIER = 0.64
-"""Final threshold that the first rise starts from."""
+"""Greatest threshold that the first shape starts from."""
 
 TOLERANCE = 0.005
 """How far below the budget the relative FLOPs may stay."""
@@ -42,7 +36,7 @@ FAR_APART = 4.0
 FIRST_STEP, LAST_STEP = 1.4, 1.05
 """Factor on one layer's threshold in the layer-by-layer search, at the start and at the end."""
 
-SMALLEST_SHARE = 0.1
+RAISED_SHARE = 0.5
 """What a threshold of 0 is raised from, as a share of the greatest one."""
 
 ABOVE_ALL_SCORES = 1e6
@@ -60,12 +54,14 @@ class Candidate:
         divergence: Mean KL divergence of the pruned from the unpruned prediction; mean squared
             difference for regression.
         agreement: Share of the texts with the unpruned prediction; None for regression.
+        protects_separators: Whether separator tokens were kept whatever their score.
     """
 
     thresholds: Thresholds
     relative_flops: dict[str, float]
     divergence: float
     agreement: float | None
+    protects_separators: bool = False
 
     @property
     def cost(self) -> float:
@@ -114,64 +110,89 @@ class Probe:
         return self.found[thresholds]
 
 
-def search(coarse: Probe, fine: Probe, num_layers: int, target: float) -> Candidate:
+@dataclass(frozen=True)
+class Probes:
+    """Measures the same kind of candidate on a part of the texts, and on all of them."""
+
+    coarse: Probe
+    fine: Probe
+
+
+def search(kinds: Sequence[Probes], num_layers: int, target: float) -> Candidate:
     """The best candidate within the budget; what was tried stays in the probes.
 
     Args:
-        coarse: Measures on a part of the texts, or the same as `fine`.
-        fine: Measures on all texts.
+        kinds: Kinds of candidates that compete; they share one counter.
         num_layers: Thresholds of a candidate.
         target: Relative FLOPs, paper accounting.
 
     Raises:
         UserError: The budget is below what pruning everything costs, or more would have to be tried.
     """
-    rises = list(_rises(coarse, num_layers, target))
-    rises.sort(key=_divergence)
-    reached = [reach(fine, rise.thresholds, target) for rise in rises[:NUM_RISES]]
-    found = [candidate for candidate in reached if candidate is not None]
+    tried = [(candidate, kind.fine) for kind, candidate in _shapes(kinds, num_layers, target)]
+    tried.sort(key=lambda pair: pair[0].divergence)
+    reached = [
+        (reach(fine, candidate.thresholds, target), fine) for candidate, fine in tried[:NUM_SHAPES]
+    ]
+    found = [(candidate, fine) for candidate, fine in reached if candidate is not None]
     if not found:
         raise UserError(
-            f"None of {fine.counter.tried} configurations has relative FLOPs of {target} or less: "
-            "allow more of them."
+            f"None of {kinds[0].fine.counter.tried} configurations has relative FLOPs of {target} or "
+            "less: allow more of them."
         )
-    best = _descend(fine, min(found, key=_divergence), target)
+    best, fine = min(found, key=lambda pair: pair[0].divergence)
+    best = _descend(fine, best, target)
     # It may lie well below the budget, where its last step stopped short.
     polished = reach(fine, best.thresholds, target)
-    return best if polished is None else min(best, polished, key=_divergence)
+    return min((c for c in (best, polished) if c), key=lambda candidate: candidate.divergence)
 
 
-def _divergence(candidate: Candidate) -> float:
-    return candidate.divergence
+def shapes(num_layers: int) -> list[Thresholds]:
+    """Ratios to begin with, without duplicates: those that did best on finetuned models come first.
+
+    The paper's straight line and its square; level in the last two thirds; pruning in one layer
+    alone, at a half, two thirds and a third of the depth; level; pruning in the first two layers.
+    """
+    layers = range(1, num_layers + 1)
+    third, half, late = (max(1, round(num_layers * share)) for share in (1 / 3, 1 / 2, 2 / 3))
+    found = [
+        tuple(layer / num_layers for layer in layers),
+        tuple((layer / num_layers) ** 2 for layer in layers),
+        tuple(float(layer > third) for layer in layers),
+        *(tuple(float(layer == only) for layer in layers) for only in (half, late, third)),
+        (1.0,) * num_layers,
+        tuple(float(layer <= 2) for layer in layers),
+    ]
+    return list(dict.fromkeys(ratios for ratios in found if max(ratios) > 0))
 
 
-def rise(num_layers: int, start: int, power: float) -> Thresholds:
-    """0 up to layer `start`, then `((l - start) / (L - start))^power`, layers counted from 1."""
-    steps = (max(0, layer - start) / (num_layers - start) for layer in range(1, num_layers + 1))
-    return tuple(step**power if step > 0 else 0.0 for step in steps)
+def _shapes(
+    kinds: Sequence[Probes], num_layers: int, target: float
+) -> Iterator[tuple[Probes, Candidate]]:
+    """Candidates at the budget, one per shape and kind; half of all trials goes here at most."""
+    counter = kinds[0].coarse.counter
+    _require_in_reach(kinds, num_layers, target)
+    multipliers = dict.fromkeys(range(len(kinds)), FIRST_MULTIPLIER)
+    for ratios, (number, kind) in itertools.product(shapes(num_layers), enumerate(kinds)):
+        if counter.tried > counter.most / 2:
+            return
+        everything = tuple(ABOVE_ALL_SCORES * (ratio > 0) for ratio in ratios)
+        if kind.coarse(everything).cost > target:
+            continue
+        candidate = reach(kind.coarse, ratios, target, multipliers[number])
+        if candidate is not None:
+            multipliers[number] = max(candidate.thresholds)
+            yield kind, candidate
 
 
-def _rises(coarse: Probe, num_layers: int, target: float) -> Iterator[Candidate]:
-    """One candidate at the budget per rise; half of all that may be tried goes here at most."""
-    floors = [_floor(coarse, num_layers, start) for start in range(min(MAX_START + 1, num_layers))]
-    if floors[0].cost > target:
+def _require_in_reach(kinds: Sequence[Probes], num_layers: int, target: float) -> None:
+    everything = (ABOVE_ALL_SCORES,) * num_layers
+    cost = min(kind.coarse(everything).cost for kind in kinds)
+    if cost > target:
         raise UserError(
             f"Relative FLOPs of {target} are out of reach: with everything pruned after the first "
-            f"layer they are {floors[0].cost:.3f}."
+            f"layer they are {cost:.3f}."
         )
-    multiplier = FIRST_MULTIPLIER
-    for power, start in itertools.product(POWERS, range(len(floors))):
-        if floors[start].cost > target or coarse.counter.tried > coarse.counter.most / 2:
-            continue
-        candidate = reach(coarse, rise(num_layers, start, power), target, multiplier)
-        if candidate is not None:
-            multiplier = max(candidate.thresholds)
-            yield candidate
-
-
-def _floor(probe: Probe, num_layers: int, start: int) -> Candidate:
-    """Everything pruned that may be, from layer `start` on."""
-    return probe((0.0,) * start + (ABOVE_ALL_SCORES,) * (num_layers - start))
 
 
 def reach(
@@ -233,8 +254,9 @@ def _descend(probe: Probe, best: Candidate, target: float) -> Candidate:
 
 
 def _better(probe: Probe, best: Candidate, layer: int, step: float, target: float) -> Candidate:
-    """The candidate, or a better one whose threshold in this layer is higher or lower."""
-    for factor in (step, 1 / step):
+    """The candidate, or a better one whose threshold in this layer is higher, lower or 0."""
+    factors = (step, 1 / step, 0.0) if step == FIRST_STEP else (step, 1 / step)
+    for factor in factors:
         changed = _changed(best.thresholds, layer, factor)
         candidate = None if changed is None else reach(probe, changed, target)
         if candidate is not None and candidate.divergence < best.divergence:
@@ -243,10 +265,11 @@ def _better(probe: Probe, best: Candidate, layer: int, step: float, target: floa
 
 
 def _changed(thresholds: Thresholds, layer: int, factor: float) -> Thresholds | None:
-    """One layer's threshold multiplied; None where that changes nothing."""
+    """One layer's threshold multiplied; None where that changes nothing, or leaves nothing."""
     value = thresholds[layer]
     if value == 0:
-        if factor < 1:
+        if factor <= 1:
             return None
-        value = SMALLEST_SHARE * max(thresholds)
-    return (*thresholds[:layer], factor * value, *thresholds[layer + 1 :])
+        value = RAISED_SHARE * max(thresholds)
+    changed = (*thresholds[:layer], factor * value, *thresholds[layer + 1 :])
+    return changed if max(changed) > 0 else None

@@ -20,6 +20,7 @@ with right:
     with blocks.loading(name):
         card = live.card(name)
     panels.checkpoint_line(card)
+    panels.compare_link(card)
 with left:
     question = controls.ask(card)
 if question is None:
@@ -46,7 +47,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 
 shown = picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
-panels.outcomes(question, what_if, shown.trace)
+panels.outcomes(card, question, what_if, shown.trace)
 token_panel.tokens_section(shown)
 panels.summary_section(shown.view, shown.trace, shown.learned)
 with export_slot:

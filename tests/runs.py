@@ -90,6 +90,22 @@ def frames() -> dict[str, pd.DataFrame]:
                 "retained": [True, False, True],
             }
         ),
+        "candidates": pd.DataFrame(
+            {
+                "candidate": [0, 1, 2],
+                "relative_flops": [0.8, 0.6, 0.5],
+                "is_chosen": [False, True, False],
+                "metric": [0.9, 0.875, 0.75],
+                "loss": [0.5, 0.625, 0.75],
+                "divergence": [0.125, 0.25, np.nan],
+                "agreement": [1.0, 0.75, 0.5],
+                "protects_separators": [False, True, False],
+                "length_1": [12, 9, 6],
+                "length_2": [6, 5, 4],
+                "threshold_1": [0.25, 0.5, np.nan],
+                "threshold_2": [0.5, 0.75, np.nan],
+            }
+        ),
         "token_kinds": pd.DataFrame(
             {
                 "split": split,

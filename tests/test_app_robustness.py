@@ -18,6 +18,7 @@ from app.ltp_ui import (
     robustness_controls,
     robustness_data,
     robustness_panel,
+    state,
     trajectories_chart,
     trajectories_panel,
 )
@@ -309,8 +310,8 @@ def test_a_picked_example_without_its_data_says_so(place: Path) -> None:
     assert "Choose a line" in words(page(robustness_tab="Trajectories", row="1"))
 
 
-def test_a_picked_example_leads_to_explore(place: Path) -> None:
-    """Its text is joined from the data set by its row number."""
+def picked(place: Path) -> AppTest:
+    """The trajectories of reviews whose rows are real ones, the third example picked."""
     rows = load_rows("rotten_tomatoes", "validation")
     folder = store.run_folder(place, REVIEWS)
     for kind in ("examples", "layers"):
@@ -321,16 +322,38 @@ def test_a_picked_example_leads_to_explore(place: Path) -> None:
     at.query_params["robustness.data"] = "rotten_tomatoes"
     at.query_params["robustness.tab"] = "Trajectories"
     at = healthy(at.switch_page(PAGE).run())
-    shown = at.dataframe[0].value["row"].tolist()
     at.session_state["robustness.examples"] = {
         "selection": {"rows": [2], "columns": [], "cells": []}
     }
-    at = healthy(at.run())
-    text = rows.texts[rows.row.tolist().index(shown[2])][0]
+    return healthy(at.run())
+
+
+def test_a_picked_example_leads_to_explore(place: Path) -> None:
+    """Its text is joined from the data set by its row number."""
+    at = picked(place)
+    rows = load_rows("rotten_tomatoes", "validation")
+    row = at.dataframe[0].value["row"].tolist()[2]
+    text = rows.texts[rows.row.tolist().index(row)][0]
     assert " ".join(text.split()) in words(at)
     link = next(link for link in at.get("page_link") if link.proto.label == "Open in Explore")
     assert "text=" in str(link.proto)
     assert "may be another text" in words(at), "the made-up run names no hash of this data"
+
+
+def test_a_text_too_long_for_a_link_goes_by_a_button(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session carries it, so that no request line becomes too long."""
+    at = picked(place)
+    assert not [button for button in at.button if button.label == "Open in Explore"]
+    monkeypatch.setattr(state, "MAX_URL_CHARACTERS", 5)
+    at = healthy(at.run())
+    button = next(button for button in at.button if button.label == "Open in Explore")
+    assert not [link for link in at.get("page_link") if link.proto.label == "Open in Explore"]
+    monkeypatch.setattr(st, "switch_page", lambda page, query_params: None)
+    button.click()
+    text = healthy(at.run()).session_state["text"]
+    assert text in {texts[0] for texts in load_rows("rotten_tomatoes", "validation").texts}
 
 
 def test_regression_has_no_histograms(place: Path) -> None:
@@ -363,7 +386,7 @@ def test_token_kinds_by_kind_and_frequency(place: Path) -> None:
         0
     ].value["kind"].tolist()
     at = page(robustness_tab="Token kinds", robustness_grouping="Frequency of token")
-    assert "1 most frequent" in at.dataframe[0].value["kind"].tolist()
+    assert "most frequent fifth" in at.dataframe[0].value["kind"].tolist()
 
 
 def test_runs_without_counts_say_how_to_get_them(place: Path) -> None:
@@ -374,6 +397,20 @@ def test_runs_without_counts_say_how_to_get_them(place: Path) -> None:
     length_runs.save_run(place, "rotten_tomatoes-ltp-00000000ab", config=config, parent=REVIEWS)
     at = page(robustness_data="rotten_tomatoes", robustness_tab="Token kinds")
     assert 1 == len(at.get("vega_lite_chart"))
+
+
+def test_a_damaged_count_is_a_sentence(place: Path) -> None:
+    """In its tab alone; the rest of the page is there."""
+    for name in (LTP, LAT, length_runs.SPATTEN):
+        path = store.run_folder(place, name) / "token_kinds.parquet"
+        path.write_bytes(bytes(path.stat().st_size))
+    at = AppTest.from_file(PAGE, default_timeout=60)
+    at.query_params["robustness.tab"] = "Token kinds"
+    at.run()
+    assert not at.exception
+    assert "is damaged" in at.error[0].value
+    assert 4 == len(at.multiselect[0].value)
+    assert "How this is computed" in [expander.label for expander in at.expander]
 
 
 # --- taking away ------------------------------------------------------------------------------------

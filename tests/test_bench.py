@@ -20,8 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ltp_core.bench import contenders, measure, results, throughput
 from ltp_core.bench.catalogue import CONTENDERS, available_contenders, default_contenders
-from ltp_core.bench.contenders import BUILDERS, enter, survivors_of
+from ltp_core.bench.contenders import BUILDERS, count_tokens, enter
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
+from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.repadded import run_repadded
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.throughput import bench
@@ -83,6 +84,11 @@ def answers(model: PrunedModel, encoded: Encoded, names: list[str]) -> dict[str,
     return {e.name: e.logits(encoded, index) for e in enter(model, names, [])}
 
 
+def answering() -> list[str]:
+    """Installed contenders that give logits."""
+    return [name for name in available_contenders() if CONTENDERS[name].is_model]
+
+
 def test_every_contender_can_be_built() -> None:
     """The catalogue has a builder for each, and the default ones need nothing that is not required."""
     assert set(CONTENDERS) == set(BUILDERS)
@@ -91,7 +97,7 @@ def test_every_contender_can_be_built() -> None:
 
 def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Peers and controls compute the same function: the same weights, nothing pruned."""
-    names = [n for n in available_contenders() if not CONTENDERS[n].is_pruned and "int8" not in n]
+    names = [n for n in answering() if not CONTENDERS[n].is_pruned and "int8" not in n]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed_unpruned"], rtol=0, atol=1e-4)
@@ -99,7 +105,7 @@ def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None
 
 def test_pruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Removed, masked, or removed and padded again: the same answer, which is not the unpruned one."""
-    names = [n for n in available_contenders() if CONTENDERS[n].is_pruned]
+    names = [n for n in answering() if CONTENDERS[n].is_pruned]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
@@ -138,26 +144,77 @@ def test_repadded_runs_every_method(variant: str) -> None:
 # --- what is counted --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["packed", "packed_unpruned", "repadded", "masked", "hugging_face_eager"]
-)
+@pytest.mark.parametrize("name", ["repadded", "masked", "hugging_face_eager"])
 @pytest.mark.parametrize("index", [[1], [0, 1], [0, 1, 2, 3]])
 def test_flops_are_those_of_the_pass(
     name: str, index: list[int], model: PrunedModel, encoded: Encoded
 ) -> None:
-    """PyTorch counts what the formula says, padding included."""
+    """PyTorch counts what the formula says, padding included.
+
+    The packed runner's own tests hold its formula.
+    """
     entry = enter(model, [name], [])[0]
     rows = encoded.take(np.array(index))
     batches = [np.arange(len(rows))]
-    lengths = entry.computed_lengths(survivors_of(model, rows), rows.length, batches)
+    counted = count_tokens(model, entry.survey, rows)
+    lengths = with_blanks(counted, batches, entry.contender.blanks)
     with FlopCounterMode(display=False) as counter:
         entry.logits(rows, batches[0])
-    counted_flops = counter.get_total_flops() - len(rows) * _head_flops(model)
     expected = flops_of(lengths, hidden=16, intermediate=24)
-    if name.startswith("packed") and len(rows) > 1:  # groups of about equal length are padded
-        assert expected <= counted_flops <= 1.5 * expected
-    else:
-        assert expected == counted_flops
+    assert expected == counter.get_total_flops() - len(rows) * _head_flops(model)
+
+
+def test_a_shallow_checkpoint_runs_its_layers_only(model: PrunedModel, encoded: Encoded) -> None:
+    """Left-out layers cost nothing, pruned or not; a peer runs them all."""
+    method = METHODS["shallow"](METHODS["shallow"].config_type(layers=2), NUM_LAYERS)
+    shallow = dataclasses.replace(model, method=method)
+    runs = {
+        entry.name: count_tokens(shallow, entry.survey, encoded).attention.any(axis=0).sum()
+        for entry in enter(shallow, ["packed", "packed_unpruned", "masked", "hugging_face"], [])
+    }
+    assert {"packed": 2, "packed_unpruned": 2, "masked": 2, "hugging_face": 3} == runs
+
+
+def test_a_short_last_layer_computes_one_token(model: PrunedModel, encoded: Encoded) -> None:
+    """The token that the head reads: the same answers for fewer FLOPs, with and without pruning."""
+    names = ["packed", "packed_first", "packed_unpruned", "packed_unpruned_first"]
+    flops = []
+    for entry in enter(model, names, []):
+        counted = count_tokens(model, entry.survey, encoded)
+        flops.append(flops_of(counted, hidden=16, intermediate=24))
+        if entry.contender.last_layer == "first":
+            assert {1} == set(counted.ffn[:, -1].tolist())
+    assert flops[1] < flops[0] < flops[3] < flops[2]
+
+
+@pytest.mark.parametrize("lengths", [(9,), (3, 9, 8, 1), (4,) * 20])
+@pytest.mark.parametrize("thresholds", [(0.0,) * 3, (0.6, 0.8, 1.0), (1e3,) * 3])
+def test_products_are_those_of_the_pass(
+    lengths: tuple[int, ...], thresholds: tuple[float, ...]
+) -> None:
+    """The ceiling does the executed FLOPs: exactly for one sequence, padded at most a little else."""
+    encoder = tiny.encoder()
+    output = run("packed", encoder, tiny.inputs(lengths), ltp(thresholds))
+    entering, staying = output.attention_length.numpy(), output.ffn_length.numpy()
+    counted = LayerLengths(entering, entering, staying)
+    expected = flops_of(counted, hidden=16, intermediate=24)
+    with FlopCounterMode(display=False) as counter:
+        MatrixProducts(encoder)(counted)
+    if len(lengths) == 1:
+        assert expected == counter.get_total_flops()
+    padded = 2 * 2 * 16 * float((entering**2).sum()) / 0.75**2  # two products of attention
+    assert expected <= counter.get_total_flops() <= expected + padded
+
+
+def test_products_take_part_without_answers(model: PrunedModel, encoded: Encoded) -> None:
+    """They are measured like the others, and asked for an answer they refuse."""
+    names = ("packed", "packed_unpruned", "products", "products_unpruned")
+    found = bench(small(contenders=names, lengths=(None, 8)), model)
+    assert 2 * 4 == len(found["results"])
+    promised = {x["contender"]: x["theoretical_speedup"] for x in found["results"][:4]}
+    assert promised["packed"] == promised["products"]
+    with pytest.raises(TypeError, match="has no answers"):
+        enter(model, ["products"], [])[0].logits(encoded, np.array([0]))
 
 
 def _head_flops(model: PrunedModel) -> int:
@@ -167,10 +224,12 @@ def _head_flops(model: PrunedModel) -> int:
 
 def test_blanks_by_hand() -> None:
     """Up to the longest of the batch, layer by layer."""
-    lengths = LayerLengths(np.array([[8, 3], [5, 4], [6, 1]]), np.array([[3, 2], [4, 4], [1, 1]]))
+    entering, staying = np.array([[8, 3], [5, 4], [6, 1]]), np.array([[3, 2], [4, 4], [1, 1]])
+    lengths = LayerLengths(entering, entering, staying)
     batches = [np.array([0, 1]), np.array([2])]
     padded = with_blanks(lengths, batches, "survivors")
     assert [[8, 4], [8, 4], [6, 1]] == padded.attention.tolist()
+    assert padded.query.tolist() == padded.attention.tolist()
     assert [[4, 4], [4, 4], [1, 1]] == padded.ffn.tolist()
     assert with_blanks(lengths, batches, "none") is lengths
 
@@ -254,6 +313,10 @@ def test_ratios_are_taken_within_rounds() -> None:
     assert {2.0} == {found[key] for key in ("speedup", "speedup_q1", "speedup_q3")}
     assert (4.0, 8.0) == (found["relative_throughput"], found["theoretical_relative_throughput"])
     assert 0.5 == found["realised_share"]
+    assert "ceiling_speedup" not in found
+    products = {"products": [1.0, 10.0], "products_unpruned": [2.5, 25.0]}
+    found = throughput._figures("packed", taken | products, flops, 6)
+    assert (2.5, 0.8) == (found["ceiling_speedup"], found["ceiling_share"])
 
 
 def test_without_the_controls_there_are_no_ratios(model: PrunedModel) -> None:

@@ -52,7 +52,7 @@ def save(store: Path, name: str, content: Any) -> Path:
 def stored(tiny_store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a benchmark of each kind."""
     store = tmp_path_factory.mktemp("benches")
-    contenders = ("packed", "packed_unpruned", "hugging_face")
+    contenders = ("packed", "packed_unpruned", "hugging_face", "products", "products_unpruned")
     common: dict[str, Any] = {"limit": 2, "batch_sizes": (2,), "repeats": 1}
     model = load_checkpoint(str(tiny_store_folder / "runs" / REVIEWS))
     for what, lengths in (("throughput", (None,)), ("scaling", (4, 8))):

@@ -305,6 +305,8 @@ def test_charts_say_what_the_counts_say() -> None:
     assert [0, 1, 2] == list(compare_charts.jaccard_chart(shown).frame["layer"])
     survivors = compare_charts.survivors_chart(shown).frame
     assert [6, 6, 6] == list(survivors[survivors["series"] == "B"]["value"])
+    assert ["6", "5", "4", "3"] == list(survivors[survivors["series"] == "A"]["label"])
+    assert ["", "6", "6"] == list(survivors[survivors["series"] == "B"]["label"])
     scores = compare_charts.score_chart(compared(), 4).frame
     assert {"A", "B"} == set(scores["series"])
     assert (scores["value"] > 0).all()

@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "flops": {"records"},
     "metrics": {"records"},
     "store": {"records", "files", "tables"},
-    "config": {"records", "strict", "toml_writer"},
+    "sections": {"strict"},
+    "config": {"records", "strict", "toml_writer", "sections"},
     "token_kinds": set(),
     "intervals": set(),
     "example_records": {"records", "store", "flops", "data"},
@@ -47,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "trace": PARTS | {"runners", "checkpoint", "evaluate"},
     "evaluate": PARTS | {"runners", "checkpoint"},
     "bench": PARTS | {"runners", "checkpoint", "evaluate"},
+    "export": PARTS | {"runners", "checkpoint"},
     "threshold_search": {"records"},
     "calibrate": PARTS | {"runners", "checkpoint", "evaluate", "threshold_search"},
     "calibrated_run": PARTS | {"checkpoint", "calibrate"},
@@ -61,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": PARTS
     | {"runners", "checkpoint", "evaluate", "trace", "bench", "training", "sweep", "sweep_runner", "curve"}
     | {"calibrate", "calibrated_run", "checkpoint_tokenizer", "length_sources"}
-    | {"operating_points", "example_records", "intervals", "robustness", "save_evaluation"},
+    | {"operating_points", "example_records", "intervals", "robustness", "save_evaluation", "export"},
     "cli": {"records", "files", "commands"},
     "__main__": {"cli"},
 }

@@ -135,8 +135,10 @@ def test_scaled_by_hand() -> None:
     """Half of the way in the exponent: a quarter becomes a half, 1/16 a quarter."""
     method = lat(initial_length=32).with_lengths((32, 8, 2))
     for factor, expected in ((0.5, (32, 16, 8)), (1.0, (32, 8, 2)), (2.0, (32, 2, 1)), (0.0, ())):
-        assert expected == method.scaled(factor).lengths
-    assert () == lat().scaled(0.7).lengths
+        scaled = method.scaled(factor)
+        assert scaled is not None
+        assert expected == scaled.lengths
+    assert lat().scaled(0.7) is None
 
 
 # --- LengthDrop and LayerDrop -----------------------------------------------------------------------

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import entropy
 
 from ltp_core import checkpoint_tokenizer, length_sources
+from ltp_core.data import hub
 from ltp_core.data.lengths_sets import list_sets
 from ltp_core.data.loading import load_rows
 from ltp_core.store import stores
@@ -213,6 +215,26 @@ def test_what_cannot_be_counted_is_one_sentence(
     ran = run("lengths", "sst2", "--checkpoint", "rotten_tomatos-ltp")
     assert 2 == ran.status
     assert "There is no run 'rotten_tomatos-ltp'" in ran.stderr
+
+
+def test_a_data_set_of_the_hub_is_a_pair(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the cache holds is counted; its configuration and splits are passed on."""
+    asked: list[tuple[str, ...]] = []
+
+    def read_split(path: str, config: str, split: str, *, allow_downloads: bool) -> pa.Table:
+        asked.append((path, config, split))
+        texts = {"train": ["good film", None, "a"], "test": ["good", "bad"]}
+        return pa.table({"text": texts[split]})
+
+    monkeypatch.setattr(hub, "is_cached", lambda path, config: True)
+    monkeypatch.setattr(hub, "read_split", read_split)
+    found = lengths("hub:owner/data:en", "--columns", "text", "--splits", "train,test")
+    assert [("owner/data", "en", "train"), ("owner/data", "en", "test")] == asked
+    assert (2, 1) == (found["train"]["lengths"]["rows"], found["train"]["left_out"])
+    assert ("owner/data:en", "test") == (found["evaluation"]["data"], found["evaluation"]["split"])
+    assert "has no column 'review'; it has text" in refused(
+        "hub:owner/data", "--columns", "review", "--splits", "test"
+    )
 
 
 @pytest.mark.parametrize("columns", ["", ",", 'text,"more'])

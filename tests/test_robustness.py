@@ -16,7 +16,7 @@ import pytest
 from ltp_core import store
 from ltp_core.bands import QUARTILES
 from ltp_core.example_records import ExampleRecords, read_examples
-from ltp_core.operating_points import OperatingPoint, matched, operating_points, stored_runs
+from ltp_core.operating_points import OperatingPoint, matched, operating_points, recorded_runs
 from ltp_core.records import UserError
 from ltp_core.robustness import compare, comparison_frame
 from tests import checkpoints, length_runs
@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def points(place: Path, task: str = "qqp") -> list[OperatingPoint]:
     """Operating points of a task in a store."""
-    runs = stored_runs(store.list_runs([place]))
+    runs = recorded_runs(store.list_runs([place]))
     return operating_points(run for run in runs if run.task == task)
 
 
@@ -51,9 +51,9 @@ def groups(place: Path, *names: str) -> dict[str, list[ExampleRecords]]:
 # --- who is compared --------------------------------------------------------------------------------
 
 
-def test_stored_runs_say_what_they_are(place: Path) -> None:
+def test_recorded_runs_say_what_they_are(place: Path) -> None:
     """Task, method, limit of the training rows, splits and cost."""
-    found = {run.name: run for run in stored_runs(store.list_runs([place]))}
+    found = {run.name: run for run in recorded_runs(store.list_runs([place]))}
     assert {LTP, LTP_DEAR, LAT, SPATTEN, DENSE, REVIEWS} == set(found)
     ltp = found[LTP]
     assert ("qqp", "ltp", 24, ("validation",)) == (
@@ -72,7 +72,7 @@ def test_what_has_no_records_is_left_out(place: Path) -> None:
     (store.run_folder(place, LAT) / "layers.parquet").unlink()
     (store.run_folder(place, SPATTEN) / store.MANIFEST).write_text("{")
     length_runs.save_run(place, "qqp-ltp-00000000ac", summary={"accuracy": 0.9})
-    names = {run.name for run in stored_runs(store.list_runs([place]))}
+    names = {run.name for run in recorded_runs(store.list_runs([place]))}
     assert {LTP, LTP_DEAR, DENSE, REVIEWS} == names
 
 
@@ -80,7 +80,7 @@ def test_a_summary_without_flops_is_no_error(place: Path) -> None:
     """Its cost is not known."""
     summary = {"validation": {"metrics": {"accuracy": 0.9}}}
     length_runs.save_run(place, "qqp-ltp-00000000ac", summary=summary)
-    found = {run.name: run for run in stored_runs(store.list_runs([place]))}
+    found = {run.name: run for run in recorded_runs(store.list_runs([place]))}
     assert math.isnan(found["qqp-ltp-00000000ac"].relative_flops["validation"])
 
 
@@ -112,7 +112,7 @@ def test_half_trained_and_repeated_runs_are_not_chosen(place: Path) -> None:
     again = {"evaluation": {"checkpoint": LTP}}
     length_runs.save_run(place, "qqp-ltp-00000000ae", parent=LTP, config=again)
     found = points(place)
-    everything = [run for run in stored_runs(store.list_runs([place])) if run.task == "qqp"]
+    everything = [run for run in recorded_runs(store.list_runs([place])) if run.task == "qqp"]
     found = operating_points(everything)
     chosen = [point.name for point in matched(found, first_records(found))]
     assert "qqp-lat-00000000ab" in chosen
@@ -255,6 +255,21 @@ def test_bad_requests_are_sentences(place: Path, arguments: list[str], words: st
     assert words in ran.stderr
 
 
+def test_a_damaged_run_is_left_out_unless_it_was_asked_for(place: Path) -> None:
+    """The sentence names it."""
+    folder = store.run_folder(place, LAT)
+    layers = store.read_table(folder, "layers")
+    store.write_table(folder, "layers", layers.iloc[:-1])
+    store.finish_run(folder, store.read_manifest(folder))
+    ran = command("robustness", "qqp", "--json")
+    assert 0 == ran.status
+    assert LAT not in {row["run"] for row in json.loads(ran.stdout)["bands"]}
+    assert f"Left out: layers.parquet of the run {LAT}" in ran.stderr
+    asked = command("robustness", "qqp", "--runs", f"{LTP},{LAT}")
+    assert 2 == asked.status
+    assert LAT in asked.stderr
+
+
 # --- records of one's own checkpoint ----------------------------------------------------------------
 
 
@@ -287,7 +302,7 @@ def test_an_evaluation_can_be_kept(reviews: Path) -> None:
     assert {"config.json", "examples.parquet", "layers.parquet", "token_kinds.parquet"} == {
         entry.name for entry in manifest.files
     }
-    listed = {run.name: run for run in stored_runs(store.list_runs([reviews]))}
+    listed = {run.name: run for run in recorded_runs(store.list_runs([reviews]))}
     assert listed[folder.name].is_evaluation
 
 

@@ -15,7 +15,7 @@ import pytest
 from ltp_core import store
 from ltp_core.records import SCHEMA_VERSION
 from ltp_core.store import StoreError
-from tests.runs import finished_run, manifest
+from tests.runs import finished_run, frames, manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,11 +31,8 @@ def test_a_manifest_comes_back_with_its_files(run: Path) -> None:
     found = store.read_manifest(run)
     assert dataclasses.replace(found, files=()) == manifest()
     assert {entry.name for entry in found.files} == {
-        "examples.parquet",
-        "history.parquet",
-        "layers.parquet",
         "tokenizer/tokenizer.json",
-        "traces.parquet",
+        *(f"{kind}.parquet" for kind in frames()),
     }
     for entry in found.files:
         content = (run / entry.name).read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,8 @@ def test_a_label_says_what_varies_and_the_seed() -> None:
     plan = make_plan(sweep(RunGroup(vary=BUDGETS)))
     assert "target_relative_flops 0.6, seed 0" == plan[-1].label
     assert "parent, seed 0" == plan[0].label
+    apart = RunGroup(method="spatten", overrides=("method.keep_layers=1", "hard.epochs=2"))
+    assert "keep_layers 1, seed 0" == make_plan(sweep(apart))[-1].label
 
 
 def finish(destination: Path, config: TrainConfig, *, with_weights: bool = True) -> None:
@@ -506,6 +509,28 @@ def test_settings_of_a_method_are_checked_before_anything_is_trained(workplace: 
     assert (2, "") == (refused.status, refused.stdout)
     assert "did you mean 'final_threshold'?" in refused.stderr
     assert not workplace.store.exists()
+
+
+@pytest.mark.slow
+def test_weights_that_are_needed_and_gone_are_trained_again(workplace: Workplace) -> None:
+    """A parent of which only the records are left does not stop what starts from it."""
+    write_sweep(workplace.folder, values=[0.5])
+    assert 0 == run(*command(workplace)).status
+    parent = next((workplace.store / "runs").glob("*-unpruned-*/pruning.json")).parent
+    for folder in (workplace.store / "runs").glob("*-unpruned-*"):
+        if store.read_manifest(folder).parent is None:
+            parent = folder
+    shutil.rmtree(parent / "adapter")
+    (parent / "pruning.json").unlink()
+    store.finish_run(parent, store.read_manifest(parent))
+    assert ["done"] * 3 == stored_states(json.loads(run(*command(workplace)).stdout))
+    assert not (parent / "adapter").exists(), "nothing needs it"
+    write_sweep(workplace.folder, values=[0.5, 0.8])
+    planned = json.loads(run(*command(workplace, "--dry-run")).stdout)
+    assert ["to do", "done", "done", "to do"] == stored_states(planned)
+    done = run(*command(workplace))
+    assert ["done"] * 4 == stored_states(json.loads(done.stdout)), done.stderr
+    assert (parent / "adapter").is_dir()
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ from tests import tiny
 from tests.trainings import Workplace, save_data
 
 KINDS = ("lora", "full")
-TABLES = ("history", "examples", "layers", "traces")
+TABLES = ("history", "examples", "layers", "traces", "token_kinds")
 
 
 @pytest.fixture(scope="module")
@@ -540,9 +540,9 @@ def test_who_waited_for_the_other_trains_nothing(
     config, complete = place.config(), training._complete
     looked: list[str] = []
 
-    def blind_once(name: str, target: Path) -> Path | None:
+    def blind_once(name: str, *place: Any) -> Path | None:
         looked.append(name)
-        return None if [name] == looked else complete(name, target)
+        return None if [name] == looked else complete(name, *place)
 
     monkeypatch.setattr(training, "_complete", blind_once)
     steps = steps_taken(monkeypatch)

@@ -51,13 +51,21 @@ class Figure:
 
 def survivors_chart(trace: Trace, learned: Trace | None) -> Figure:
     """Live tokens at the input and after each layer; a second line for the learned thresholds."""
-    series: Series = {THIS: trace.lengths} | ({LEARNED: learned.lengths} if learned else {})
+    series: Series = {THIS: live_lengths(trace)}
+    if learned:
+        series = {THIS: live_lengths(trace), LEARNED: live_lengths(learned)}
     frame = _frame(series, first_layer=0)
     frame["count"] = [
         f"{value:.0f}" if name == THIS else ""
         for name, value in zip(frame["series"], frame["value"], strict=True)
     ]
     return Figure(spec=_survivors_spec(tuple(series)), frame=frame)
+
+
+def live_lengths(trace: Trace) -> list[int | None]:
+    """Live tokens at the input and after each layer; None for a layer that is left out."""
+    layers = zip(trace.lengths[1:], trace.layers, strict=True)
+    return [trace.lengths[0], *(live if layer.runs else None for live, layer in layers)]
 
 
 def score_chart(view: TokenView, index: int) -> Figure:
@@ -131,7 +139,7 @@ def _frame(series: Series, first_layer: int) -> pd.DataFrame:
 @cache
 def _survivors_spec(names: tuple[str, ...]) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
-        x=_layer_axis("after layer (0 is the input)"),
+        x=layer_axis("after layer (0 is the input)"),
         y=alt.Y("value:Q", title="live tokens", scale=alt.Scale(domainMin=0)),
         tooltip=[
             alt.Tooltip("series:N"),
@@ -140,13 +148,13 @@ def _survivors_spec(names: tuple[str, ...]) -> dict[str, Any]:
         ],
     )
     counts = base.mark_text(dy=-11, fontSize=12).encode(text="count:N", color=alt.value("gray"))
-    return _spec([*_lines(base, names), counts])
+    return layered([*lines(base, names), counts])
 
 
 @cache
 def _score_spec(names: tuple[str, ...]) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
-        x=_layer_axis("layer"),
+        x=layer_axis("layer"),
         y=alt.Y(
             "value:Q",
             title=UNIT,
@@ -159,7 +167,7 @@ def _score_spec(names: tuple[str, ...]) -> dict[str, Any]:
             alt.Tooltip("value:Q", format=".4f"),
         ],
     )
-    return _spec(_lines(base, names))
+    return layered(lines(base, names))
 
 
 @cache
@@ -178,7 +186,7 @@ def _senders_spec() -> dict[str, Any]:
     labels = base.mark_text(align="left", dx=4, fontSize=12).encode(
         text=alt.Text("attention:Q", format=".3f"), color=alt.value("gray")
     )
-    return _spec([bars, labels])
+    return layered([bars, labels])
 
 
 @cache
@@ -192,10 +200,10 @@ def _mask_spec() -> dict[str, Any]:
             alt.Tooltip("mask:Q", format=".3f"),
         ],
     )
-    return _spec([_line(base, (SOFT, HARD))])
+    return layered([_line(base, (SOFT, HARD))])
 
 
-def _lines(base: alt.Chart, names: tuple[str, ...]) -> list[alt.Chart]:
+def lines(base: alt.Chart, names: tuple[str, ...]) -> list[alt.Chart]:
     """A line with dots for each series, told apart by colour and dash."""
     dots = base.mark_circle(size=60, opacity=1).encode(color=_color(names))
     return [_line(base, names), dots]
@@ -226,11 +234,12 @@ def _legend(names: tuple[str, ...]) -> alt.Legend | None:
     )
 
 
-def _layer_axis(title: str) -> alt.X:
+def layer_axis(title: str) -> alt.X:
+    """Layers as steps, with a title."""
     return alt.X("layer:O", title=title, axis=alt.Axis(labelAngle=0))
 
 
-def _spec(layers: list[alt.Chart]) -> dict[str, Any]:
+def layered(layers: list[alt.Chart]) -> dict[str, Any]:
     """The specification without data and configuration, which the caller adds."""
     spec: dict[str, Any] = alt.layer(*layers).properties(height=HEIGHT).to_dict()
     for key in ("data", "datasets", "config"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,20 +9,21 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui import live, state
-from app.ltp_ui.examples import Example, examples
+from app.ltp_ui.boundary import plain
 from app.ltp_ui.live import Card, Question, WhatIf
+from app.ltp_ui.texts import ask as ask_texts
 from app.ltp_ui.wording import SCORE_UNIT_HELP, number
-from ltp_core.data.tasks import TASKS, Task
 
-EXAMPLE, FORCED, EDITOR = "explore.example", "explore.forced", "explore.editor"
-QUESTION, FILLED = "explore.question", "explore.filled"
+FORCED, EDITOR, QUESTION = "explore.forced", "explore.editor", "explore.question"
 THRESHOLDS_PARAMETER = "thresholds"
+MULTIPLIER_WIDTH = 260
 
 
 def choose_checkpoint() -> str | None:
     """The checkpoint's name or folder; None where there is none and none was typed."""
     names = [found.name for found in live.checkpoints()]
     default = live.default_checkpoint(live.checkpoints())
+    state.follow_link(state.CHECKPOINT)
     chosen = st.selectbox(
         "Checkpoint",
         names,
@@ -39,76 +39,12 @@ def choose_checkpoint() -> str | None:
 
 def ask(card: Card) -> Question | None:
     """The texts; None where they are not complete, which is then said on the page."""
-    task = TASKS.get(card.task or "")
-    first, second = _labels(task)
-    _fill_in(card.task)
-    text = _text_area(first, state.TEXT, card.task)
-    pair = _text_area(second, state.PAIR, card.task) if second else ""
-    _example_pills(card.task)
-    is_pair_wanted = task is not None and task.is_pair
-    if not text.strip():
-        st.info("Write a text above or click an example.", icon=":material/edit:")
+    texts = ask_texts(card.task)
+    if texts is None:
         return None
-    if is_pair_wanted and not pair.strip():
-        st.info(
-            f"This checkpoint judges pairs: give the {second.lower()}, too, or click an example.",
-            icon=":material/edit:",
-        )
-        return None
-    question = Question(
-        checkpoint=card.name_or_path, text=text, text_pair=pair if pair.strip() else None
-    )
+    question = Question(checkpoint=card.name_or_path, text=texts.text, text_pair=texts.pair)
     _forget_if_new(question)
     return question
-
-
-def _labels(task: Task | None) -> tuple[str, str]:
-    """Labels of the two text fields; the second is empty where there is but one text."""
-    if task is None:
-        return "Text", "Second text, only for a pair"
-    if not task.is_pair:
-        return "Text", ""
-    first, second = (re.sub(r"(\d)$", r" \1", name).capitalize() for name in task.text_columns)
-    return first, second
-
-
-def _text_area(label: str, key: str, task: str | None) -> str:
-    value = st.text_area(label, key=key, height=84, persist_state="session")
-    first = examples(task)[0]
-    is_default = value == (first.text if key == state.TEXT else first.pair or "")
-    state.publish(key, None if is_default else value)
-    return value
-
-
-def _fill_in(task: str | None) -> None:
-    """Sets the texts: from a link, else the task's first example at first and for a new task."""
-    for key in (state.TEXT, state.PAIR):
-        if (given := state.adopt(key)) is not None:
-            st.session_state[key] = given
-    example, filled_for = st.session_state.get(FILLED, (None, None))
-    shown = (st.session_state.get(state.TEXT), st.session_state.get(state.PAIR) or None)
-    is_untouched = example is not None and shown == (example.text, example.pair)
-    if state.TEXT not in st.session_state or (is_untouched and filled_for != task):
-        use_example(examples(task)[0], task)
-    st.session_state.setdefault(state.PAIR, "")
-
-
-def use_example(example: Example, task: str | None) -> None:
-    """Puts an example into the text fields; before they are drawn."""
-    st.session_state[state.TEXT] = example.text
-    st.session_state[state.PAIR] = example.pair or ""
-    st.session_state[FILLED] = (example, task)
-
-
-def _example_pills(task: str | None) -> None:
-    by_name = {example.name: example for example in examples(task)}
-
-    def take() -> None:
-        if name := st.session_state.get(EXAMPLE):
-            use_example(by_name[name], task)
-            st.session_state[EXAMPLE] = None
-
-    st.pills("Examples", list(by_name), key=EXAMPLE, on_change=take, wrap=True)
 
 
 def _forget_if_new(question: Question) -> None:
@@ -156,7 +92,7 @@ def what_if(card: Card, length: int) -> WhatIf:
         card: The checkpoint.
         length: Tokens of the input; positions beyond are left out.
     """
-    thresholds = _thresholds(card)
+    thresholds, scale = _pruning(card)
     by_hand: dict[int, str] = st.session_state.get(FORCED, {})
     sides = {
         side: tuple(sorted(p for p, how in by_hand.items() if how == side and p < length))
@@ -164,32 +100,54 @@ def what_if(card: Card, length: int) -> WhatIf:
     }
     for side, positions in sides.items():
         state.publish(side, state.format_positions(positions))
-    return WhatIf(thresholds=thresholds, keep=sides["keep"], drop=sides["drop"])
+    return WhatIf(thresholds=thresholds, scale=scale, keep=sides["keep"], drop=sides["drop"])
 
 
-def _thresholds(card: Card) -> tuple[float, ...] | None:
+def _pruning(card: Card) -> tuple[tuple[float, ...] | None, float]:
+    """Thresholds where others than the learned ones are wanted, and the scale of other methods."""
+    with st.container(width=MULTIPLIER_WIDTH):
+        scale = multiplier(card, state.SCALE)
+    if not card.has_thresholds:
+        return None, scale
     learned = tuple(t for t in card.thresholds if t is not None)
-    has_thresholds = len(learned) == len(card.thresholds) > 0
-    scale = st.slider(
-        "Threshold multiplier",
-        0.0,
-        3.0,
-        1.0,
-        0.05,
-        key=state.SCALE,
-        bind="query-params",
-        disabled=not has_thresholds,
-        format="%.2f×",
-        width=260,
-        help="Multiplies every layer's threshold and runs the network again: 0 prunes nothing."
-        if has_thresholds
-        else f"The method of this checkpoint ({card.method}) has no thresholds.",
-    )
-    if not has_thresholds:
-        return None
     base = _edited(card.name_or_path, learned, scale)
     used = tuple(scale * threshold for threshold in base)
-    return used if used != learned else None
+    return (used if used != learned else None), 1.0
+
+
+def multiplier(card: Card, key: str, *, default: float = 1.0) -> float:
+    """How much more or less than learned is pruned; 1 where the method has no such knob.
+
+    Args:
+        card: The checkpoint.
+        key: Session key and parameter of the URL.
+        default: Where it stands at first.
+    """
+    state.follow_link(key)
+    chosen = st.slider(
+        "Threshold multiplier" if card.has_thresholds else "Pruning multiplier",
+        0.0,
+        3.0,
+        default,
+        0.05,
+        key=key,
+        bind="query-params",
+        disabled=not card.can_scale,
+        format="%.2f×",
+        help=_MULTIPLIER_HELP,
+    )
+    if not card.has_thresholds:
+        st.caption(plain(about_multiplier(card)))
+    return float(chosen) if card.can_scale else 1.0
+
+
+def about_multiplier(card: Card) -> str:
+    """What a multiplier does to a method without thresholds."""
+    if not card.prunes:
+        return f"Its method, {card.method}, drops no token: there is nothing to move."
+    if card.can_scale:
+        return f"Its method, {card.method}, has no thresholds; this moves how many tokens it drops."
+    return f"Its method, {card.method}, has no thresholds to move."
 
 
 def _edited(checkpoint: str, learned: tuple[float, ...], scale: float) -> tuple[float, ...]:
@@ -238,3 +196,9 @@ def _editor_state(checkpoint: str, learned: tuple[float, ...]) -> dict[str, Any]
         editor = {"checkpoint": checkpoint, "start": given or learned, "version": version}
         st.session_state[EDITOR] = editor
     return editor
+
+
+_MULTIPLIER_HELP = (
+    "Multiplies every layer's threshold, or what else the method learned, and runs the network again: "
+    "0 prunes nothing."
+)

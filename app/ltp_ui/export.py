@@ -38,8 +38,13 @@ def trace_csv(trace: Trace) -> bytes:
 
     A token such as `=` or `@` gets a leading apostrophe, as spreadsheets want it.
     """
-    frame = trace_frame(trace)
-    frame["token"] = [f"'{t}" if t[:1] in "=+-@\t\r" and t else t for t in frame["token"]]
+    return csv(trace_frame(trace))
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A table as CSV in UTF-8, its column `token` safe from being taken for a formula."""
+    tokens = [f"'{t}" if t[:1] in "=+-@\t\r" and t else t for t in frame["token"]]
+    frame = frame.assign(token=tokens)
     buffer = io.StringIO()
     frame.to_csv(buffer, index=False, lineterminator="\n")
     return buffer.getvalue().encode()
@@ -62,9 +67,13 @@ def view_svg(view: TokenView) -> bytes:
 
 def view_png(view: TokenView) -> bytes:
     """The same figure in pixels, twice the size."""
+    return png(figure.grid_figure(view, figure.LIGHT))
+
+
+def png(svg: str) -> bytes:
+    """A figure in pixels, twice the size."""
     import vl_convert
 
-    svg = figure.grid_figure(view, figure.LIGHT)
     return bytes(vl_convert.svg_to_png(svg, scale=PNG_SCALE))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from app.ltp_ui.view import GONE, LEFT, NUM_LEVELS, SPARED, Column, TokenView
+from app.ltp_ui.view import GONE, LEFT, NUM_LEVELS, PASSED, SPARED, Column, TokenView
 from app.ltp_ui.wording import counted, number
 
 CELL, ROW = 18, 18
@@ -28,9 +28,12 @@ class Palette:
     muted: str
     border: str
     keep: str
+    keep_background: str
+    keep_text: str
     drop: str
     drop_background: str
     drop_text: str
+    neutral: str
 
 
 LIGHT = Palette(
@@ -40,9 +43,12 @@ LIGHT = Palette(
     muted="#5a6372",
     border="#d3d8e0",
     keep="#0072b2",
+    keep_background="#e6f2fa",
+    keep_text="#00568a",
     drop="#d55e00",
     drop_background="#fdeee3",
     drop_text="#9c3f00",
+    neutral="#7b7f87",
 )
 DARK = Palette(
     background="#12151b",
@@ -51,9 +57,12 @@ DARK = Palette(
     muted="#a3acba",
     border="#3a4250",
     keep="#56b4e9",
+    keep_background="#0e2a3d",
+    keep_text="#8fd0f7",
     drop="#e69f00",
     drop_background="#3a2a08",
     drop_text="#ffc55c",
+    neutral="#8e9197",
 )
 
 
@@ -70,7 +79,7 @@ def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> s
         palette: Colours; written out, since exported files have no style sheet.
         heading: Put the checkpoint and the counts above the grid.
     """
-    bands = _bands(len(view.columns))
+    bands = bands_of(len(view.columns))
     widest = max((end - start for start, end in bands), default=0)
     width = 2 * MARGIN + GUTTER + max(widest * CELL + NOTES, 720)
     top = MARGIN + (30 if heading else 0)
@@ -81,13 +90,16 @@ def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> s
         parts.append(_band(view, palette, start, end, y))
     bottom = top + len(bands) * height_of_band
     parts.append(_legend(view, palette, bottom + 10))
+    return svg(width, bottom + 36, summary(view), "".join(parts), palette)
+
+
+def svg(width: int, height: int, alt: str, content: str, palette: Palette) -> str:
+    """A figure on the palette's background; `alt` says what it shows."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{bottom + 36}"'
-        f' viewBox="0 0 {width} {bottom + 36}" role="img"'
-        f' aria-label="{escape(summary(view))}"'
-        f' font-family="{FONTS}"'
-        f' font-size="12">'
-        f'<rect width="100%" height="100%" fill="{palette.background}"/>{"".join(parts)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+        f' viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}"'
+        f' font-family="{FONTS}" font-size="12">'
+        f'<rect width="100%" height="100%" fill="{palette.background}"/>{content}</svg>'
     )
 
 
@@ -99,7 +111,7 @@ def summary(view: TokenView) -> str:
     )
 
 
-def _bands(num_columns: int) -> list[tuple[int, int]]:
+def bands_of(num_columns: int) -> list[tuple[int, int]]:
     """Column ranges of about equal width, at most `COLUMNS_PER_BAND` wide."""
     count = math.ceil(num_columns / COLUMNS_PER_BAND)
     size = math.ceil(num_columns / count) if count else 0
@@ -110,6 +122,11 @@ def _heading(view: TokenView, palette: Palette) -> str:
     text = f"{view.checkpoint}: {summary(view)}"
     if view.num_cut:
         text += f"; {counted(view.num_cut, 'token')} cut off"
+    return heading_text(text, palette)
+
+
+def heading_text(text: str, palette: Palette) -> str:
+    """The line above a grid."""
     return (
         f'<text x="{MARGIN}" y="{MARGIN + 14}" font-size="14" font-weight="600"'
         f' fill="{palette.text}">{escape(text)}</text>'
@@ -124,7 +141,13 @@ def _band(view: TokenView, palette: Palette, start: int, end: int, y: int) -> st
         for layer in range(view.num_layers)
     ]
     parts += [
-        _label(column, view.num_layers, palette, x + index * CELL + CELL // 2 + 4, y - 6)
+        label(
+            column.text,
+            palette,
+            x + index * CELL + CELL // 2 + 4,
+            y - 6,
+            kept=column.survived >= view.num_layers,
+        )
         for index, column in enumerate(view.columns[start:end])
     ]
     for layer, row in enumerate(view.grid):
@@ -138,11 +161,10 @@ def _band(view: TokenView, palette: Palette, start: int, end: int, y: int) -> st
     return "".join(parts)
 
 
-def _label(column: Column, num_layers: int, palette: Palette, x: int, y: int) -> str:
-    text = column.text
+def label(text: str, palette: Palette, x: int, y: int, *, kept: bool) -> str:
+    """The name over a column, askew; bold where the token is kept to the end."""
     if len(text) > LABEL_CHARACTERS:
         text = text[: LABEL_CHARACTERS - 1] + "…"
-    kept = column.survived >= num_layers
     style = 'font-weight="700"' if kept else ""
     fill = palette.text if kept else palette.muted
     return (
@@ -155,6 +177,8 @@ def _cell(cell: str, x: int, y: int, palette: Palette) -> str:
     side = CELL - 2
     if cell == GONE:
         return ""
+    if cell == PASSED:
+        return f'<rect x="{x}" y="{y + 7}" width="{side}" height="2" fill="{palette.border}"/>'
     if cell == LEFT:
         cross = f"M{x + 5} {y + 5}l6 6m0 -6l-6 6"
         return (
@@ -199,8 +223,8 @@ def _note(live: str, threshold: str, x: int, y: int, palette: Palette) -> str:
 
 def _notes(view: TokenView, x: int, y: int, palette: Palette) -> str:
     rows = [
-        (str(live), "" if threshold is None else number(threshold))
-        for live, threshold in zip(view.lengths[1:], view.thresholds, strict=True)
+        (str(live) if runs else "–", "" if threshold is None else number(threshold))
+        for live, threshold, runs in zip(view.lengths[1:], view.thresholds, view.runs, strict=True)
     ]
     heads = ("live", "threshold" if any(threshold for _, threshold in rows) else "")
     parts = [_note(*heads, x, y - 7, palette)]
@@ -217,12 +241,12 @@ def _legend(view: TokenView, palette: Palette, y: int) -> str:
         f' fill-opacity="{fill_opacity(i)}"/>'
         for i in range(NUM_LEVELS)
     )
-    parts = [_legend_text(f"score ÷ {reference}: 1×", x, y, palette), swatches]
+    parts = [legend_text(f"score ÷ {reference}: 1×", x, y, palette), swatches]
     x += 156 + NUM_LEVELS * 16
-    parts.append(_legend_text("≥ 32×", x, y, palette))
+    parts.append(legend_text("≥ 32×", x, y, palette))
     x += 54
     for mark, text, width in _marks(view, palette, x, y - 2):
-        parts += [mark, _legend_text(text, x + 22, y, palette)]
+        parts += [mark, legend_text(text, x + 22, y, palette)]
         x += width
     return "".join(parts)
 
@@ -236,9 +260,13 @@ def _marks(view: TokenView, palette: Palette, x: int, y: int) -> Iterator[tuple[
     if SPARED in cells:
         yield _cell(SPARED, x, y, palette), "spared", 86
         x += 86
+    if PASSED in cells:
+        yield _cell(PASSED, x, y, palette), "layer left out", 122
+        x += 122
     if any(c.survived_learned not in (None, c.survived) for c in view.columns):
         yield _dashed(x, y, palette), "learned thresholds differ", 180
 
 
-def _legend_text(text: str, x: int, y: int, palette: Palette) -> str:
+def legend_text(text: str, x: int, y: int, palette: Palette) -> str:
+    """A line of the legend."""
     return f'<text x="{x}" y="{y + 10}" fill="{palette.muted}">{text}</text>'

@@ -6,9 +6,6 @@ Models are shared between sessions and never changed: what a slider varies is an
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +23,8 @@ if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.pruning.base import PruningMethod
 
-LATENCY_REPEATS = 7
-LATENCY_BUDGET_S = 0.6
-MAX_LATENCIES = 256
+MAX_LOADED = 3
+"""Checkpoints in memory: two to compare, or one and its dense counterpart, and the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +48,14 @@ class WhatIf:
 
     Attributes:
         thresholds: Absolute, one a layer; None for the learned ones.
+        scale: How much the method prunes, as a multiple of what it learned; 0 prunes nothing. With
+            `thresholds`, which say all, it is 1.
         keep: Positions kept by hand.
         drop: Positions dropped by hand.
     """
 
     thresholds: tuple[float, ...] | None = None
+    scale: float = 1.0
     keep: tuple[int, ...] = ()
     drop: tuple[int, ...] = ()
 
@@ -80,7 +79,12 @@ class Card:
         trained_length: Longest input in training.
         dense: Name of the dense counterpart, or None.
         device: Where it runs.
-        thresholds: By layer; None where the method has none.
+        thresholds: By layer of the encoder; None where the method has none.
+        num_run: Layers that run; fewer than the encoder has where the method leaves some out.
+        hidden: Width of the hidden states.
+        intermediate: Inner width of the FFN.
+        prunes: The method drops tokens.
+        can_scale: It can be made to prune more or less without training.
     """
 
     name_or_path: str
@@ -93,21 +97,21 @@ class Card:
     dense: str | None
     device: str
     thresholds: tuple[float | None, ...]
+    num_run: int
+    hidden: int
+    intermediate: int
+    prunes: bool
+    can_scale: bool
 
+    @property
+    def num_layers(self) -> int:
+        """Layers of the encoder."""
+        return len(self.thresholds)
 
-@dataclass(frozen=True, kw_only=True)
-class Latency:
-    """Medians of one sequence's forward pass on this machine, packed runner.
-
-    Attributes:
-        pruned_ms: With the thresholds that are shown; what is kept or dropped by hand is left out.
-        unpruned_ms: Same weights, nothing pruned.
-        repeats: Passes behind each median, taken in turn.
-    """
-
-    pruned_ms: float
-    unpruned_ms: float
-    repeats: int
+    @property
+    def has_thresholds(self) -> bool:
+        """Every layer has one."""
+        return bool(self.thresholds) and None not in self.thresholds
 
 
 def checkpoints() -> list[CheckpointInfo]:
@@ -129,7 +133,7 @@ def load(name: str) -> PrunedModel:
         UserError: It is absent or cannot be used.
     """
     warm_up.wait()
-    return _load(name, _stamp(name))
+    return _load(name, stamp(name))
 
 
 def card(name: str) -> Card:
@@ -145,13 +149,25 @@ def card(name: str) -> Card:
         trained_length=model.max_length,
         dense=model.dense,
         device=_device(model),
-        thresholds=tuple(map(model.method.threshold, range(model.method.num_layers))),
+        **_method_facts(model.method),
+        hidden=model.encoder.config.hidden_size,
+        intermediate=model.encoder.config.intermediate_size,
     )
+
+
+def _method_facts(method: PruningMethod) -> dict[str, Any]:
+    layers = range(method.num_layers)
+    return {
+        "thresholds": tuple(map(method.threshold, layers)),
+        "num_run": sum(map(method.runs_layer, layers)),
+        "prunes": bool(method.signals),
+        "can_scale": method.scaled(1.0) is not None,
+    }
 
 
 def learned_trace(question: Question) -> Trace:
     """The trace as trained, with the same weights unpruned beside it."""
-    return _trace(question, WhatIf(), _stamp(question.checkpoint), same_weights_unpruned=True)
+    return _trace(question, WhatIf(), stamp(question.checkpoint), same_weights_unpruned=True)
 
 
 def trace(question: Question, what_if: WhatIf) -> Trace:
@@ -159,8 +175,7 @@ def trace(question: Question, what_if: WhatIf) -> Trace:
     learned = learned_trace(question)
     if what_if.is_neutral:
         return learned
-    stamp = _stamp(question.checkpoint)
-    changed = _trace(question, what_if, stamp, same_weights_unpruned=False)
+    changed = _trace(question, what_if, stamp(question.checkpoint), same_weights_unpruned=False)
     return dataclasses.replace(changed, unpruned=learned.unpruned)
 
 
@@ -173,7 +188,12 @@ def dense_prediction(question: Question) -> Prediction | None:
     dense = load(question.checkpoint).dense
     if dense is None:
         return None
-    return _predict(dataclasses.replace(question, checkpoint=dense), _stamp(dense))
+    return _predict(dataclasses.replace(question, checkpoint=dense), stamp(dense))
+
+
+def same_tokenizer(name: str, other: str) -> bool:
+    """Whether two checkpoints split every text alike."""
+    return load(name).tokenizer.to_str() == load(other).tokenizer.to_str()
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -197,44 +217,18 @@ def received_attention(
     question: Question, what_if: WhatIf, layer_index: int
 ) -> Float[np.ndarray, "seq seq"]:
     """Head-averaged attention in a layer, queries first; 0 outside the tokens live there."""
-    stamp = _stamp(question.checkpoint)
-    return _received_attention(question, what_if, layer_index, stamp)
-
-
-def known_latency(question: Question, what_if: WhatIf) -> Latency | None:
-    """What `latency` has measured already."""
-    return _latencies().get(_latency_key(question, what_if))
-
-
-def latency(question: Question, what_if: WhatIf) -> Latency:
-    """Times pruned and unpruned passes in turn, within about `LATENCY_BUDGET_S`."""
-    key = _latency_key(question, what_if)
-    known = _latencies()
-    if key not in known:
-        if len(known) >= MAX_LATENCIES:
-            known.clear()
-        known[key] = _measure_latency(question, what_if.thresholds)
-    return known[key]
-
-
-def _latency_key(question: Question, what_if: WhatIf) -> tuple[Any, ...]:
-    return question, what_if.thresholds, _stamp(question.checkpoint)
-
-
-@st.cache_resource(show_spinner=False)
-def _latencies() -> dict[tuple[Any, ...], Latency]:
-    return {}
+    return _received_attention(question, what_if, layer_index, stamp(question.checkpoint))
 
 
 def is_loaded(name: str) -> bool:
     """Whether a question to this checkpoint can be answered at once."""
-    return warm_up.is_done() and (name, _stamp(name)) in _loaded()
+    return warm_up.is_done() and (name, stamp(name)) in _loaded()
 
 
-# ---- caches; the stamp makes a changed checkpoint another key ----
+# ---- caches; the time of the last change makes a changed checkpoint another key ----
 
 
-def _stamp(name: str) -> float:
+def stamp(name: str) -> float:
     """Time of the last change to a checkpoint's describing files; 0 where there are none."""
     try:
         folder = Path(name).expanduser()
@@ -251,23 +245,25 @@ def _loaded() -> set[tuple[str, float]]:
     return set()
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _load(name: str, stamp: float) -> PrunedModel:
+@st.cache_resource(max_entries=MAX_LOADED, show_spinner=False)
+def _load(name: str, changed: float) -> PrunedModel:
     from ltp_core.checkpoint import load_checkpoint
 
     model = load_checkpoint(name)
-    _loaded().add((name, stamp))
+    _loaded().add((name, changed))
     return model
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _trace(
-    question: Question, what_if: WhatIf, stamp: float, *, same_weights_unpruned: bool
+    question: Question, what_if: WhatIf, changed: float, *, same_weights_unpruned: bool
 ) -> Trace:
     from ltp_core.trace import trace_text
 
+    model = _load(question.checkpoint, changed)
+    method = scaled_method(model.method, what_if.scale)
     return trace_text(
-        _load(question.checkpoint, stamp),
+        dataclasses.replace(model, method=method),
         question.text,
         question.text_pair,
         thresholds=what_if.thresholds,
@@ -278,20 +274,20 @@ def _trace(
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _predict(question: Question, stamp: float) -> Prediction:
+def _predict(question: Question, changed: float) -> Prediction:
     from ltp_core.trace import predict_text
 
-    return predict_text(_load(question.checkpoint, stamp), question.text, question.text_pair)
+    return predict_text(_load(question.checkpoint, changed), question.text, question.text_pair)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _received_attention(
-    question: Question, what_if: WhatIf, layer_index: int, stamp: float
+    question: Question, what_if: WhatIf, layer_index: int, changed: float
 ) -> Float[np.ndarray, "seq seq"]:
     from ltp_core import trace as core
 
     return core.received_attention(
-        _load(question.checkpoint, stamp),
+        _load(question.checkpoint, changed),
         trace(question, what_if),
         layer_index,
         question.text,
@@ -299,41 +295,19 @@ def _received_attention(
     )
 
 
-def _measure_latency(question: Question, thresholds: tuple[float, ...] | None) -> Latency:
+def scaled_method(method: PruningMethod, scale: float) -> PruningMethod:
+    """The method pruning more or less; itself at 1, or where it has no such knob.
+
+    Switching it off (0) is possible with every method.
+    """
     from ltp_core.pruning import Unpruned
-    from ltp_core.trace import text_inputs
 
-    model = load(question.checkpoint)
-    inputs = text_inputs(model, question.text, question.text_pair)
-    method = _with_thresholds(model.method, thresholds)
-    unpruned = Unpruned.neutral(model.method.num_layers)
-    return _time_in_turn(
-        lambda: model.packed(inputs, method), lambda: model.packed(inputs, unpruned)
-    )
-
-
-def _time_in_turn(pruned: Callable[[], Any], unpruned: Callable[[], Any]) -> Latency:
-    pruned(), unpruned()
-    taken: tuple[list[float], list[float]] = ([], [])
-    started = time.perf_counter()
-    while len(taken[0]) < LATENCY_REPEATS and time.perf_counter() - started < LATENCY_BUDGET_S:
-        for times, run in zip(taken, (pruned, unpruned), strict=True):
-            begin = time.perf_counter()
-            run()
-            times.append(1_000 * (time.perf_counter() - begin))
-    return Latency(
-        pruned_ms=statistics.median(taken[0]),
-        unpruned_ms=statistics.median(taken[1]),
-        repeats=len(taken[0]),
-    )
-
-
-def _with_thresholds(method: PruningMethod, thresholds: tuple[float, ...] | None) -> PruningMethod:
-    from ltp_core.pruning import ThresholdMethod
-
-    if thresholds is None or not isinstance(method, ThresholdMethod):
+    if scale == 1:
         return method
-    return method.with_thresholds(list(thresholds))
+    scaled = method.scaled(scale)
+    if scaled is None:
+        return Unpruned(method.config, method.num_layers) if scale == 0 else method
+    return scaled.requires_grad_(False)
 
 
 def _device(model: PrunedModel) -> str:

@@ -5,6 +5,7 @@ Everything that comes from a trace passes `html.escape`; nothing else may be put
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -20,9 +21,13 @@ CSS = (Path(__file__).parent / "token_view.css").read_text(encoding="utf-8")
 
 def chips_html(view: TokenView) -> str:
     """One chip a column, in the state after the last layer; the same for screen and export."""
+    return in_words(view, [_chip(column, i, view) for i, column in enumerate(view.columns)])
+
+
+def in_words(view: TokenView, chips: Sequence[str]) -> str:
+    """Chips of the view's columns, the pieces of a word held together, and the mark of the cut."""
     parts: list[str] = []
-    for index, column in enumerate(view.columns):
-        chip = _chip(column, index, view)
+    for column, chip in zip(view.columns, chips, strict=True):
         if column.continues and parts:
             parts[-1] += chip
         else:
@@ -43,7 +48,7 @@ def cut_mark(view: TokenView) -> str:
 
 def _chip(column: Column, index: int, view: TokenView) -> str:
     classes = ["chip", chip_state(column.survived, view.num_layers)]
-    classes += [name for name, on in _flags(column).items() if on]
+    classes += flags(column)
     label = f"{column.text}, {state_of(column, view.num_layers)}"
     left = column.survived < view.num_layers
     share = column.survived / view.num_layers if view.num_layers else 0
@@ -57,13 +62,15 @@ def _chip(column: Column, index: int, view: TokenView) -> str:
     )
 
 
-def _flags(column: Column) -> dict[str, bool]:
-    return {
+def flags(column: Column) -> list[str]:
+    """Classes of a chip that do not depend on a layer."""
+    on = {
         "special": column.is_special,
         "joined": column.continues,
         "forced-keep": column.forced == "keep",
         "forced-drop": column.forced == "drop",
     }
+    return [name for name, is_on in on.items() if is_on]
 
 
 def chip_state(survived: int, layer: int) -> str:
@@ -81,19 +88,56 @@ def static_html(view: TokenView, title: str, lines: list[str]) -> str:
         title: Heading, as plain text.
         lines: Sentences under the heading, as plain text: prediction, counts, cost.
     """
+    return page(
+        title,
+        lines,
+        css=CSS + _layer_css(view.num_layers),
+        layers=[(layer, str(live)) for layer, live in enumerate(view.lengths)],
+        checked=view.num_layers,
+        chips=chips_html(view),
+        view=view,
+        figures=(grid_figure(view, LIGHT, heading=False), grid_figure(view, DARK, heading=False)),
+    )
+
+
+def page(
+    title: str,
+    lines: Sequence[str],
+    *,
+    css: str,
+    layers: Sequence[tuple[int, str]],
+    checked: int,
+    chips: str,
+    view: TokenView,
+    figures: tuple[str, str],
+    more_classes: str = "",
+) -> str:
+    """A page of its own, without script or outside reference.
+
+    Args:
+        title: Heading, as plain text.
+        lines: Sentences under the heading, as plain text.
+        css: Style of the chips, with rules for each layer.
+        layers: What can be chosen, each with what is live after it.
+        checked: The layer chosen at first.
+        chips: Markup of the chips.
+        view: Columns that the chips show.
+        figures: The grid in the light and in the dark palette.
+        more_classes: Of the main element.
+    """
     return _PAGE.format(
         title=escape(title),
         lines="".join(f"<p>{escape(line)}</p>" for line in lines),
         light=_variables(LIGHT),
         dark=_variables(DARK),
-        css=CSS,
-        layer_css=_layer_css(view.num_layers),
-        radios=_radios(view),
+        css=css,
+        radios=_radios(layers, checked),
         direction="rtl" if view.is_right_to_left else "ltr",
-        chips=chips_html(view),
+        chips=chips,
         dense=" dense" if len(view.columns) > DENSE_COLUMNS else "",
-        grid=grid_figure(view, LIGHT, heading=False),
-        grid_dark=grid_figure(view, DARK, heading=False),
+        grid=figures[0],
+        grid_dark=figures[1],
+        more=more_classes,
     )
 
 
@@ -102,17 +146,18 @@ def _variables(palette: Palette) -> str:
         f"--st-background-color:{palette.background};--st-text-color:{palette.text};"
         f"--st-blue-color:{palette.keep};--st-orange-color:{palette.drop};"
         f"--st-orange-background-color:{palette.drop_background};"
-        f"--st-orange-text-color:{palette.drop_text};--st-border-color:{palette.border};"
+        f"--st-orange-text-color:{palette.drop_text};"
+        f"--st-blue-background-color:{palette.keep_background};"
+        f"--st-blue-text-color:{palette.keep_text};--st-border-color:{palette.border};"
         f"--st-secondary-background-color:{palette.panel};--st-font:system-ui,sans-serif"
     )
 
 
-def _radios(view: TokenView) -> str:
-    last = view.num_layers
+def _radios(layers: Sequence[tuple[int, str]], checked: int) -> str:
     return "".join(
-        f'<label><input type="radio" name="layer" id="layer-{k}"{" checked" * (k == last)}> '
-        f"{k or 'input'} <small>{view.lengths[k]}</small></label>"
-        for k in range(last + 1)
+        f'<label><input type="radio" name="layer" id="layer-{k}"{" checked" * (k == checked)}> '
+        f"{k or 'input'} <small>{escape(live)}</small></label>"
+        for k, live in layers
     )
 
 
@@ -150,9 +195,8 @@ p{{margin:.2rem 0}}
 .chips{{margin-bottom:20px}}
 .figure svg{{max-width:100%;height:auto}}
 {css}
-{layer_css}
 </style></head>
-<body><main class="view"><h1>{title}</h1>{lines}
+<body><main class="view{more}"><h1>{title}</h1>{lines}
 <div class="layers" role="radiogroup" aria-label="Layer"><b>After layer</b>{radios}</div>
 <div class="chips{dense}" role="listbox" aria-label="Tokens" dir="{direction}">{chips}</div>
 <div class="figure light">{grid}</div>

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import charts, live, state
+from app.ltp_ui import charts, latency, live, state
 from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.live import Card, Question, WhatIf
 from app.ltp_ui.view import TokenView
 from app.ltp_ui.wording import (
+    AS_TRAINED,
     DENSE,
     SAME_WEIGHTS,
     WITH_PRUNING,
@@ -31,12 +32,13 @@ LATENCY_DELAY_S = 0.6
 LATENCY_WAITED = "explore.latency"
 
 
-def outcomes(question: Question, what_if: WhatIf, trace: Trace) -> None:
+def outcomes(card: Card, question: Question, what_if: WhatIf, trace: Trace) -> None:
     """The three predictions and the cost."""
     pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
     with st.container(horizontal=True):
-        prediction_card(WITH_PRUNING, pruned, None, "The tokens below, removed as they leave.")
-        if trace.unpruned:
+        title = WITH_PRUNING if card.prunes or not what_if.is_neutral else AS_TRAINED
+        prediction_card(title, pruned, None, "The tokens below, removed as they leave.")
+        if trace.unpruned and card.num_run == card.num_layers:
             prediction_card(SAME_WEIGHTS, trace.unpruned, pruned, _SAME_WEIGHTS_HELP)
         _dense_card(question, pruned)
     with st.container(horizontal=True):
@@ -108,7 +110,7 @@ def _dense_card(question: Question, pruned: Prediction) -> None:
 
 def latency_card(question: Question, what_if: WhatIf) -> None:
     """Measures after everything else is on the screen, and not while a slider is moving."""
-    known = live.known_latency(question, what_if)
+    known = latency.known(question, what_if)
     wait_s = None if known else LATENCY_DELAY_S
     st.session_state[LATENCY_WAITED] = False
     st.fragment(_latency_card, run_every=wait_s)(question, what_if, known is None)
@@ -121,7 +123,7 @@ def _latency_card(question: Question, what_if: WhatIf, is_new: bool) -> None:
             st.session_state[LATENCY_WAITED] = True
             st.metric(label, "…", help="Measured in a moment.")
             return
-        measured = live.latency(question, what_if)
+        measured = latency.measure(question, what_if)
         if is_new:
             st.rerun()  # ends the waiting
         st.metric(
@@ -142,7 +144,7 @@ def show(chart: charts.Figure, *, alt: str) -> None:
 
 def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> None:
     """Survivors by layer, and the decisions that were closest."""
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([5, 6], gap="large")
     with left:
         st.subheader("Survivors by layer", anchor=False)
         lengths = ", ".join(map(str, trace.lengths))
@@ -158,8 +160,12 @@ def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> Non
                 hide_index=True,
                 height="content",
                 column_config={
-                    "Token": st.column_config.TextColumn(width=110),
-                    "Layer": st.column_config.NumberColumn(width=55),
+                    "Token": st.column_config.TextColumn(width=95),
+                    "Layer": st.column_config.NumberColumn(width=50),
+                    "Decision": st.column_config.TextColumn(width=65),
+                    "Score": st.column_config.TextColumn(width=60),
+                    "Threshold": st.column_config.TextColumn(width=75),
+                    "Margin": st.column_config.TextColumn(width=75),
                 },
                 alt="Decisions closest to their threshold.",
             )
@@ -193,26 +199,43 @@ def checkpoint_line(card: Card) -> None:
     facts: Sequence[str] = [
         f"task {card.task}" if card.task else "task unknown",
         f"method {card.method}",
-        f"{len(card.thresholds)} layers",
+        layers_of(card),
         f"trained on up to {card.trained_length} tokens",
         card.device,
     ]
     st.caption(plain(" · ".join(facts)))
 
 
-def length_notes(card: Card, trace: Trace) -> None:
+def compare_link(card: Card) -> None:
+    """To the compare page, with this checkpoint as A; it keeps the text."""
+    st.page_link(
+        state.COMPARE,
+        label="Compare with another",
+        icon=":material/compare_arrows:",
+        query_params={state.A: card.name_or_path},
+    )
+
+
+def layers_of(card: Card) -> str:
+    """How many layers there are, and how many of them run if not all do."""
+    if card.num_run < card.num_layers:
+        return f"{card.num_run} of {card.num_layers} layers run"
+    return f"{card.num_layers} layers"
+
+
+def length_notes(card: Card, trace: Trace, *, subject: str = "The network") -> None:
     """Says so where the input is longer than the network reads, or than it was trained on."""
     length = len(trace.tokens)
     if trace.num_cut:
         st.warning(
-            f"The network reads {length:,} tokens at most; the last "
+            f"{subject} reads {length:,} tokens at most; the last "
             f"{counted(trace.num_cut, 'token')} of the text were cut off.",
             icon=":material/content_cut:",
         )
     if length > card.trained_length:
         st.caption(
-            f"{length:,} tokens are more than the {card.trained_length:,} that this checkpoint was "
-            "trained on; expect less of it."
+            f"{subject} was trained on up to {card.trained_length:,} tokens; with {length:,} expect "
+            "less of it."
         )
 
 

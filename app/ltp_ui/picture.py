@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from app.ltp_ui import live
 from app.ltp_ui.live import Question, WhatIf
-from app.ltp_ui.view import TokenView, build_view
+from app.ltp_ui.view import TokenView, build_view, telling_layer
 from ltp_core.records import Trace
 
 
@@ -27,6 +27,11 @@ class Picture:
     trace: Trace
     learned: Trace | None
     view: TokenView
+
+    @property
+    def telling_layer(self) -> int:
+        """Where the token view opens; a multiplier that is moved does not move it."""
+        return telling_layer((self.learned or self.trace).lengths)
 
 
 def picture(question: Question, what_if: WhatIf, *, words: bool, special: bool) -> Picture:

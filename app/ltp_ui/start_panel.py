@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import streamlit as st
 
 from app.ltp_ui import blocks, live, state, status, warm_up
@@ -13,6 +11,7 @@ from app.ltp_ui.export import facts
 from app.ltp_ui.live import Question, WhatIf
 from app.ltp_ui.picture import picture
 from app.ltp_ui.token_view import token_view
+from app.ltp_ui.view import telling_layer
 
 POLL_S = 0.5
 PICTURE_HEIGHT = 380
@@ -38,14 +37,8 @@ def _hero(name: str, was_warm: bool) -> None:
     with boundary("The picture"):
         question = Question(checkpoint=name, text=_example_text(name))
         shown = picture(question, WhatIf(), words=False, special=True)
-        token_view(shown.view, key="start.view", layer=_telling_layer(shown.trace.lengths))
+        token_view(shown.view, key="start.view", layer=telling_layer(shown.trace.lengths))
         st.caption(plain(" ".join([f"{name}.", *facts(shown.trace)])))
-
-
-def _telling_layer(lengths: Sequence[int]) -> int:
-    """The first layer after which at most half of the tokens are live; the last if there is none."""
-    halved = (layer for layer, live in enumerate(lengths) if 2 * live <= lengths[0])
-    return next(halved, len(lengths) - 1)
 
 
 def _example_text(name: str) -> str:

@@ -15,17 +15,38 @@ import streamlit as st
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "pages"
 EXPLORE = PAGES / "explore.py"
+COMPARE = PAGES / "compare.py"
 METHOD = PAGES / "method.py"
+RUNS = PAGES / "runs.py"
+TRADEOFF = PAGES / "tradeoff.py"
 
 CHECKPOINT = "model"
+A, B = "a", "b"
 TEXT = "text"
 PAIR = "pair"
 SCALE = "scale"
 MERGE_WORDS = "words"
 SHOW_SPECIAL = "special"
 
+_PAGE, _IS_NEW = "state.page", "state.page_is_new"
+
 MAX_URL_CHARACTERS = 12_000
 """Of one value, percent-encoded. Servers refuse request lines of 64 KiB, and then the app with it."""
+
+
+def enter(page: str) -> None:
+    """Notes which page is about to run; the entry script calls it."""
+    st.session_state[_IS_NEW] = st.session_state.get(_PAGE) != page
+    st.session_state[_PAGE] = page
+
+
+def follow_link(key: str) -> None:
+    """Lets a link's value of a bound widget go before the one kept from an earlier visit.
+
+    Streamlit itself prefers what it kept. Call it before the widget is drawn.
+    """
+    if st.session_state.get(_IS_NEW) and key in st.query_params:
+        st.session_state.pop(key, None)
 
 
 def adopt(name: str) -> str | None:
@@ -48,6 +69,11 @@ def publish(name: str, value: str | None) -> None:
 
 def _seen(name: str) -> str:
     return f"url.{name}"
+
+
+def whole(text: str | None) -> int | None:
+    """A parameter that is a small whole number; None if it is none."""
+    return int(text) if text and text.isdecimal() and len(text) < 6 else None
 
 
 def parse_positions(text: str | None) -> set[int]:

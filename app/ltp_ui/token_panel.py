@@ -37,10 +37,10 @@ def view_key(question: Question) -> str:
 
 def _show_view(shown: Picture) -> tuple[int | None, int]:
     """The component; returns the pinned token's position and the scrubbed layer."""
-    view, key = shown.view, view_key(shown.question)
+    view, key, start = shown.view, view_key(shown.question), shown.telling_layer
     current = st.session_state.get(key) or {}
-    token = current.get("token") if current else _whole(state.adopt("token"))
-    layer = current.get("layer") if current else _whole(state.adopt("layer"))
+    token = current.get("token") if current else state.whole(state.adopt("token"))
+    layer = current.get("layer") if current else state.whole(state.adopt("layer"))
 
     def on_force() -> None:
         if wish := st.session_state[key].get("force"):
@@ -50,15 +50,18 @@ def _show_view(shown: Picture) -> tuple[int | None, int]:
 
     if st.session_state.pop(RERUN, False):
         st.rerun()
-    result = token_view(view, key=key, token=token, layer=layer, can_force=True, on_force=on_force)
+    result = token_view(
+        view,
+        key=key,
+        token=token,
+        layer=start if layer is None else layer,
+        can_force=True,
+        on_force=on_force,
+    )
     state.publish("token", None if result.token is None else str(result.token))
-    scrubbed = view.num_layers if result.layer is None else min(result.layer, view.num_layers)
-    state.publish("layer", None if scrubbed == view.num_layers else str(scrubbed))
+    scrubbed = start if result.layer is None else min(result.layer, view.num_layers)
+    state.publish("layer", None if scrubbed == start else str(scrubbed))
     return result.token, scrubbed
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() and len(text) < 6 else None
 
 
 def _token_panel(shown: Picture, token: int | None, layer: int) -> None:

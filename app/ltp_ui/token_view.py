@@ -1,4 +1,4 @@
-"""The token view as a Streamlit component: `token_view.js` moves what this module sends.
+"""The token view as a Streamlit component: its scripts move what this module sends.
 
 The component reports the pinned token (`token`, its position), the scrubbed layer (`layer`, number
 of layers applied) and a wish to keep or drop a token by hand (`force`).
@@ -17,9 +17,12 @@ import streamlit as st
 
 from app.ltp_ui import figure, markup
 from app.ltp_ui.view import NUM_LEVELS, TokenView
-from app.ltp_ui.wording import counted, number, why
+from app.ltp_ui.wording import all_layers, counted, number, why
 
 _FOLDER = Path(__file__).parent
+NOTE_ENDS = (44, 108)
+"""Where the notes beside a row of the grid end, in pixels from its last cell."""
+
 _HTML = """
 <div class="tv">
   <div class="bar">
@@ -83,6 +86,7 @@ def payload(
         "num_layers": view.num_layers,
         "notes": _notes(view),
         "note_heads": ("live", "" if None in view.thresholds else "threshold"),
+        "note_ends": NOTE_ENDS,
         "direction": "rtl" if view.is_right_to_left else "ltr",
         "summary": figure.summary(view),
         "legend": legend_html(view, can_force=can_force),
@@ -106,10 +110,13 @@ def legend_html(view: TokenView, *, can_force: bool) -> str:
     )
     entries = [
         f'score ÷ {reference}: 1× <span class="ramp">{ramp}</span> ≥ 32×',
-        '<i class="mark left">✕</i> left after this layer',
     ]
+    if any("x" in row for row in view.grid):
+        entries.append('<i class="mark left">✕</i> left after this layer')
     if any("!" in row for row in view.grid):
         entries.append('<i class="mark spared">●</i> stays though not above the threshold')
+    if not all(view.runs):
+        entries.append('<i class="mark passed"></i> layer left out')
     if any(ghost is not None for ghost in _ghosts(view)):
         entries.append('<i class="mark ghost"></i> where the learned thresholds differ')
     keys = "<kbd>←</kbd><kbd>→</kbd> token <kbd>↑</kbd><kbd>↓</kbd> layer <kbd>Enter</kbd> pin"
@@ -126,8 +133,8 @@ def _ghosts(view: TokenView) -> list[int | None]:
 def _notes(view: TokenView) -> list[tuple[str, str]]:
     """The text beside each row: tokens that go on and the threshold they had to pass."""
     return [
-        (str(live), "" if threshold is None else number(threshold))
-        for live, threshold in zip(view.lengths[1:], view.thresholds, strict=True)
+        (str(live) if runs else "–", "" if threshold is None else number(threshold))
+        for live, threshold, runs in zip(view.lengths[1:], view.thresholds, view.runs, strict=True)
     ]
 
 
@@ -135,7 +142,7 @@ def _hint(view: TokenView) -> str:
     if not view.columns:
         return "There is no token to show."
     if all(length == view.lengths[0] for length in view.lengths):
-        return "Every token stays through all layers. Point at one to see its scores."
+        return f"Every token stays through {all_layers(view)}. Point at one to see its scores."
     if view.lengths[-1] == 1:
         return (
             f"Of {counted(view.lengths[0], 'token')} only the first is left at the end; "
@@ -150,5 +157,11 @@ def _component() -> Any:
         "ltp_token_view",
         html=_HTML,
         css=markup.CSS,
-        js=(_FOLDER / "token_view.js").read_text(encoding="utf-8"),
+        js=script("token_view.js"),
     )
+
+
+def script(name: str) -> str:
+    """A component's script, after what it shares with the others."""
+    files = (_FOLDER / "token_base.js", _FOLDER / name)
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)

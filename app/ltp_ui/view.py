@@ -11,11 +11,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from app.ltp_ui.tokens import display_texts, is_right_to_left
-from ltp_core.records import Trace
+from ltp_core.records import LayerTrace, Trace
 
 NUM_LEVELS = 8
 LEVEL_SPAN = 1.5  # decades of score to threshold that the colours span: 1 to about 32 times
-LEFT, GONE, SPARED = "x", ".", "!"
+LEFT, GONE, SPARED, PASSED = "x", ".", "!", "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +53,9 @@ class TokenView:
         scores: By layer and column; None where the column was no longer live.
         grid: By layer, one character a column: "0".."7" retained, brighter with the ratio of score
             to threshold; "x" left here; "!" retained although its score is not above the threshold
-            (protected or forced); "." gone before.
+            (protected or forced); "-" passed by a layer that is left out; "." gone before.
         thresholds: By layer; None where the method has none.
+        runs: By layer; False where it is left out.
         learned: The learned thresholds where others were used, else None.
         lengths: Live tokens at the input and after each layer; hidden columns count too.
         num_cut: Tokens cut off because the input was too long.
@@ -66,6 +67,7 @@ class TokenView:
     scores: tuple[tuple[float | None, ...], ...]
     grid: tuple[str, ...]
     thresholds: tuple[float | None, ...]
+    runs: tuple[bool, ...]
     learned: tuple[float | None, ...] | None
     lengths: tuple[int, ...]
     num_cut: int
@@ -74,7 +76,7 @@ class TokenView:
 
     @property
     def num_layers(self) -> int:
-        """Number of encoder layers."""
+        """Number of encoder layers, those that are left out included."""
         return len(self.thresholds)
 
     def column_of(self, position: int) -> int | None:
@@ -132,16 +134,27 @@ def build_view(
         columns=columns,
         scores=scores,
         grid=tuple(
-            "".join(_cell(c.survived, i, s, threshold) for c, s in zip(columns, row, strict=True))
-            for i, (row, threshold) in enumerate(zip(scores, thresholds, strict=True))
+            "".join(_cell(c.survived, i, s, layer) for c, s in zip(columns, row, strict=True))
+            for i, (row, layer) in enumerate(zip(scores, trace.layers, strict=True))
         ),
         thresholds=thresholds,
+        runs=tuple(layer.runs for layer in trace.layers),
         learned=_other_thresholds(thresholds, learned),
         lengths=trace.lengths,
         num_cut=trace.num_cut,
         is_right_to_left=is_right_to_left([c.text for c in columns if not c.is_special]),
         checkpoint=trace.checkpoint,
     )
+
+
+def telling_layer(lengths: Sequence[int]) -> int:
+    """The first layer after which at most half of the tokens are live; the last if there is none.
+
+    Args:
+        lengths: Live tokens at the input and after each layer.
+    """
+    halved = (layer for layer, live in enumerate(lengths) if 2 * live <= lengths[0])
+    return next(halved, len(lengths) - 1)
 
 
 def level(score: float, threshold: float | None) -> int:
@@ -177,14 +190,16 @@ def _layer_scores(
     return tuple(max(column, default=None) for column in live)
 
 
-def _cell(survived: int, layer_index: int, score: float | None, threshold: float | None) -> str:
+def _cell(survived: int, layer_index: int, score: float | None, layer: LayerTrace) -> str:
+    if not layer.runs:
+        return PASSED if survived > layer_index else GONE
     if score is None:
         return GONE
     if survived <= layer_index:
         return LEFT
-    if threshold is not None and score <= threshold:
+    if layer.threshold is not None and score <= layer.threshold:
         return SPARED
-    return str(level(score, threshold))
+    return str(level(score, layer.threshold))
 
 
 def _forced(group: Sequence[int], keep: Collection[int], drop: Collection[int]) -> str | None:

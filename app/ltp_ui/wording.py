@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from app.ltp_ui.view import Column, TokenView
 
 WITH_PRUNING = "With pruning"
+AS_TRAINED = "As trained"
 SAME_WEIGHTS = "Same weights, unpruned"
 DENSE = "Dense counterpart"
 UNIT = "times uniform attention"
@@ -74,10 +75,18 @@ def why(view: TokenView, index: int) -> str:
     if reason and any(view.thresholds):
         return f"{name} {reason}; it would have stayed anyway."
     closest = closest_layer(view, index)
-    stayed = f"{name} stayed through all {view.num_layers} layers"
+    stayed = f"{name} stayed through {all_layers(view)}"
     if closest is None:
         return f"{stayed}."
     return f"{stayed}; closest call at layer {closest + 1}: {_against(view, index, closest)}."
+
+
+def all_layers(view: TokenView) -> str:
+    """`all 6 layers`, or `the 3 of 6 layers that run`."""
+    num_run = sum(view.runs)
+    if num_run == view.num_layers:
+        return f"all {view.num_layers} layers"
+    return f"the {num_run} of {view.num_layers} layers that run"
 
 
 def _why_spared(column: Column) -> str:
@@ -98,8 +107,9 @@ def _why_left(view: TokenView, index: int) -> str:
     if score is None:
         return f"{name} left after layer {layer}."
     if threshold is None:
+        live, stayed = view.lengths[layer_index], view.lengths[layer]
         drew = f"it drew {number(score)} of uniform attention"
-        return f"{name} left after layer {layer}: {drew}, others drew more."
+        return f"{name} left after layer {layer}: {drew}; {stayed} of the {live} tokens there stay."
     return f"{name} left after layer {layer}: {_against(view, index, layer_index)}."
 
 

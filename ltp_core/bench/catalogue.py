@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 Blanks = Literal["none", "input", "survivors"]
+LastLayer = Literal["all", "first"]
 
 BASELINE = "hugging_face"
 """What `relative_throughput` is relative to, as in Figure 6."""
 
 CONTROL = "packed_unpruned"
 """What `speedup` is relative to: padding is gone, nothing is pruned."""
+
+
+METHOD = "packed"
+"""The checkpoint as it is meant to run."""
+
+CEILING = ("products_unpruned", "products")
+"""Their ratio is the speedup that the matrix products alone allow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,10 @@ class Contender:
         blanks: Padding that is computed on: none, up to the longest input of the batch, or up to
             its longest survivor in each layer.
         is_pruned: The checkpoint's method is at work.
+        last_layer: Tokens that the last layer finishes: all that stay, or only the first, which is
+            all that the head reads.
+        is_model: It answers; otherwise it only does the matrix products of one that would.
+        is_peer: Another program, which knows nothing of methods.
         is_sorted: Its batches are sorted by length; otherwise they are shuffled.
         is_default: Takes part unless other contenders are named.
         packages: What must be installed.
@@ -40,6 +52,9 @@ class Contender:
     meaning: str
     blanks: Blanks
     is_pruned: bool = False
+    last_layer: LastLayer = "all"
+    is_model: bool = True
+    is_peer: bool = False
     is_sorted: bool = False
     is_default: bool = True
     packages: tuple[str, ...] = ()
@@ -49,7 +64,7 @@ _ONNX = ("onnxruntime", "onnx", "onnxscript")
 
 _ALL = (
     Contender(
-        name="packed",
+        name=METHOD,
         title="packed",
         meaning="packed runner, tokens really removed",
         blanks="none",
@@ -60,6 +75,23 @@ _ALL = (
         title="packed, unpruned",
         meaning="packed runner, nothing pruned: padding removed only (control)",
         blanks="none",
+    ),
+    Contender(
+        name="packed_first",
+        title="packed, short last layer",
+        meaning="packed runner whose last layer computes only the token that the head reads",
+        blanks="none",
+        is_pruned=True,
+        last_layer="first",
+        is_default=False,
+    ),
+    Contender(
+        name="packed_unpruned_first",
+        title="packed, unpruned, short last layer",
+        meaning="the same with nothing pruned (its control)",
+        blanks="none",
+        last_layer="first",
+        is_default=False,
     ),
     Contender(
         name="repadded",
@@ -80,12 +112,14 @@ _ALL = (
         title="Hugging Face",
         meaning="Hugging Face, unpruned, default attention (SDPA), shuffled, padded per batch",
         blanks="input",
+        is_peer=True,
     ),
     Contender(
         name="hugging_face_sorted",
         title="Hugging Face, sorted",
         meaning="the same with batches sorted by length",
         blanks="input",
+        is_peer=True,
         is_sorted=True,
     ),
     Contender(
@@ -93,6 +127,7 @@ _ALL = (
         title="Hugging Face, eager",
         meaning="Hugging Face, unpruned, eager attention, shuffled",
         blanks="input",
+        is_peer=True,
         is_default=False,
     ),
     Contender(
@@ -100,6 +135,7 @@ _ALL = (
         title="ONNX Runtime",
         meaning="ONNX Runtime, unpruned, float32, shuffled",
         blanks="input",
+        is_peer=True,
         is_default=False,
         packages=_ONNX,
     ),
@@ -108,6 +144,7 @@ _ALL = (
         title="ONNX Runtime, sorted",
         meaning="ONNX Runtime, unpruned, float32, batches sorted by length",
         blanks="input",
+        is_peer=True,
         is_sorted=True,
         is_default=False,
         packages=_ONNX,
@@ -117,9 +154,27 @@ _ALL = (
         title="ONNX Runtime int8, sorted",
         meaning="ONNX Runtime, unpruned, dynamically quantised to int8, batches sorted by length",
         blanks="input",
+        is_peer=True,
         is_sorted=True,
         is_default=False,
         packages=_ONNX,
+    ),
+    Contender(
+        name="products",
+        title="matrix products alone",
+        meaning="nothing but the matrix products that the packed runner executes: a ceiling for it",
+        blanks="none",
+        is_pruned=True,
+        is_model=False,
+        is_default=False,
+    ),
+    Contender(
+        name="products_unpruned",
+        title="matrix products alone, unpruned",
+        meaning="the same with nothing pruned",
+        blanks="none",
+        is_model=False,
+        is_default=False,
     ),
 )
 

@@ -11,16 +11,17 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ltp_core.bench.catalogue import CONTENDERS, Contender
+from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer
 from ltp_core.bench.onnx_peer import OnnxPass
+from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.repadded import run_repadded
-from ltp_core.bench.workload import Batches, LayerLengths, with_blanks, without_pruning
+from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.loading import save_encoder
@@ -32,7 +33,7 @@ from ltp_core.runners import Inputs, PackedRunner, run_masked
 Pass = Callable[[Inputs], Tensor]
 """Runs a padded batch and gives its logits."""
 
-Builder = Callable[[PrunedModel], Pass]
+Builder = Callable[[PrunedModel], Pass | MatrixProducts]
 
 SURVEY_BATCH = 64
 
@@ -51,34 +52,59 @@ class Entry:
     name: str
     contender: Contender
     model: PrunedModel
-    run: Pass
+    run: Pass | MatrixProducts
 
     @property
     def method(self) -> PruningMethod:
         """The method that decides what is computed, or none where nothing is pruned."""
         return self.model.method if self.contender.is_pruned else unpruned(self.model)
 
-    def run_batches(self, encoded: Encoded, batches: Batches) -> None:
-        """Runs all batches, from token ids to logits."""
-        for index in batches:
-            self.logits(encoded, index)
-
-    def logits(self, encoded: Encoded, index: np.ndarray) -> Tensor:
-        """Collates and runs one batch."""
-        return self.run(batch_inputs(self.model, encoded, index))
-
-    def computed_lengths(self, survivors: LayerLengths, full: np.ndarray, batches: Batches) -> Any:
-        """Lengths that it computes on, padding and pruned tokens included where it does.
+    def run_batches(self, encoded: Encoded, batches: Batches, counted: LayerLengths) -> None:
+        """Runs all batches, from token ids to logits.
 
         Args:
-            survivors: What the model's method leaves of these sequences.
-            full: Tokens of each sequence at the input.
-            batches: Its batches.
+            encoded: The sequences.
+            batches: Positions in them.
+            counted: What `count_tokens` says of them.
         """
+        for index in batches:
+            if isinstance(self.run, MatrixProducts):
+                self.run(counted.take(index))
+            else:
+                self.run(batch_inputs(self.model, encoded, index))
+
+    def logits(self, encoded: Encoded, index: np.ndarray) -> Tensor:
+        """Answers of one batch.
+
+        Raises:
+            TypeError: The contender does not answer.
+        """
+        if isinstance(self.run, MatrixProducts):
+            raise TypeError(f"{self.name} has no answers")
+        return self.run(batch_inputs(self.model, encoded, index))
+
+    @property
+    def survey(self) -> Survey:
+        """What has to be found out about its tokens: equal for contenders that remove the same."""
         is_removed = self.contender.is_pruned and self.contender.blanks != "input"
-        runs = [self.method.runs_layer(i) for i in range(self.method.num_layers)]
-        lengths = survivors if is_removed else without_pruning(full, runs)
-        return with_blanks(lengths, batches, self.contender.blanks)
+        is_peer = self.contender.is_peer
+        return Survey(self.model.name, is_removed, self.contender.last_layer, is_peer)
+
+
+class Survey(NamedTuple):
+    """Which tokens of whose pass are counted.
+
+    Attributes:
+        model: Name of the checkpoint.
+        is_pruned: Its method is at work.
+        last_layer: What the last layer finishes.
+        is_peer: Every layer runs, also those that the method leaves out.
+    """
+
+    model: str
+    is_pruned: bool
+    last_layer: LastLayer
+    is_peer: bool
 
 
 def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedModel]) -> list[Entry]:
@@ -129,24 +155,31 @@ def batch_inputs(model: PrunedModel, encoded: Encoded, index: np.ndarray) -> Inp
     return model_inputs(model, batch).to(device_of(model))
 
 
-def survivors_of(model: PrunedModel, encoded: Encoded) -> LayerLengths:
-    """What the model's method leaves of these sequences, by layer; no batch changes it."""
-    shape = (len(encoded), model.method.num_layers)
-    lengths = LayerLengths(np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerLengths:
+    """Tokens that are computed of these sequences in each layer, without padding."""
+    method = model.method if survey.is_pruned else unpruned(model)
+    if not survey.is_pruned and survey.last_layer == "all":
+        runs = [survey.is_peer or method.runs_layer(i) for i in range(method.num_layers)]
+        return without_pruning(encoded.length, runs)
+    shape = (len(encoded), method.num_layers)
+    counted = LayerLengths(*(np.zeros(shape, np.int64) for _ in range(3)))
     for index in sorted_batches(encoded.length, SURVEY_BATCH):
-        output = model.packed(batch_inputs(model, encoded, index), model.method)
-        lengths.attention[index] = output.attention_length.numpy()
-        lengths.ffn[index] = output.ffn_length.numpy()
-    return lengths
+        inputs = batch_inputs(model, encoded, index)
+        output = model.packed(inputs, method, last_layer=survey.last_layer)
+        query = output.attention_length if output.query_length is None else output.query_length
+        counted.attention[index] = output.attention_length.numpy()
+        counted.query[index] = query.numpy()
+        counted.ffn[index] = output.ffn_length.numpy()
+    return counted
 
 
-def _packed(model: PrunedModel) -> Pass:
-    return lambda inputs: model.packed(inputs, model.method).logits
+def _packed(model: PrunedModel, *, is_pruned: bool = True, last_layer: LastLayer = "all") -> Pass:
+    method = model.method if is_pruned else unpruned(model)
+    return lambda inputs: model.packed(inputs, method, last_layer=last_layer).logits
 
 
-def _packed_unpruned(model: PrunedModel) -> Pass:
-    method = unpruned(model)
-    return lambda inputs: model.packed(inputs, method).logits
+def _products(model: PrunedModel) -> MatrixProducts:
+    return MatrixProducts(model.encoder)
 
 
 def _repadded(model: PrunedModel) -> Pass:
@@ -205,7 +238,11 @@ _onnx_int8 = functools.partial(_onnx, is_quantised=True)
 
 BUILDERS: dict[str, Builder] = {
     "packed": _packed,
-    "packed_unpruned": _packed_unpruned,
+    "packed_unpruned": functools.partial(_packed, is_pruned=False),
+    "packed_first": functools.partial(_packed, last_layer="first"),
+    "packed_unpruned_first": functools.partial(_packed, is_pruned=False, last_layer="first"),
+    "products": _products,
+    "products_unpruned": _products,
     "repadded": _repadded,
     "masked": _masked,
     "hugging_face": _sdpa,

@@ -16,14 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from ltp_core.bench.catalogue import BASELINE, CONTROL
-from ltp_core.bench.contenders import Entry, cast, device_of, enter, survivors_of
+from ltp_core.bench.catalogue import BASELINE, CEILING, CONTROL, METHOD
+from ltp_core.bench.contenders import Entry, Survey, cast, count_tokens, device_of, enter
 from ltp_core.bench.document import card, describe_contenders
 from ltp_core.bench.measure import Probe, Report, seconds_of, spread, take_turns, using_threads
 from ltp_core.bench.pieces import Place, finish, measure_pieces
 from ltp_core.bench.results import Session, open_session
 from ltp_core.bench.settings import BenchSettings
-from ltp_core.bench.workload import Batches, LayerLengths, batches_of, fixed_length, flops_of
+from ltp_core.bench.workload import (
+    Batches,
+    LayerLengths,
+    batches_of,
+    fixed_length,
+    flops_of,
+    with_blanks,
+    without_pruning,
+)
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.data.loading import load_rows
@@ -101,7 +109,7 @@ class _Point:
     batch_size: int
     length: int | None
     encoded: dict[str, Encoded]
-    survivors: dict[str, LayerLengths]
+    counted: dict[Survey, LayerLengths]
 
     def batches(self, entry: Entry, seed: int) -> Batches:
         """The entry's batches in a round."""
@@ -109,11 +117,10 @@ class _Point:
         return batches_of(entry.contender, length, self.batch_size, seed=seed)
 
     def flops(self, entry: Entry, seed: int) -> float:
-        """What the entry computes in a round."""
-        name, config = entry.model.name, entry.model.encoder.config
-        lengths = entry.computed_lengths(
-            self.survivors[name], self.encoded[name].length, self.batches(entry, seed)
-        )
+        """What the entry computes in a round, padding included."""
+        config = entry.model.encoder.config
+        counted, batches = self.counted[entry.survey], self.batches(entry, seed)
+        lengths = with_blanks(counted, batches, entry.contender.blanks)
         return flops_of(lengths, hidden=config.hidden_size, intermediate=config.intermediate_size)
 
 
@@ -169,22 +176,32 @@ class _Measurement:
         if budget is not None:
             chosen = chosen[: batch_size * _num_batches(budget / per_batch, settings.repeats)]
         encoded = {name: rows.take(chosen) for name, rows in whole.items()}
-        models = {entry.model.name: entry.model for entry in self._entries}
-        survivors = {name: survivors_of(models[name], rows) for name, rows in encoded.items()}
-        return _Point(batch_size, length, encoded, survivors)
+        counted = {
+            entry.survey: count_tokens(entry.model, entry.survey, encoded[entry.model.name])
+            for entry in {entry.survey: entry for entry in self._entries}.values()
+        }
+        return _Point(batch_size, length, encoded, counted)
 
     def _warm_up(self, point: _Point) -> float:
         """Seconds for one batch of every contender; at the first point, after one that does not count."""
         seconds = 0.0
         for entry in self._entries:
             batches = point.batches(entry, seed=0)
-            rows = point.encoded[entry.model.name]
-            if not self._is_warm:
-                entry.run_batches(rows, batches[:1])
-            some = batches[len(batches) // 2 :][:1]
-            seconds += seconds_of(lambda e=entry, r=rows, b=some: e.run_batches(r, b), self._device)  # type: ignore[misc]
+            rows = point.encoded[entry.model.name].take(batches[len(batches) // 2])
+            seconds += self._time_batch(entry, rows)
         self._is_warm = True
         return seconds
+
+    def _time_batch(self, entry: Entry, rows: Encoded) -> float:
+        everything = [np.arange(len(rows))]
+        at_most = without_pruning(rows.length, [True] * entry.method.num_layers)
+
+        def work() -> None:
+            entry.run_batches(rows, everything, at_most)
+
+        if not self._is_warm:
+            work()
+        return seconds_of(work, self._device)
 
     def _measure(self, place: Place, budget: float | None) -> dict[str, Any]:
         """Rounds at one batch size and length, and the lines of the results."""
@@ -193,7 +210,8 @@ class _Measurement:
 
         def turn(entry: Entry) -> Any:
             rows = point.encoded[entry.model.name]
-            return lambda seed: entry.run_batches(rows, point.batches(entry, seed))
+            counted = point.counted[entry.survey]
+            return lambda seed: entry.run_batches(rows, point.batches(entry, seed), counted)
 
         def on_turn(name: str, seconds: float) -> None:
             self._turns_done += 1
@@ -288,4 +306,8 @@ def _figures(
     if CONTROL in taken:
         realised = np.array(taken[CONTROL]) / own / (np.array(flops[CONTROL]) / own_flops)
         figures |= spread("realised_share", realised)
+    if name == METHOD and {CONTROL, *CEILING} <= set(taken):
+        ceiling = np.divide(*(taken[each] for each in CEILING))
+        figures |= spread("ceiling_speedup", ceiling)
+        figures |= spread("ceiling_share", np.array(taken[CONTROL]) / own / ceiling)
     return figures

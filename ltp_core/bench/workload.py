@@ -21,10 +21,21 @@ Batches = Sequence[Int[np.ndarray, " _"]]
 
 @dataclass(frozen=True)
 class LayerLengths:
-    """Tokens of each sequence that enter attention and FFN of each layer."""
+    """What is computed of each sequence in each layer, in tokens.
+
+    Attributes:
+        attention: Tokens that enter attention.
+        query: Tokens whose queries are computed.
+        ffn: Tokens that enter output projection and FFN.
+    """
 
     attention: Int[np.ndarray, "examples layers"]
+    query: Int[np.ndarray, "examples layers"]
     ffn: Int[np.ndarray, "examples layers"]
+
+    def take(self, index: Int[np.ndarray, " _"]) -> LayerLengths:
+        """The sequences at these positions."""
+        return LayerLengths(self.attention[index], self.query[index], self.ffn[index])
 
 
 def fixed_length(encoded: Encoded, length: int, count: int, *, seed: int = 0) -> Encoded:
@@ -75,11 +86,13 @@ def with_blanks(lengths: LayerLengths, batches: Batches, blanks: Blanks) -> Laye
     """
     if blanks == "none":
         return lengths
-    attention, ffn = np.empty_like(lengths.attention), np.empty_like(lengths.ffn)
+    padded = [np.empty_like(each) for each in (lengths.attention, lengths.query, lengths.ffn)]
     for index in batches:
-        attention[index] = lengths.attention[index].max(axis=0)
-        ffn[index] = lengths.ffn[index].max(axis=0)
-    return LayerLengths(attention, ffn)
+        for target, source in zip(
+            padded, (lengths.attention, lengths.query, lengths.ffn), strict=True
+        ):
+            target[index] = source[index].max(axis=0)
+    return LayerLengths(*padded)
 
 
 def without_pruning(length: Int[np.ndarray, " examples"], runs: Sequence[bool]) -> LayerLengths:
@@ -90,7 +103,7 @@ def without_pruning(length: Int[np.ndarray, " examples"], runs: Sequence[bool]) 
         runs: By layer, whether it runs at all.
     """
     full = np.outer(length, np.asarray(runs, dtype=np.int64))
-    return LayerLengths(full, full)
+    return LayerLengths(full, full, full)
 
 
 def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:
@@ -101,4 +114,5 @@ def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:
         hidden=hidden,
         intermediate=intermediate,
         accounting="executed",
+        query_length=lengths.query,
     )

@@ -230,8 +230,20 @@ def _card(document: dict[str, Any]) -> str:
         ),
         "",
         *(f"{who['title']}: {who['meaning']}" for who in document["contenders"].values()),
+        *_ceilings(document),
     ]
     return "\n".join(lines + _notes(document))
+
+
+def _ceilings(document: dict[str, Any]) -> list[str]:
+    """What the matrix products alone allow, where they took part."""
+    return [
+        f"batch {line['batch_size']}: the same matrix products alone become "
+        f"{_times(line['ceiling_speedup'])} as fast; {percent(line['ceiling_share'], 0)} of that is "
+        "realised"
+        for line in document["results"]
+        if "ceiling_speedup" in line
+    ]
 
 
 def _machine(document: dict[str, Any]) -> list[str]:

@@ -56,9 +56,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--max-configurations",
         type=positive,
-        default=120,
+        default=200,
         metavar="N",
-        help="thresholds tried at most (default: 120)",
+        help="thresholds tried at most (default: 200)",
     )
     parser.add_argument(
         "--output",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from ltp_core.records import UserError, nearest
 if TYPE_CHECKING:
     from ltp_core.example_records import ExampleRecords
     from ltp_core.intervals import Estimate
-    from ltp_core.operating_points import OperatingPoint, StoredRun
+    from ltp_core.operating_points import OperatingPoint, RecordedRun
     from ltp_core.robustness import Comparison
 
 
@@ -56,17 +57,14 @@ def quantiles(text: str) -> tuple[float, ...]:
 
 def run(arguments: Namespace) -> Output:
     """Reads the runs' records and compares them band by band."""
-    from ltp_core.example_records import read_examples
     from ltp_core.operating_points import matched, operating_points
     from ltp_core.robustness import compare, comparison_frame
 
     found = operating_points(_candidates(arguments))
-    records: dict[str, list[ExampleRecords]] = {
-        point.name: [read_examples(run.folder, arguments.split) for run in point.runs]
-        for point in found
-    }
+    records = {point.name: _records(point, arguments) for point in found}
+    found = [point for point in found if records[point.name]]
     if not arguments.runs:
-        first = {name: group[0] for name, group in records.items()}
+        first = {name: group[0] for name, group in records.items() if group}
         found = matched(found, first, arguments.quantiles, arguments.target)
     comparison = compare({c.name: records[c.name] for c in found}, arguments.quantiles)
     rows = comparison_frame(comparison).astype(object)
@@ -81,16 +79,33 @@ def run(arguments: Namespace) -> Output:
     return Output(document=document, text=_card(comparison, found, gaps))
 
 
-def _candidates(arguments: Namespace) -> list[StoredRun]:
+def _records(point: OperatingPoint, arguments: Namespace) -> list[ExampleRecords]:
+    """Records of every run; what cannot be read is left out, unless it was asked for by name."""
+    from ltp_core.example_records import read_examples
+
+    found = []
+    for each in point.runs:
+        try:
+            found.append(read_examples(each.folder, arguments.split))
+        except UserError as error:
+            if arguments.runs:
+                raise
+            print(f"Left out: {error}", file=sys.stderr)
+    return found
+
+
+def _candidates(arguments: Namespace) -> list[RecordedRun]:
     """Runs that may be compared.
 
     Raises:
         UserError: There is none, or one that was asked for is not there.
     """
-    from ltp_core.operating_points import stored_runs
+    from ltp_core.operating_points import recorded_runs
 
     known = [
-        run for run in stored_runs() if run.task == arguments.task and arguments.split in run.splits
+        run
+        for run in recorded_runs()
+        if run.task == arguments.task and arguments.split in run.splits
     ]
     if not known:
         raise UserError(
@@ -109,7 +124,7 @@ def _candidates(arguments: Namespace) -> list[StoredRun]:
     return chosen
 
 
-def _named(name: str, by_name: dict[str, StoredRun]) -> StoredRun:
+def _named(name: str, by_name: dict[str, RecordedRun]) -> RecordedRun:
     if name not in by_name:
         raise UserError(f"There is no run {name!r} with such records{nearest(name, by_name)}")
     return by_name[name]

@@ -5,15 +5,30 @@ Beyond the paper. `ltp_core.calibrate` chooses them on unlabelled texts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from ltp_core.pruning.base import MethodConfig, ThresholdMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibratedConfig(MethodConfig):
+    """Settings of calibrated thresholds.
+
+    Attributes:
+        tries_separators: Thresholds are also sought with separator tokens protected, and the better
+            outcome is taken. What was never trained without its separators may depend on them.
+    """
+
+    tries_separators: bool = True
 
 
 class CalibratedThreshold(ThresholdMethod):
     """One threshold per layer, 0 until it is calibrated."""
 
     name = "calibrated"
+    config_type = CalibratedConfig
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         super().__init__(config, num_layers)
@@ -22,4 +37,4 @@ class CalibratedThreshold(ThresholdMethod):
     @classmethod
     def neutral(cls, num_layers: int) -> CalibratedThreshold:
         """Thresholds of 0: every live token receives some attention."""
-        return cls(MethodConfig(), num_layers)
+        return cls(CalibratedConfig(), num_layers)

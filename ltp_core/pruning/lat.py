@@ -118,13 +118,15 @@ class LengthAdaptive(PruningMethod):
         copy.dropped_layers = frozenset(dropped_layers)
         return copy
 
-    def scaled(self, factor: float) -> LengthAdaptive:
+    def scaled(self, factor: float) -> LengthAdaptive | None:
         """The share of l_0 that each length keeps, to the power of `factor`.
 
         At 0.5 a layer that kept a quarter of l_0 keeps half. Cheap, since nothing is searched or
-        trained; a search for the same budget finds better configurations.
+        trained; a search for the same budget finds better configurations. None without lengths.
         """
-        if factor == 0 or not self.lengths:
+        if not self.lengths:
+            return None
+        if factor == 0:
             return self.with_lengths(())
         whole = self.initial_length
         return self.with_lengths(

@@ -19,6 +19,7 @@ from ltp_core.data.batching import encode
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.encoder.loading import downloads_allowed
 from ltp_core.pruning import PruningMethod
+from ltp_core.pruning.calibrated import CalibratedConfig
 from ltp_core.records import UserError
 from ltp_core.training.choose_lengths import choose_lengths
 from ltp_core.training.searches import candidates_table
@@ -65,6 +66,7 @@ def _calibrate(
     del stores
     select = config.select
     assert select is not None
+    assert isinstance(method.config, CalibratedConfig)
     found = calibrate(
         model,
         encode(model.tokenizer, rows.texts, model.max_length),

@@ -78,10 +78,10 @@ def test_click_on_a_cell_takes_token_and_layer(visit: Visit) -> None:
     page.locator(".chip").nth(3).hover()
     frame = page.locator(".grid .pointed").bounding_box()
     assert frame
-    page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + 27)
+    page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + 45)
     watched.settle()
     assert "token=3" in page.url
-    assert "layer=2" in page.url
+    assert "layer=3" in page.url
 
 
 def test_keyboard_reaches_everything(visit: Visit) -> None:
@@ -92,11 +92,11 @@ def test_keyboard_reaches_everything(visit: Visit) -> None:
     page.keyboard.press("Tab")
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     watched.settle()
     assert "token=3" in page.url
-    assert "layer=2" in page.url
+    assert "layer=3" in page.url
     page.keyboard.press("d")
     page.wait_for_selector(".chip.forced-drop")
     watched.settle()
@@ -107,6 +107,7 @@ def test_keyboard_reaches_everything(visit: Visit) -> None:
     assert "keep=3" in page.url
     page.keyboard.press("k")
     page.wait_for_selector(".chip.forced-keep", state="detached")
+    watched.settle()
     page.keyboard.press("End")
     page.keyboard.press("Enter")
     watched.settle()

@@ -1,0 +1,64 @@
+"""How each pruning method looks in every chart: never by colour alone.
+
+Colours are places in the theme's categorical list, so they fit light and dark; the order here is
+that of the list in `app/.streamlit/config.toml`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodStyle:
+    """One method's look.
+
+    Attributes:
+        name: Name of the method.
+        title: Name on screen.
+        shape: Vega's name of its marker.
+        dash: Lengths of stroke and gap of its line.
+    """
+
+    name: str
+    title: str
+    shape: str
+    dash: tuple[int, int]
+
+
+_STYLES = (
+    MethodStyle(name="ltp", title="LTP", shape="circle", dash=(1, 0)),
+    MethodStyle(name="spatten", title="SpAtten", shape="square", dash=(8, 3)),
+    MethodStyle(name="lat", title="LAT", shape="triangle-up", dash=(3, 3)),
+    MethodStyle(name="manual", title="Manual threshold", shape="diamond", dash=(6, 2)),
+    MethodStyle(name="calibrated", title="Calibrated threshold", shape="cross", dash=(10, 4)),
+    MethodStyle(name="shallow", title="Shallow control", shape="triangle-down", dash=(2, 2)),
+    MethodStyle(name="power_bert", title="PoWER-BERT", shape="triangle-right", dash=(5, 5)),
+)
+KNOWN = {style.name: style for style in _STYLES}
+
+UNPRUNED_TITLE = "Unpruned"
+
+LIGHT_COLORS = ("#0072b2", "#d55e00", "#00805e", "#b0508a", "#6a4c00", "#4b5563", "#0e7c92")
+"""The light theme's list, written out for exports."""
+
+
+def style_of(name: str) -> MethodStyle:
+    """A method's look; one that is not in the list is a grey star under its own name."""
+    return KNOWN.get(name) or MethodStyle(
+        name=name, title=title_of(name), shape="stroke", dash=(1, 1)
+    )
+
+
+def title_of(name: str) -> str:
+    """A method's name on screen."""
+    if name == "unpruned":
+        return UNPRUNED_TITLE
+    return KNOWN[name].title if name in KNOWN else name
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of the legend; unknown ones come last."""
+    order = list(KNOWN)
+    return sorted(set(names), key=lambda n: (order.index(n) if n in KNOWN else len(order), n))

@@ -1,0 +1,240 @@
+"""Measured speed as the throughput page shows it: stored benchmarks, uploaded ones, running ones.
+
+A document may come from another machine and anybody's hand. `results.parse_document` has checked its
+figures; its texts are taken as texts and its other fields may be absent.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from app.ltp_ui.wording import counted, percent
+from ltp_core.bench.catalogue import CONTENDERS
+from ltp_core.bench.results import list_benches, results_frame
+
+COLUMNS = (
+    "batch_size",
+    "length",
+    "retain_ratio",
+    "contender",
+    "rounds",
+    "sequences",
+    "mean_length",
+    "sequences_per_s",
+    "sequences_per_s_q1",
+    "sequences_per_s_q3",
+    "flops_per_sequence",
+    "flops_per_s",
+    "relative_throughput",
+    "relative_throughput_q1",
+    "relative_throughput_q3",
+    "theoretical_relative_throughput",
+    "speedup",
+    "speedup_q1",
+    "speedup_q3",
+    "theoretical_speedup",
+    "realised_share",
+    "realised_share_q1",
+    "realised_share_q3",
+    "ceiling_speedup",
+    "ceiling_share",
+    "time_us",
+    "time_us_q1",
+    "time_us_q3",
+    "slowdown",
+    "slowdown_q1",
+    "slowdown_q3",
+)
+
+LONGEST_TITLE = 60
+
+DATA_LENGTHS = "data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Who:
+    """A contender on screen.
+
+    Attributes:
+        name: Its name in the results.
+        title: Short name, safe to draw.
+        meaning: What it is.
+        method: Pruning method, or empty.
+        quality: Its metric on validation, or empty.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    method: str
+    quality: str
+
+    @property
+    def is_other(self) -> bool:
+        """Another checkpoint."""
+        return self.name not in CONTENDERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One benchmark, ready to be drawn.
+
+    Attributes:
+        name: Name of its folder or file.
+        what: `throughput`, `scaling` or `topk`.
+        title: One line that tells it from others.
+        subject: What ran on what.
+        machine: On which machine.
+        frame: Its results, with every column of `COLUMNS`.
+        contenders: Who took part, in order.
+        warning: Why it should not be trusted; None where it may be.
+        matmul_flops_per_s: Rate of a plain matrix product on that machine; None where unknown.
+        num_skipped: Measurements that a time limit left out.
+        document: What was stored.
+    """
+
+    name: str
+    what: str
+    title: str
+    subject: str
+    machine: str
+    frame: pd.DataFrame
+    contenders: dict[str, Who]
+    warning: str | None
+    matmul_flops_per_s: float | None
+    num_skipped: int
+    document: dict[str, Any]
+
+    @property
+    def places(self) -> list[str]:
+        """Length and batch size of each measurement, in words and in order."""
+        return list(dict.fromkeys(self.frame["place"]))
+
+
+def stored(what: str) -> tuple[list[Bench], list[str]]:
+    """Benchmarks of this kind, the newest first, and the problems of those that cannot be read."""
+    entries = list_benches()
+    found = [bench(e.name, e.document) for e in entries if e.document]
+    problems = [entry.problem for entry in entries if entry.problem]
+    return [each for each in found if each.what == what], problems
+
+
+def bench(name: str, document: dict[str, Any]) -> Bench:
+    """A checked document as it is drawn."""
+    noise = document["noise"]
+    warning = noise.get("warning")
+    rate = noise.get("matmul_flops_per_s")
+    skipped = document.get("skipped")
+    frame = table(results_frame(document))
+    return Bench(
+        name=name,
+        what=document["what"],
+        title=_title(document),
+        subject=_subject(document),
+        machine=machine(document),
+        frame=frame,
+        contenders=people(document["contenders"], frame["contender"]),
+        warning=str(warning) if warning else None,
+        matmul_flops_per_s=float(rate) if isinstance(rate, int | float) and rate > 0 else None,
+        num_skipped=len(skipped) if isinstance(skipped, list) else 0,
+        document=document,
+    )
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Results with every column, absent figures missing, and the place in words."""
+    whole = frame.reindex(columns=list(COLUMNS))
+    for column in whole.columns.drop("contender"):
+        whole[column] = pd.to_numeric(whole[column], errors="coerce")
+    whole["place"] = [
+        place(size, length)
+        for size, length in zip(whole["batch_size"], whole["length"], strict=True)
+    ]
+    return whole
+
+
+def place(batch_size: float, length: float | None) -> str:
+    """`batch 8`, or `batch 8, 128 tokens`."""
+    batch = f"batch {batch_size:.0f}"
+    return batch if length is None or pd.isna(length) else f"{batch}, {length:.0f} tokens"
+
+
+def people(contenders: Mapping[str, Any], names: Iterable[str]) -> dict[str, Who]:
+    """Who took part, by name: the catalogue's in its order, then the others."""
+    order = list(CONTENDERS)
+    found = sorted(set(names), key=lambda n: (order.index(n) if n in order else len(order), n))
+    return {name: _who(name, contenders.get(name)) for name in found}
+
+
+def _who(name: str, said: Any) -> Who:
+    fields = said if isinstance(said, Mapping) else {}
+    known = CONTENDERS.get(name)
+    return Who(
+        name=name,
+        title=known.title if known else _drawable(fields.get("title") or name),
+        meaning=known.meaning if known else str(fields.get("meaning") or ""),
+        method=str(fields.get("method") or ""),
+        quality=_quality(fields.get("metric")),
+    )
+
+
+def _drawable(text: Any) -> str:
+    """Plotly takes labels for HTML."""
+    return html.escape(str(text)[:LONGEST_TITLE])
+
+
+def _quality(metric: Any) -> str:
+    value = metric.get("value") if isinstance(metric, Mapping) else None
+    if not isinstance(value, int | float):
+        return ""
+    return f"{percent(float(value))} {metric.get('name', '')}".strip().replace("_", " ")
+
+
+def machine(document: Mapping[str, Any]) -> str:
+    """Processor or accelerator, threads and type of numbers."""
+    card, settings = document["environment"], document["settings"]
+    parts = [card.get("accelerator") or card.get("processor") or "unknown processor"]
+    if not card.get("accelerator") and isinstance(card.get("threads"), int):
+        parts.append(counted(card["threads"], "thread"))
+    if document["what"] != "topk":
+        parts.append(settings.get("dtype") or "float32")
+    return ", ".join(str(part)[:LONGEST_TITLE] for part in parts)
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    day = str(document["created_at"])[:16].replace("T", " ")
+    return " · ".join(filter(None, [day, str(document.get("checkpoint") or ""), machine(document)]))
+
+
+def _subject(document: Mapping[str, Any]) -> str:
+    if document["what"] == "topk":
+        return "Scores of random tokens"
+    split = document["settings"].get("split") or ""
+    return f"{document.get('checkpoint')} on {document.get('task')} {split}".strip()
+
+
+def live_table(events: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What a running benchmark has measured so far: finished lines, else medians of the turns."""
+    lines = [line for event in events for line in event.get("results") or ()]
+    finished = {(line["batch_size"], line["length"]) for line in lines}
+    turns = [e for e in events if e.get("event") == "turn"]
+    running = [e for e in turns if (e["batch_size"], e["length"]) not in finished]
+    if running:
+        keys = ["batch_size", "length", "contender"]
+        grouped = pd.DataFrame(running).groupby(keys, dropna=False, sort=False)["sequences_per_s"]
+        quartiles = {"sequences_per_s_q1": 0.25, "sequences_per_s": 0.5, "sequences_per_s_q3": 0.75}
+        spread = pd.DataFrame({name: grouped.quantile(q) for name, q in quartiles.items()})
+        lines += spread.reset_index().to_dict(orient="records")
+    return table(pd.DataFrame(lines, columns=list(COLUMNS)))
+
+
+def progress(events: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the turns that are done, 0 to 1."""
+    total = next((e["turns"] for e in events if e.get("event") == "plan"), 0)
+    done = max((e.get("done", 0) for e in events), default=0)
+    return min(1.0, done / total) if total else 0.0

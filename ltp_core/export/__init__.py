@@ -1,0 +1,205 @@
+"""Checkpoints for other programs: ONNX with the pruning inside, or Hugging Face's layout without.
+
+`onnx` and `onnxruntime` are imported when they are needed only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ltp_core.encoder.loading import save_encoder
+from ltp_core.encoder.tokenizer import separator_id
+from ltp_core.files import atomic_write
+from ltp_core.pruning.base import PruningMethod, ThresholdMethod
+from ltp_core.records import UserError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from ltp_core.checkpoint import PrunedModel
+    from ltp_core.export.session import OnnxSession
+
+MAX_BYTES = 2 * 2**30
+"""What one ONNX file can hold."""
+
+
+def export_onnx(
+    model: PrunedModel,
+    path: Path,
+    *,
+    pruned: bool = True,
+    int8: bool = False,
+    is_single: bool = False,
+    finishes_first: bool = True,
+) -> None:
+    """Writes a checkpoint as one ONNX file, from token ids to logits.
+
+    Args:
+        model: Loaded checkpoint.
+        path: File to write.
+        pruned: With its thresholds, tokens really removed; else the same weights, unpruned.
+        int8: Weights of matrix products in int8.
+        is_single: Pruned, for one sequence at a time: fewer operations.
+        finishes_first: Pruned: the last layer finishes the first token only.
+
+    Raises:
+        UserError: The method cannot be exported, a package is missing, or the model is too large.
+    """
+    proto = onnx_model(
+        model, pruned=pruned, int8=int8, is_single=is_single, finishes_first=finishes_first
+    )
+    atomic_write(path, proto.SerializeToString())
+
+
+def onnx_model(
+    model: PrunedModel,
+    *,
+    pruned: bool,
+    int8: bool = False,
+    is_single: bool = False,
+    finishes_first: bool = True,
+) -> ModelProto:
+    """The ONNX model that `export_onnx` writes; arguments and errors as there."""
+    _require("onnx")
+    from ltp_core.export.padded import padded_model
+    from ltp_core.export.removal import pruned_model
+
+    properties = _properties(model, pruned=pruned)
+    _check_size(model)
+    if pruned:
+        _check_method(model)
+        proto = pruned_model(
+            model.encoder,
+            model.method,
+            properties,
+            separator_id=_protected_separator(model),
+            is_single=is_single,
+            finishes_first=finishes_first,
+        )
+    else:
+        proto = padded_model(model.encoder, properties)
+    if not int8:
+        return proto
+    _require("onnxruntime")
+    from ltp_core.export.session import quantised
+
+    return quantised(proto)
+
+
+def onnx_session(model: PrunedModel, *, pruned: bool, int8: bool, threads: int) -> OnnxSession:
+    """A checkpoint in ONNX Runtime on the processor, for measuring and checking.
+
+    Args:
+        model: Loaded checkpoint.
+        pruned: With tokens really removed; else the same weights, unpruned, on padded batches.
+        int8: Weights of matrix products in int8.
+        threads: Processor threads.
+
+    Raises:
+        UserError: As `export_onnx`.
+    """
+    any_batch = onnx_model(model, pruned=pruned, int8=int8)
+    one = onnx_model(model, pruned=True, int8=int8, is_single=True) if pruned else None
+    _require("onnxruntime")
+    from ltp_core.export.session import OnnxSession
+
+    return OnnxSession(any_batch, one, threads=threads)
+
+
+def export_hugging_face(model: PrunedModel, folder: Path) -> None:
+    """Writes encoder, head and tokenizer for transformers' Auto classes; it runs unpruned there."""
+    from transformers import PreTrainedTokenizerFast
+
+    save_encoder(model.encoder, folder, label_names=model.label_names)
+    names = _special_tokens(model)
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=model.tokenizer,
+        model_max_length=model.encoder.config.max_length,
+        model_input_names=input_names(model),
+        **names,
+    )
+    tokenizer.save_pretrained(folder)
+
+
+SPECIAL_TOKENS = {
+    "bert": {
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "mask_token": "[MASK]",
+    },
+    "roberta": {
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+    },
+}
+
+
+def _special_tokens(model: PrunedModel) -> dict[str, str]:
+    """The family's special tokens that the tokenizer has."""
+    known = SPECIAL_TOKENS[model.encoder.config.family]
+    has = model.tokenizer.token_to_id
+    return {key: token for key, token in known.items() if has(token) is not None}
+
+
+def input_names(model: PrunedModel) -> list[str]:
+    """Inputs that the model takes in transformers."""
+    has_types = model.encoder.config.type_vocab_size > 1
+    return ["input_ids", *["token_type_ids"] * has_types, "attention_mask"]
+
+
+def _properties(model: PrunedModel, *, pruned: bool) -> dict[str, str]:
+    """What a reader of the file should know, as text."""
+    method: PruningMethod = model.method
+    thresholds = [method.threshold(i) for i in range(method.num_layers)]
+    values: dict[str, Any] = {
+        "checkpoint": model.name,
+        "task": model.task,
+        "labels": list(model.label_names),
+        "max_length": model.max_length,
+        "method": method.name if pruned else "unpruned",
+        "thresholds": thresholds if pruned else None,
+    }
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+def _check_method(model: PrunedModel) -> None:
+    method = model.method
+    if method.signals and not isinstance(method, ThresholdMethod):
+        raise UserError(
+            f"{model.name} prunes by {method.name}, which has no thresholds: only methods with "
+            "thresholds go into an ONNX file. Export it unpruned, or with --format hf."
+        )
+    if not method.config.protect_first:
+        raise UserError(
+            f"{model.name} may prune the first token, which the head reads: that does not go into an "
+            "ONNX file."
+        )
+
+
+def _check_size(model: PrunedModel) -> None:
+    size = 4 * sum(parameter.numel() for parameter in model.encoder.parameters())
+    if size >= MAX_BYTES:
+        raise UserError(
+            f"{model.name} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB."
+        )
+
+
+def _protected_separator(model: PrunedModel) -> int | None:
+    return separator_id(model.tokenizer) if model.method.config.protect_separators else None
+
+
+def _require(package: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f"ONNX needs the package {package}: pip install {package}.") from error

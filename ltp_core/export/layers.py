@@ -1,0 +1,104 @@
+"""The encoder's parts as nodes of an ONNX graph."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ltp_core.encoder.model import DenseResidual, Encoder, EncoderLayer
+from ltp_core.export.graph import Graph, Name
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Inputs of every exported model, as transformers' tokenizers call them."""
+
+
+class EncoderNodes:
+    """Adds embeddings, the maps of each layer and the head of one encoder to a graph.
+
+    All of them work on tokens of any layout, padded (`batch seq hidden`) or packed.
+    """
+
+    def __init__(self, graph: Graph, encoder: Encoder) -> None:
+        self.graph = graph
+        self.encoder = encoder
+        self.config = encoder.config
+
+    def position_ids(self, input_ids: Name) -> Name:
+        """Position of each token of a padded batch (`Embeddings.position_ids`)."""
+        add = self.graph.add
+        if self.config.family == "bert":
+            width = add("Gather", add("Shape", input_ids), 1)
+            return add("Expand", add("Range", 0, width, 1), add("Shape", input_ids))
+        is_pad = add("Equal", input_ids, self.config.pad_id)
+        real = add("Cast", add("Not", is_pad), to=7)
+        counted = add("Mul", add("CumSum", real, 1), real)
+        return add("Add", counted, self.config.pad_id)
+
+    def embed(self, input_ids: Name, token_type_ids: Name, position_ids: Name) -> Name:
+        """Sum of the three embeddings, normalised."""
+        tables, add = self.encoder.embeddings, self.graph.add
+        word = add("Gather", _array(tables.word_embeddings.weight), input_ids)
+        kind = add("Gather", _array(tables.token_type_embeddings.weight), token_type_ids)
+        place = add("Gather", _array(tables.position_embeddings.weight), position_ids)
+        return self._norm(add("Add", add("Add", word, kind), place), tables.LayerNorm)
+
+    def projection(self, layer: EncoderLayer, hidden: Name) -> Name:
+        """Query (scaled), key and value side by side."""
+        return self._linear(hidden, *fused_projection(layer))
+
+    def query(self, layer: EncoderLayer, hidden: Name) -> Name:
+        """The query (scaled) alone."""
+        weight, bias = fused_projection(layer)
+        width = self.config.hidden_size
+        return self._linear(hidden, weight[:width], bias[:width])
+
+    def key_value(self, layer: EncoderLayer, hidden: Name) -> Name:
+        """Key and value side by side."""
+        weight, bias = fused_projection(layer)
+        width = self.config.hidden_size
+        return self._linear(hidden, weight[width:], bias[width:])
+
+    def finish(self, layer: EncoderLayer, context: Name, residual: Name) -> Name:
+        """Output projection, residual, FFN."""
+        attended = self._residual(layer.attention.output, context, residual)
+        dense = layer.intermediate.dense
+        inner = self.graph.add("Gelu", self._linear(attended, dense.weight, dense.bias))
+        return self._residual(layer.output, inner, attended)
+
+    def head(self, first: Name) -> Name:
+        """Logits from the first token's final state, `batch hidden`."""
+        encoder, add = self.encoder, self.graph.add
+        is_bert = self.config.family == "bert"
+        dense = encoder.pooler.dense if is_bert else encoder.classifier.dense
+        out = encoder.classifier if is_bert else encoder.classifier.out_proj
+        inner = add("Tanh", self._linear(first, dense.weight, dense.bias))  # type: ignore[union-attr,arg-type]
+        return self._linear(inner, out.weight, out.bias)  # type: ignore[union-attr,arg-type]
+
+    def _residual(self, module: DenseResidual, inputs: Name, residual: Name) -> Name:
+        mapped = self._linear(inputs, module.dense.weight, module.dense.bias)
+        return self._norm(self.graph.add("Add", mapped, residual), module.LayerNorm)
+
+    def _linear(self, inputs: Name, weight: Tensor, bias: Tensor) -> Name:
+        product = self.graph.add("MatMul", inputs, _array(weight.t()))
+        return self.graph.add("Add", product, _array(bias))
+
+    def _norm(self, inputs: Name, norm: nn.LayerNorm) -> Name:
+        weight, bias = _array(norm.weight), _array(norm.bias)
+        return self.graph.add("LayerNormalization", inputs, weight, bias, epsilon=norm.eps)
+
+
+def fused_projection(layer: EncoderLayer) -> tuple[Tensor, Tensor]:
+    """Weight and bias of query (with the softmax scale), key and value in one map."""
+    source = layer.attention.self
+    scale = 1 / math.sqrt(layer.head_size)
+    weight = torch.cat([source.query.weight * scale, source.key.weight, source.value.weight])
+    bias = torch.cat([source.query.bias * scale, source.key.bias, source.value.bias])
+    return weight.detach(), bias.detach()
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().float().cpu().contiguous().numpy()
+    return array

@@ -1,0 +1,319 @@
+"""A pruned encoder as an ONNX graph in which tokens are really removed.
+
+The graph does what the packed runner does: padding goes at once, live tokens of all sequences lie one
+after another, and behind each layer's attention those that do not exceed the threshold are left out.
+Lengths are free, and no two runs need the same ones.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import numpy as np
+from onnx import ModelProto, TensorProto
+
+from ltp_core.encoder.model import Encoder, EncoderLayer
+from ltp_core.export.graph import Axes, Graph, Name
+from ltp_core.export.layers import INPUTS, EncoderNodes
+from ltp_core.pruning.base import PruningMethod
+
+ZERO, ONE = np.int64(0), np.int64(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """Values of the tokens that are still live.
+
+    Attributes:
+        hidden: State of each, `live hidden`.
+        cell: Place of each in the flat padded batch.
+        sequence: Which sequence each belongs to; None where there is only one.
+        protected: True where a token is never pruned.
+    """
+
+    hidden: Name
+    cell: Name
+    sequence: Name | None
+    protected: Name
+
+
+def pruned_model(
+    encoder: Encoder,
+    method: PruningMethod,
+    properties: dict[str, str],
+    *,
+    separator_id: int | None = None,
+    is_single: bool = False,
+    finishes_first: bool = True,
+) -> ModelProto:
+    """The encoder with a method's thresholds inside.
+
+    Inputs are `layers.INPUTS`, int64 `batch seq`. Outputs are `logits`, float32 `batch label`, and
+    `num_survived`, int64 `batch seq`: by how many layers each token was retained.
+
+    Args:
+        encoder: Whose weights.
+        method: A method with one threshold per layer, or one that prunes nothing; the first token is
+            protected.
+        properties: What readers of the file should know.
+        separator_id: Protect every token with this id; None protects none.
+        is_single: For one sequence at a time: fewer operations.
+        finishes_first: The last layer finishes only the first token, which is all that the logits
+            need; `num_survived` then stops a layer earlier.
+    """
+    graph = Graph()
+    axes: Axes = [1 if is_single else "batch", "seq"]
+    ids, mask, types = (graph.input(name, axes) for name in INPUTS)
+    kind = _OneSequence if is_single else _Batch
+    attention = kind(EncoderNodes(graph, encoder), graph.add("Shape", ids))
+    live = attention.enter(ids, mask, types, separator_id)
+    running = [i for i in range(encoder.config.num_layers) if method.runs_layer(i)]
+    survived = []
+    for index in running:
+        layer = encoder.layers[index]
+        if finishes_first and index == running[-1]:
+            first = attention.finish_first(layer, live)
+            break
+        live = attention.run(layer, live, method.threshold(index))
+        survived.append(live.cell)
+    else:
+        first = attention.first(live)
+    labels: Axes = [axes[0], encoder.config.num_labels]
+    graph.output(attention.nodes.head(first), "logits", labels, TensorProto.FLOAT)
+    graph.output(attention.count(survived), "num_survived", axes, TensorProto.INT64)
+    return graph.model(properties)
+
+
+class _Attention(ABC):
+    """What depends on whether there is one sequence or a batch of them."""
+
+    def __init__(self, nodes: EncoderNodes, shape: Name) -> None:
+        self.nodes = nodes
+        self.graph = nodes.graph
+        self.config = nodes.config
+        self.shape = shape
+        self.batch, self.width = (nodes.graph.add("Gather", shape, [axis]) for axis in (0, 1))
+
+    def enter(self, ids: Name, mask: Name, types: Name, separator_id: int | None) -> Live:
+        """The embedded real tokens of a padded batch."""
+        add = self.graph.add
+        cell = self._where(add("Reshape", mask, [-1]))
+        position = self.position(cell)
+        token = self._pick(ids, cell)
+        protected = add("Equal", position, 0)
+        if separator_id is not None:
+            protected = add("Or", protected, add("Equal", token, separator_id))
+        if self.config.family != "bert":
+            position = self._pick(self.nodes.position_ids(ids), cell)
+        return Live(
+            hidden=self.nodes.embed(token, self._pick(types, cell), position),
+            cell=cell,
+            sequence=self.sequence(cell),
+            protected=protected,
+        )
+
+    def count(self, survived: list[Name]) -> Name:
+        """How often each place of the padded batch is in these lists."""
+        add = self.graph.add
+        zeros = self.graph.filled(add("ReduceProd", self.shape, keepdims=1), ZERO)
+        for cell in survived:
+            ones = self.graph.filled(add("Shape", cell), ONE)
+            zeros = add("ScatterElements", zeros, cell, ones, axis=0, reduction="add")
+        return add("Reshape", zeros, self.shape)
+
+    def retain(self, live: Live, score: Name, threshold: float) -> Name:
+        """Which live tokens stay, in order; `score` is the sum over the heads."""
+        bound = float(threshold) * self.config.num_heads
+        add = self.graph.add
+        return self._where(add("Or", add("Greater", score, bound), live.protected))
+
+    def finish(self, layer: EncoderLayer, live: Live, context: Name, kept: Name | None) -> Live:
+        """Output projection and FFN of the tokens that stay; None: all."""
+        add = self.graph.add
+        if kept is None:
+            return replace(live, hidden=self.nodes.finish(layer, context, live.hidden))
+        residual = add("Gather", live.hidden, kept)
+        return Live(
+            hidden=self.nodes.finish(layer, context, residual),
+            cell=add("Gather", live.cell, kept),
+            sequence=live.sequence and add("Gather", live.sequence, kept),
+            protected=add("Gather", live.protected, kept),
+        )
+
+    def _where(self, condition: Name) -> Name:
+        return self.graph.add("Reshape", self.graph.add("NonZero", condition), [-1])
+
+    def _pick(self, padded: Name, cell: Name) -> Name:
+        return self.graph.add("Gather", self.graph.add("Reshape", padded, [-1]), cell)
+
+    @abstractmethod
+    def position(self, cell: Name) -> Name:
+        """Position of each place of the flat padded batch in its sequence."""
+
+    @abstractmethod
+    def sequence(self, cell: Name) -> Name | None:
+        """Sequence of each place."""
+
+    @abstractmethod
+    def run(self, layer: EncoderLayer, live: Live, threshold: float | None) -> Live:
+        """One layer; without a threshold everything stays."""
+
+    @abstractmethod
+    def first(self, live: Live) -> Name:
+        """State of the first token of each sequence, `batch hidden`."""
+
+    @abstractmethod
+    def finish_first(self, layer: EncoderLayer, live: Live) -> Name:
+        """One layer for the first token of each sequence alone, `batch hidden`."""
+
+
+class _OneSequence(_Attention):
+    """One sequence: no index besides the token's place."""
+
+    def position(self, cell: Name) -> Name:
+        return cell
+
+    def sequence(self, cell: Name) -> None:
+        return None
+
+    def run(self, layer: EncoderLayer, live: Live, threshold: float | None) -> Live:
+        add = self.graph.add
+        query, key, value = self._split(self.nodes.projection(layer, live.hidden), 3)
+        probs = self._probabilities(query, key)
+        kept = None
+        if threshold is not None:
+            kept = self.retain(live, add("ReduceSum", probs, [0, 1, 2], keepdims=0), threshold)
+            probs = add("Gather", probs, kept, axis=2)
+        context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
+        rows = add("Reshape", context, [-1, self.config.hidden_size])
+        return self.finish(layer, live, rows, kept)
+
+    def first(self, live: Live) -> Name:
+        return self.graph.add("Gather", live.hidden, [0])
+
+    def finish_first(self, layer: EncoderLayer, live: Live) -> Name:
+        add, config = self.graph.add, self.config
+        first = self.first(live)
+        asked = self.nodes.query(layer, first)
+        query = add("Reshape", asked, [1, config.num_heads, 1, config.head_size])
+        key, value = self._split(self.nodes.key_value(layer, live.hidden), 2)
+        context = add("MatMul", self._probabilities(query, key), value)
+        return self.nodes.finish(layer, add("Reshape", context, [1, config.hidden_size]), first)
+
+    def _split(self, projected: Name, count: int) -> list[Name]:
+        """Each part as `1 head live head_size`."""
+        shape = [-1, count, self.config.num_heads, self.config.head_size]
+        split = self.graph.add("Reshape", projected, shape)
+        heads = self.graph.add("Transpose", split, perm=[1, 2, 0, 3])
+        return self.graph.add_many("Split", count, heads, axis=0, num_outputs=count)
+
+    def _probabilities(self, query: Name, key: Name) -> Name:
+        add = self.graph.add
+        return add(
+            "Softmax", add("MatMul", query, add("Transpose", key, perm=[0, 1, 3, 2])), axis=-1
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where live tokens go in a batch that is padded to its longest survivor.
+
+    Attributes:
+        start: First live token of each sequence.
+        width: Live tokens of the longest, as a list of one.
+        cell: Place of each live token in the flat batch.
+        is_live: Which places hold one, `batch width`.
+    """
+
+    start: Name
+    width: Name
+    cell: Name
+    is_live: Name
+
+
+class _Batch(_Attention):
+    """A batch: attention is padded to the longest survivor, everything else runs without blanks."""
+
+    def position(self, cell: Name) -> Name:
+        return self.graph.add("Mod", cell, self.width)
+
+    def sequence(self, cell: Name) -> Name:
+        return self.graph.add("Div", cell, self.width)
+
+    def run(self, layer: EncoderLayer, live: Live, threshold: float | None) -> Live:
+        add = self.graph.add
+        places = self._places(live)
+        query, key, value = self._pad(self.nodes.projection(layer, live.hidden), 3, places)
+        probs = self._probabilities(query, key, places)
+        context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
+        rows = add("Reshape", context, [-1, self.config.hidden_size])
+        if threshold is None:
+            return self.finish(layer, live, add("Gather", rows, places.cell), None)
+        score = self._pick(self._column_sums(probs, places), places.cell)
+        kept = self.retain(live, score, threshold)
+        stay = add("Gather", rows, add("Gather", places.cell, kept))
+        return self.finish(layer, live, stay, kept)
+
+    def first(self, live: Live) -> Name:
+        return self.graph.add("Gather", live.hidden, self._places(live).start)
+
+    def finish_first(self, layer: EncoderLayer, live: Live) -> Name:
+        add, config = self.graph.add, self.config
+        places = self._places(live)
+        first = add("Gather", live.hidden, places.start)
+        asked = self.nodes.query(layer, first)
+        query = add("Reshape", asked, [-1, config.num_heads, 1, config.head_size])
+        key, value = self._pad(self.nodes.key_value(layer, live.hidden), 2, places)
+        context = add("MatMul", self._probabilities(query, key, places), value)
+        return self.nodes.finish(layer, add("Reshape", context, [-1, config.hidden_size]), first)
+
+    def _places(self, live: Live) -> _Places:
+        add, sequence = self.graph.add, live.sequence
+        shape = add("Shape", sequence)
+        nothing, ones = self.graph.filled(self.batch, ZERO), self.graph.filled(shape, ONE)
+        length = add("ScatterElements", nothing, sequence, ones, axis=0, reduction="add")
+        start = add("CumSum", length, 0, exclusive=1)
+        width = add("ReduceMax", length, keepdims=1)
+        rank = add("Sub", self._range(shape), add("Gather", start, sequence))
+        return _Places(
+            start=start,
+            width=width,
+            cell=add("Add", add("Mul", sequence, width), rank),
+            is_live=add("Less", self._range(width), add("Unsqueeze", length, [1])),
+        )
+
+    def _range(self, length: Name) -> Name:
+        return self.graph.add("Range", 0, self.graph.add("Squeeze", length, [0]), 1)
+
+    def _pad(self, projected: Name, count: int, places: _Places) -> list[Name]:
+        """Each part as `batch head width head_size`; the key as `batch head head_size width`.
+
+        The last two are key and value.
+        """
+        add, config = self.graph.add, self.config
+        size = add(
+            "Concat", add("Mul", self.batch, places.width), [count * config.hidden_size], axis=0
+        )
+        blank = self.graph.filled(size, np.float32(0))
+        padded = add("ScatterND", blank, add("Unsqueeze", places.cell, [1]), projected)
+        heads = [config.num_heads, config.head_size]
+        shape = add("Concat", self.batch, places.width, heads, axis=0)
+        orders = [[0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]][-count:]
+        parts = self.graph.add_many("Split", count, padded, axis=-1, num_outputs=count)
+        return [
+            add("Transpose", add("Reshape", part, shape), perm=order)
+            for part, order in zip(parts, orders, strict=True)
+        ]
+
+    def _probabilities(self, query: Name, key: Name, places: _Places) -> Name:
+        add = self.graph.add
+        blank = add("Unsqueeze", add("Where", places.is_live, 0.0, -np.inf), [1, 2])
+        return add("Softmax", add("Add", add("MatMul", query, key), blank), axis=-1)
+
+    def _column_sums(self, probs: Name, places: _Places) -> Name:
+        """Sum over heads and live queries, `batch 1 width`."""
+        add = self.graph.add
+        per_query = add("ReduceSum", probs, [1], keepdims=0)
+        weight = add("Unsqueeze", add("Cast", places.is_live, to=TensorProto.FLOAT), [1])
+        return add("MatMul", weight, per_query)
