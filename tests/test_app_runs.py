@@ -74,7 +74,7 @@ def test_every_complete_run_has_its_provenance() -> None:
     validation = manifest.summary["validation"]
     assert validation["metrics"]["accuracy"] == row["metric"]
     assert validation["relative_flops"]["executed"] == row["relative_flops_executed"]
-    assert ("778441a", False, "cpu", 20000) == tuple(
+    assert ("778441a", False, "CPU", 20000) == tuple(
         row[["commit", "dirty", "device", "training_rows"]]
     )
     assert sum(file.bytes for file in manifest.files) == row["bytes"]

@@ -20,8 +20,8 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.evaluate import evaluate_checkpoint
-from ltp_core.pruning import MethodConfig, Unpruned
-from ltp_core.pruning.calibrated import CalibratedThreshold
+from ltp_core.pruning import Unpruned
+from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.records import UserError
 from ltp_core.trace import trace_text
 from tests import tiny
@@ -56,7 +56,7 @@ def test_divergence_and_agreement_by_hand() -> None:
 def test_the_measure_is_that_of_single_texts(tiny_store: Path) -> None:
     """FLOPs, divergence and agreement of a set are those of its texts traced one by one."""
     model = load_checkpoint(REVIEWS_DENSE)
-    method = CalibratedThreshold(MethodConfig(), 3)
+    method = CalibratedThreshold(CalibratedConfig(), 3)
     thresholds = (0.5, 0.75, 1.0)
     found = measure_on(model, method, encoded_of(model, 12))(thresholds)
     pruned = dataclasses.replace(model, method=method.with_thresholds(list(thresholds)))
@@ -73,7 +73,7 @@ def test_the_measure_is_that_of_single_texts(tiny_store: Path) -> None:
 
 @pytest.mark.parametrize(("target", "rows"), [(0.4, 300), (0.7, 40)])
 def test_the_budget_is_met(tiny_store: Path, target: float, rows: int) -> None:
-    """At the budget or a little below, no worse than the paper's straight line of the same cost."""
+    """At the budget or a little below, no worse than anything else that costs the same."""
     model = load_checkpoint(REVIEWS_DENSE)
     encoded = encoded_of(model, rows)
     seen: list[int] = []
@@ -83,16 +83,12 @@ def test_the_budget_is_met(tiny_store: Path, target: float, rows: int) -> None:
     assert (rows < 256) == (found.tried == len(found.candidates))
     again = measure_on(model, found.method, encoded)(found.chosen.thresholds)
     assert found.chosen == again
-    lines = [c for c in found.candidates if _is_line(c.thresholds) and c.cost <= target]
-    assert all(found.chosen.divergence <= line.divergence for line in lines)
+    similar = [c for c in found.candidates if target - 0.005 <= c.cost <= target]
+    assert all(found.chosen.divergence <= c.divergence for c in similar)
     assert [found.method.threshold(i) for i in range(3)] == pytest.approx(found.chosen.thresholds)
     frame = found.frame()
     assert 1 == frame["is_chosen"].sum()
     assert list(range(len(frame))) == frame["candidate"].tolist()
-
-
-def _is_line(thresholds: tuple[float, ...]) -> bool:
-    return bool(np.allclose(np.divide(thresholds, thresholds[-1]), [1 / 3, 2 / 3, 1]))
 
 
 def test_a_pruned_checkpoint_is_compared_with_its_own_weights(tiny_store: Path) -> None:
@@ -105,12 +101,21 @@ def test_a_pruned_checkpoint_is_compared_with_its_own_weights(tiny_store: Path) 
 
 
 def test_protection_follows_the_settings(tiny_store: Path) -> None:
-    """With separators protected, less can be pruned."""
+    """With separators protected, less can be pruned; either way is kept to, or the better taken."""
     model = load_checkpoint(REVIEWS_DENSE)
-    settings = MethodConfig(protect_separators=True)
-    found = calibrate(model, encoded_of(model), 0.6, settings=settings, max_configurations=20)
-    assert found.method.config == settings
-    pruned = dataclasses.replace(model, method=found.method.with_thresholds([1e6] * 3))
+    tried = {}
+    for key, settings in {
+        "neither": CalibratedConfig(tries_separators=False),
+        "always": CalibratedConfig(protect_separators=True),
+        "better": CalibratedConfig(),
+    }.items():
+        found = calibrate(model, encoded_of(model), 0.6, settings=settings, max_configurations=20)
+        tried[key] = {c.protects_separators for c in found.candidates}
+        chosen = found.chosen.protects_separators
+        assert chosen == found.method.config.protect_separators
+    assert {"neither": {False}, "always": {True}, "better": {False, True}} == tried
+    protecting = CalibratedThreshold(CalibratedConfig(protect_separators=True), 3)
+    pruned = dataclasses.replace(model, method=protecting.with_thresholds([1e6] * 3))
     assert [2, 2, 2] == list(trace_text(pruned, "good bad slow film").lengths[1:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -15,10 +16,11 @@ from ltp_core.threshold_search import (
     Candidate,
     Counter,
     Probe,
+    Probes,
     Thresholds,
     reach,
-    rise,
     search,
+    shapes,
 )
 
 
@@ -83,11 +85,20 @@ def test_a_cost_that_jumps_over_the_budget() -> None:
     assert 0.6 == found.cost
 
 
-def test_rises_by_hand() -> None:
-    """Straight, bent, late and level."""
-    assert rise(4, 0, 1.0) == (0.25, 0.5, 0.75, 1.0)
-    assert rise(4, 2, 2.0) == (0.0, 0.0, 0.25, 1.0)
-    assert rise(3, 1, 0.0) == (0.0, 1.0, 1.0)
+def test_shapes_by_hand() -> None:
+    """Straight and bent, late, in one layer alone, level, early; each once."""
+    assert shapes(6) == [
+        (1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0),
+        tuple((layer / 6) ** 2 for layer in range(1, 7)),
+        (0.0, 0.0, 1.0, 1.0, 1.0, 1.0),
+        (0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0, 1.0, 0.0, 0.0),
+        (0.0, 1.0, 0.0, 0.0, 0.0, 0.0),
+        (1.0,) * 6,
+        (1.0, 1.0, 0.0, 0.0, 0.0, 0.0),
+    ]
+    assert shapes(1) == [(1.0,)]
+    assert all(len(set(shapes(n))) == len(shapes(n)) for n in range(1, 25))
 
 
 # --- the whole search -----------------------------------------------------------------------------------
@@ -106,7 +117,7 @@ def test_the_choice_keeps_the_budget_and_the_limit(
     coarse = Probe(lambda thresholds: outcome(thresholds, damage, 0.12), fine.counter)
     if coarse(tuple([1e6] * len(damage))).cost > target:
         return
-    chosen = search(coarse, fine, len(damage), target)
+    chosen = search([Probes(coarse, fine)], len(damage), target)
     assert chosen.cost <= target
     assert most < 60 or chosen.cost >= target - 4 * TOLERANCE
     within = [c for c in fine.found.values() if target - TOLERANCE <= c.cost <= target]
@@ -118,7 +129,7 @@ def test_the_choice_keeps_the_budget_and_the_limit(
 def test_the_choice_is_near_the_best_there_is(damage: tuple[float, float]) -> None:
     """Two layers, against a fine grid."""
     probe = made_up(damage)
-    chosen = search(probe, probe, 2, 0.6)
+    chosen = search([Probes(probe, probe)], 2, 0.6)
     grid = [
         outcome(pair, damage, 0.1) for pair in itertools.product(np.linspace(0, 3, 301), repeat=2)
     ]
@@ -126,14 +137,27 @@ def test_the_choice_is_near_the_best_there_is(damage: tuple[float, float]) -> No
     assert chosen.divergence <= 1.1 * best.divergence
 
 
+def test_the_better_kind_is_chosen() -> None:
+    """Of two kinds of candidates that share their trials, the one that hurts less at the budget."""
+    harmful = made_up((9.0, 9.0, 9.0))
+    gentle = Probe(
+        lambda t: dataclasses.replace(outcome(t, (1.0, 1.0, 1.0), 0.1), protects_separators=True),
+        harmful.counter,
+    )
+    for kinds in ((harmful, gentle), (gentle, harmful)):
+        chosen = search([Probes(probe, probe) for probe in kinds], 3, 0.6)
+        assert chosen.protects_separators
+        assert chosen in gentle.found.values()
+
+
 def test_what_cannot_be_reached_is_said() -> None:
     """Below what everything pruned costs; and with too few trials."""
     probe = made_up((1.0, 1.0))
     with pytest.raises(UserError, match=r"0\.2 are out of reach: .* they are 0\.2\d"):
-        search(probe, probe, 2, 0.2)
+        search([Probes(probe, probe)], 2, 0.2)
     probe = limited(made_up((1.0, 1.0)), 2)
     with pytest.raises(UserError, match="allow more of them"):
-        search(probe, probe, 2, 0.6)
+        search([Probes(probe, probe)], 2, 0.6)
 
 
 def test_equal_thresholds_are_measured_once() -> None:

@@ -32,6 +32,7 @@ from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import LearnedTokenPruning
 from ltp_core.records import RunManifest, UserError
+from ltp_core.token_kinds import BANDS, KINDS
 from ltp_core.training import loop, results
 from ltp_core.training import train as training
 from ltp_core.training.journal import Journal
@@ -188,7 +189,9 @@ def test_no_record_holds_a_text(place: Workplace) -> None:
     for table in TABLES:
         frame = store.read_table(folder, table)
         texts = frame.select_dtypes(exclude=["number", "bool"])
-        assert set(texts) <= {"split", "stage"}
+        assert set(texts) <= {"split", "stage", "grouping", "kind"}
+        if table == "token_kinds":
+            assert set(frame["kind"]) == {*KINDS, *BANDS}
 
 
 def test_the_loaded_run_says_what_its_records_say(place: Workplace) -> None:

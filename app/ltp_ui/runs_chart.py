@@ -31,6 +31,7 @@ Y_TITLES = {
     "Temperature": "times uniform attention",
 }
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 2], [10, 3], [3, 1]]
+LOSS_TICKS = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 SERIES, STAGE = "series", "stage"
 
 
@@ -99,9 +100,10 @@ def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any
     )
     # The regularizer begins many times above what the rest of the training is about.
     scale = alt.Scale(type="symlog", constant=0.05) if is_loss else alt.Scale(zero=False)
-    y = alt.Y("value:Q", title=title, scale=scale)
+    axis = alt.Axis(values=LOSS_TICKS, format="~g") if is_loss else alt.Axis()
+    y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
     legend = (
-        alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=500)
+        alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolSize=500)
         if (len(names) > 1)
         else None
     )
@@ -127,8 +129,8 @@ def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any
     )
     stages = base.transform_filter(f"datum.kind == '{STAGE}'")
     rules = stages.mark_rule(color="gray", strokeDash=[4, 4]).encode(x=x)
-    texts = stages.mark_text(align="left", baseline="top", dx=4, color="gray", fontSize=12)
-    named = texts.encode(x=x, y=alt.value(2), text="stage:N")
+    texts = stages.mark_text(align="left", baseline="bottom", color="gray", fontSize=12)
+    named = texts.encode(x=x, y=alt.value(-3), text="stage:N")
     spec: dict[str, Any] = alt.layer(rules, lines, named).properties(height=300).to_dict()
     for key in ("data", "datasets", "config"):
         spec.pop(key, None)

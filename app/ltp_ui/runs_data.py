@@ -126,7 +126,8 @@ def _number(value: Any) -> float | None:
 def device(manifest: RunManifest) -> str:
     """The accelerator's name, else what kind of device it was."""
     hardware = manifest.hardware
-    return str(hardware.get("accelerator") or hardware.get("device") or "unknown")
+    name = str(hardware.get("accelerator") or hardware.get("device") or "unknown")
+    return "CPU" if name == "cpu" else name
 
 
 def configuration(manifest: RunManifest) -> str:

@@ -13,7 +13,6 @@ from app.ltp_ui import blocks, controls, jobs, live, state, throughput
 from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.jobs import Job
 from app.ltp_ui.throughput import Bench
-from app.ltp_ui.wording import counted
 from ltp_core.bench.catalogue import BASELINE, CONTENDERS, CONTROL, available_contenders
 from ltp_core.bench.results import parse_document
 from ltp_core.bench.settings import RETAIN_RATIOS, SCALING_LENGTHS, TOPK_LENGTHS
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
 KIND = "bench"
 WHAT, RESULT = "throughput.what", "throughput.result"
-UPLOADED, WATCHED = "throughput.uploaded", "throughput.watched"
+UPLOADED, ADDED, WATCHED = "throughput.uploaded", "throughput.added", "throughput.watched"
+NEXT_WHAT = "throughput.next_what"
 WHAT_PARAMETER, RESULT_PARAMETER = "what", "bench"
 
 QUESTIONS = {
@@ -41,6 +41,8 @@ AS_IN_THE_DATA = "as in the data"
 BUSY_LOAD = 0.5
 """Load average per core above which the page warns."""
 
+MOST_MEGABYTES = 20
+
 GPU_SIGNS = ("/dev/nvidiactl", "/dev/kfd")
 """Files that a driver for CUDA or ROCm makes: enough to offer the device without importing torch."""
 
@@ -48,7 +50,8 @@ GPU_SIGNS = ("/dev/nvidiactl", "/dev/kfd")
 def question() -> str:
     """What the page is about: throughput, scaling or topk; from a link if there is one."""
     default, *_ = QUESTIONS
-    if (given := state.adopt(WHAT_PARAMETER)) in QUESTIONS:
+    given = st.session_state.pop(NEXT_WHAT, None) or state.adopt(WHAT_PARAMETER)
+    if given in QUESTIONS:
         st.session_state[WHAT] = given
     st.session_state.setdefault(WHAT, default)
     chosen = st.segmented_control(
@@ -73,7 +76,8 @@ def watch() -> None:
         st.session_state[WATCHED] = job.id
     elif st.session_state.pop(WATCHED, None) == job.id and job.state == "done":
         document = job.document or {}
-        st.session_state[WHAT], st.session_state[RESULT] = document["what"], document["name"]
+        st.session_state[NEXT_WHAT] = document.get("what")
+        st.session_state[ADDED] = document.get("name")
 
 
 def measure(what: str) -> None:
@@ -317,8 +321,9 @@ def choose_result(what: str) -> tuple[Bench | None, list[Bench]]:
 
 
 def _adopt_result(by_name: Mapping[str, Bench]) -> None:
-    """Takes the result of a link; forgets one that is not here, or answers another question."""
-    if (given := state.adopt(RESULT_PARAMETER)) in by_name:
+    """Takes the result of a link or a file; forgets one that is not here for this question."""
+    given = st.session_state.pop(ADDED, None) or state.adopt(RESULT_PARAMETER)
+    if given in by_name:
         st.session_state[RESULT] = given
     elif st.session_state.get(RESULT) not in by_name:
         st.session_state.pop(RESULT, None)
@@ -331,14 +336,18 @@ def _upload() -> None:
             "The `bench.json` of another machine. To keep it, copy its folder into `benches` of the "
             "store."
         )
-        file = st.file_uploader("bench.json", type="json", max_upload_size=20)
-        if file is None:
-            return
-        with boundary("The file"):
-            document = parse_document(file.getvalue())
-            name = f"file: {file.name}"
-            others = [each for each in st.session_state.get(UPLOADED, []) if each.name != name]
-            st.session_state[UPLOADED] = [*others, throughput.bench(name, document)]
-            st.caption(
-                f"{counted(len(document['results']), 'line')} for {QUESTIONS[document['what']]}"
-            )
+        file = st.file_uploader("bench.json", type="json", max_upload_size=MOST_MEGABYTES)
+        if file is not None:
+            with boundary("The file"):
+                _add(f"file: {file.name}", parse_document(file.getvalue()))
+
+
+def _add(name: str, document: dict[str, Any]) -> None:
+    """Adds a document once, and shows it."""
+    known = st.session_state.setdefault(UPLOADED, [])
+    if any(each.name == name and each.document == document for each in known):
+        return
+    added = throughput.bench(name, document)
+    st.session_state[UPLOADED] = [*(each for each in known if each.name != name), added]
+    st.session_state[ADDED], st.session_state[NEXT_WHAT] = name, document["what"]
+    st.rerun()

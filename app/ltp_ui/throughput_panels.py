@@ -283,8 +283,8 @@ def numbers(bench: Bench) -> pd.DataFrame:
     return shown[kept].round(2).rename(columns=NUMBER_COLUMNS)
 
 
-def _shares(values: pd.Series[float]) -> list[str | None]:
-    return [percent(value, 0) if pd.notna(value) else None for value in values]
+def _shares(values: pd.Series[float]) -> pd.Series[Any]:
+    return values.map(lambda value: percent(value, 0) if pd.notna(value) else None)
 
 
 def _provenance(bench: Bench) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from app.ltp_ui import exports_panel, state, tradeoff_chart, tradeoff_data, trad
 from app.ltp_ui.boundary import plain
 from app.ltp_ui.charts import Figure
 from app.ltp_ui.method_style import in_order, title_of
+from app.ltp_ui.runs_data import device
 from app.ltp_ui.tradeoff_frame import X_TITLES, Y_TITLES, View, XAxis, chart_frame
 from app.ltp_ui.tradeoff_table import Chosen, rows_of
 from app.ltp_ui.wording import counted, percent, points
@@ -87,6 +88,7 @@ def choose_methods(found: Sequence[Point]) -> list[str]:
         selection_mode="multi",
         key="tradeoff.methods",
         bind="query-params",
+        help="None chosen: all are drawn. The choice below stays the same.",
     )
     return [name for name in names if name in chosen] or names
 
@@ -143,7 +145,7 @@ def _provenance(found: Sequence[Point], view: View) -> str:
         f"{counted(len(runs), 'run')}, {counted(len(seeds), 'seed')}, "
         f"{results[REPORTED_ON].rows:,} validation rows",
         f"base {found[0].experiment.base.rpartition('/')[2]}",
-        ", ".join(sorted({str(run.manifest.hardware.get("device", "?")) for run in runs})),
+        ", ".join(sorted({device(run.manifest) for run in runs})),
     ]
     dense = baselines(found)
     if dense:

@@ -307,7 +307,8 @@ def _figures(
         realised = np.array(taken[CONTROL]) / own / (np.array(flops[CONTROL]) / own_flops)
         figures |= spread("realised_share", realised)
     if name == METHOD and {CONTROL, *CEILING} <= set(taken):
-        ceiling = np.divide(*(taken[each] for each in CEILING))
+        whole, pruned = (np.array(taken[each]) for each in CEILING)
+        ceiling = whole / pruned
         figures |= spread("ceiling_speedup", ceiling)
         figures |= spread("ceiling_share", np.array(taken[CONTROL]) / own / ceiling)
     return figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_figures_save(visit: Visit, kind: str) -> None:
     with page.expect_download() as download:
         page.get_by_role("button", name=kind, exact=True).click()
     assert download.value.suggested_filename == f"throughput-a.{kind.lower()}"
+
+
+def test_another_machines_file_is_shown(visit: Visit, tmp_path: Path) -> None:
+    """A document that is added is shown at once; one that is none is a sentence."""
+    document = bench_samples.scaling()
+    document["environment"] = {"processor": "A visitor", "threads": 64}
+    (tmp_path / "bench.json").write_text(json.dumps(document))
+    (tmp_path / "other.json").write_text("{}")
+    watched = visit()
+    page = watched.open("throughput")
+    page.get_by_role("button", name="Add").click()
+    page.locator('input[type="file"]').set_input_files(tmp_path / "other.json")
+    page.get_by_text("no document of a benchmark").wait_for()
+    page.locator('input[type="file"]').set_input_files(tmp_path / "bench.json")
+    page.get_by_text("A visitor, 64 threads").first.wait_for()
+    page.get_by_role("heading", name="Time against the length").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
