@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltp_core import store
+from ltp_core import store, token_kinds
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import (
     DataConfig,
@@ -32,7 +32,6 @@ from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import LearnedTokenPruning
 from ltp_core.records import RunManifest, UserError
-from ltp_core.token_kinds import BANDS, KINDS
 from ltp_core.training import loop, results
 from ltp_core.training import train as training
 from ltp_core.training.journal import Journal
@@ -191,7 +190,7 @@ def test_no_record_holds_a_text(place: Workplace) -> None:
         texts = frame.select_dtypes(exclude=["number", "bool"])
         assert set(texts) <= {"split", "stage", "grouping", "kind"}
         if table == "token_kinds":
-            assert set(frame["kind"]) == {*KINDS, *BANDS}
+            assert set(frame["kind"]) == {*token_kinds.KINDS, *token_kinds.BANDS}
 
 
 def test_the_loaded_run_says_what_its_records_say(place: Workplace) -> None:
