@@ -192,6 +192,17 @@ def test_a_kill_from_outside_is_a_failure(script: Callable[[str], None]) -> None
     assert "killed" in str(ended(job).error)
 
 
+def test_news_grow_old(script: Callable[[str], None]) -> None:
+    """The outcome of a job of long ago is no news; one that runs always is."""
+    script(KILLED)
+    job = ended(jobs.start("bench", []))
+    assert job.is_recent
+    for path in job.folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+    assert not job.is_recent
+    assert 0.0 == job.elapsed_s
+
+
 def test_old_jobs_go(script: Callable[[str], None]) -> None:
     """A handful is kept of each kind; other kinds stay."""
     script(DONE)

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui import method_style, tradeoff_chart, tradeoff_data, tradeoff_table
 from app.ltp_ui.tradeoff_frame import X_TITLES, Y_TITLES, View, chart_frame
-from ltp_core import store
+from ltp_core import store, tradeoff_axes
 from ltp_core.pruning import METHODS
 from ltp_core.tradeoff import Point
 from tests import tradeoff_samples
@@ -33,7 +33,8 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This store alone, and caches of its own for every test."""
+    """This store alone, caches of its own for every test, and quick intervals."""
+    monkeypatch.setattr(tradeoff_axes, "NUM_RESAMPLES", 50)
     monkeypatch.setenv("LTP_STORE", str(store_folder))
     monkeypatch.setattr(store, "_DATA_CACHE", store_folder / "none")
     yield

@@ -197,7 +197,7 @@ def test_trace_document(tiny_store: Path) -> None:
     assert ["[CLS]", "a", "warm", "and", "clever", "movie", "[SEP]"] == found["tokens"]
     assert 3 == len(found["layers"])
     for layer in found["layers"]:
-        assert {"threshold", "score", "retained"} == set(layer)
+        assert {"threshold", "score", "retained", "runs"} == set(layer)
         assert length == len(layer["score"]) == len(layer["retained"])
     assert {"logits", "probabilities", "label"} == set(found["unpruned"])
     assert {"paper", "executed"} == set(found["relative_flops"])

@@ -139,7 +139,7 @@ def test_the_choice_is_near_the_best_there_is(damage: tuple[float, float]) -> No
 
 def test_the_better_kind_is_chosen() -> None:
     """Of two kinds of candidates that share their trials, the one that hurts less at the budget."""
-    harmful = made_up((9.0, 9.0, 9.0))
+    harmful = limited(made_up((9.0, 9.0, 9.0)), 400)
     gentle = Probe(
         lambda t: dataclasses.replace(outcome(t, (1.0, 1.0, 1.0), 0.1), protects_separators=True),
         harmful.counter,

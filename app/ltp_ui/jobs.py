@@ -44,6 +44,9 @@ POLL_S = 2.0
 KEPT_JOBS = 5
 """Finished jobs of a kind that are kept."""
 
+NEWS_S = 3600.0
+"""For so long after its end a page still says that a job failed or was stopped."""
+
 GRACE_S = 3.0
 """For a stopped process to clean up, before it is asked less politely."""
 
@@ -99,12 +102,14 @@ class Job:
 
     @property
     def elapsed_s(self) -> float:
-        """Since it was started, until now or until it last wrote something."""
-        end = time.time()
-        if not self.is_running:
-            written = [p.stat().st_mtime for p in self.folder.glob("*") if p.is_file()]
-            end = max(written, default=end)
+        """Since it was started, until now or until its end."""
+        end = time.time() if self.is_running else self._last_written()
         return max(0.0, end - datetime.datetime.fromisoformat(self.started_at).timestamp())
+
+    @property
+    def is_recent(self) -> bool:
+        """It runs, or has ended so short ago that its outcome is news."""
+        return self.is_running or time.time() - self._last_written() < NEWS_S
 
     @property
     def command(self) -> str:
@@ -131,6 +136,12 @@ class Job:
         deadline = time.monotonic() + seconds
         while self.is_running and time.monotonic() < deadline:
             time.sleep(0.02)
+
+    def _last_written(self) -> float:
+        """When it last said something, or was stopped: its end, as far as anybody knows."""
+        return max(
+            (path.stat().st_mtime for path in self.folder.glob("*") if path.is_file()), default=0.0
+        )
 
     def _info(self) -> dict[str, Any]:
         return _parsed(self._read(_INFO)) or {}

@@ -23,6 +23,8 @@ MOST_COMPARED = 6
 def progress(job: Job) -> None:
     """One look at the measurement: how far it is, and bars of what it has."""
     state = job.state
+    if not job.is_recent:
+        return
     if state == "failed":
         st.error(plain(job.error or ""), title="The measurement failed", icon=":material/error:")
     elif state == "stopped":
