@@ -247,7 +247,9 @@ def test_transformers_opens_the_folder(
     )
     expected = model.packed(inputs, Unpruned.neutral(NUM_LAYERS)).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
-    assert model.tokenizer.encode("the film is great").ids == tokenizer("the film is great").input_ids
+    assert (
+        model.tokenizer.encode("the film is great").ids == tokenizer("the film is great").input_ids
+    )
     assert tokenizer.pad_token is not None
 
 

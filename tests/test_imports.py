@@ -61,9 +61,26 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint_tokenizer": {"records", "store", "checkpoint", "config", "data", "encoder"},
     "length_sources": {"records", "environment", "data"},
     "commands": PARTS
-    | {"runners", "checkpoint", "evaluate", "trace", "bench", "training", "sweep", "sweep_runner", "curve"}
+    | {
+        "runners",
+        "checkpoint",
+        "evaluate",
+        "trace",
+        "bench",
+        "training",
+        "sweep",
+        "sweep_runner",
+        "curve",
+    }
     | {"calibrate", "calibrated_run", "checkpoint_tokenizer", "length_sources"}
-    | {"operating_points", "example_records", "intervals", "robustness", "save_evaluation", "export"},
+    | {
+        "operating_points",
+        "example_records",
+        "intervals",
+        "robustness",
+        "save_evaluation",
+        "export",
+    },
     "cli": {"records", "files", "commands"},
     "__main__": {"cli"},
 }

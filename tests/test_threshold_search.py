@@ -108,7 +108,7 @@ damages = st.lists(st.floats(0.01, 10), min_size=1, max_size=6).map(tuple)
 
 
 @given(damage=damages, target=st.floats(0.5, 1.0), most=st.integers(20, 150))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_the_choice_keeps_the_budget_and_the_limit(
     damage: tuple[float, ...], target: float, most: int
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltp_core import store, tradeoff, tradeoff_axes
@@ -186,6 +186,7 @@ def drawn_points(drawn: Sequence[tuple[float, float]]) -> list[Point]:
     ]
 
 
+@settings(max_examples=40)
 @given(st.lists(figures, max_size=12))
 def test_what_is_left_is_the_pareto_front(drawn: list[tuple[float, float]]) -> None:
     """Held-out rows decide: nothing left is beaten, everything else is beaten by something left."""
@@ -236,6 +237,7 @@ def test_without_a_dense_counterpart_nothing_is_claimed() -> None:
     )
 
 
+@settings(max_examples=40)
 @given(st.lists(figures, min_size=1, max_size=10))
 def test_the_choice_is_the_cheapest_good_one(drawn: list[tuple[float, float]]) -> None:
     """As found by looking at all of them."""

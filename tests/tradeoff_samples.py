@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,18 @@ QUALITY = {"ltp": 0.02, "spatten": 0.06, "lat": 0.05, "manual": 0.04, "shallow":
 """How much metric each made-up method loses when it would prune everything."""
 
 
+@cache
+def _preset() -> TrainConfig:
+    return load_config("sst2_ltp")
+
+
 def config(
     method: str, budget: float, *, task: str = "sst2", seed: int = 0, train_rows: int | None = 20000
 ) -> TrainConfig:
     """A configuration of one operating point; `budget` sets it apart, whatever the method."""
-    made = load_config("sst2_ltp", [f"soft.target_relative_flops={budget}"])
+    made = _preset()
+    assert made.soft is not None
+    made = replace(made, soft=replace(made.soft, target_relative_flops=budget))
     settings = made.method if method == "ltp" else replace(made.method, name=method, settings={})
     data = replace(made.data, train_rows=train_rows)
     return replace(made, task=task, seed=seed, method=settings, data=data)
