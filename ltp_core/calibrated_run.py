@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from ltp_core import environment, store
 from ltp_core.calibrate import Calibration
 from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, save_pruning
@@ -104,10 +106,9 @@ def save(request: Request, found: Calibration, folder: Path, *, duration_s: floa
     with store.lock_run(folder):
         try:
             _save_weights(request, folder)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise store.StoreError(
-                f"{folder} cannot be written ({error.strerror}): make room or name another folder with "
-                "--output."
+                f"{folder} cannot be written ({error}): make room or name another folder with --output."
             ) from error
         base = _base(request)
         save_pruning(
@@ -211,6 +212,7 @@ def summary(request: Request, found: Calibration) -> dict[str, Any]:
         "relative_flops": found.chosen.relative_flops,
         "divergence": found.chosen.divergence,
         "agreement": found.chosen.agreement,
+        "protects_separators": found.chosen.protects_separators,
         "thresholds": [found.method.threshold(i) for i in range(found.method.num_layers)],
         "tried": found.tried,
     }

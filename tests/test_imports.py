@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": PARTS | {"runners"},
     "trace": PARTS | {"runners", "checkpoint", "evaluate"},
     "evaluate": PARTS | {"runners", "checkpoint"},
-    "bench": PARTS | {"runners", "checkpoint", "evaluate"},
+    "bench": PARTS | {"runners", "checkpoint", "evaluate", "export"},
     "export": PARTS | {"runners", "checkpoint"},
     "threshold_search": {"records"},
     "calibrate": PARTS | {"runners", "checkpoint", "evaluate", "threshold_search"},

@@ -95,7 +95,7 @@ def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any
     x = alt.X(
         "total_step:Q",
         title="optimizer step, all stages",
-        axis=alt.Axis(format="~s"),
+        axis=alt.Axis(format=",d", tickCount=8),
         scale=alt.Scale(nice=False),
     )
     # The regularizer begins many times above what the rest of the training is about.

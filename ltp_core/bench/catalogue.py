@@ -60,7 +60,7 @@ class Contender:
     packages: tuple[str, ...] = ()
 
 
-_ONNX = ("onnxruntime", "onnx", "onnxscript")
+_ONNX = ("onnxruntime", "onnx")
 
 _ALL = (
     Contender(

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer
-from ltp_core.bench.onnx_peer import OnnxPass
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.repadded import run_repadded
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
@@ -26,8 +25,10 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.loading import save_encoder
 from ltp_core.evaluate import model_inputs
+from ltp_core.export import onnx_session
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
+from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, run_masked
 
 Pass = Callable[[Inputs], Tensor]
@@ -226,9 +227,11 @@ def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
 
 
 def _onnx(model: PrunedModel, *, is_quantised: bool) -> Pass:
-    return OnnxPass(
-        _peer(model, "sdpa"), has_token_types=_has_token_types(model), is_quantised=is_quantised
-    )
+    weight = next(model.encoder.parameters())
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        raise UserError("ONNX Runtime is measured on the CPU and from float32 weights only.")
+    session = onnx_session(model, pruned=False, int8=is_quantised, threads=torch.get_num_threads())
+    return session.run
 
 
 _sdpa = functools.partial(_hugging_face, attention="sdpa")

@@ -171,7 +171,8 @@ def _card(document: dict[str, Any], name: str) -> str:
         f"relative FLOPs      before 100.0 %, now {percent(flops['paper'])} (paper's accounting), "
         f"{percent(flops['executed'])} (executed)",
         change,
-        f"thresholds          {', '.join(f'{x:.3f}' for x in document['thresholds'])}",
+        f"thresholds          {', '.join(f'{x:.3f}' for x in document['thresholds'])}"
+        + (", separators always kept" if document["protects_separators"] else ""),
         "",
         "Measured on the texts that it was chosen on; `evaluate` measures it on labelled ones.",
         f"Saved in {document['folder']}. Use it: trace {name} TEXT",

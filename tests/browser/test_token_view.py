@@ -132,7 +132,7 @@ def test_scrubber_repaints_without_the_server(visit: Visit) -> None:
 def test_layers_can_be_played(visit: Visit) -> None:
     """From the input to the last layer, and then it stops."""
     watched = visit()
-    page = watched.open(explore(), chips=True)
+    page = watched.open(explore(layer="0"), chips=True)
     page.get_by_role("button", name="Play layer by layer").click()
     page.get_by_role("button", name="Pause").wait_for()
     page.get_by_role("button", name="Play layer by layer").wait_for(timeout=10_000)
