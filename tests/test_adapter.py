@@ -21,6 +21,8 @@ from ltp_core.encoder.adapter import (
 )
 from ltp_core.encoder.loading import ModelError, load_encoder
 from ltp_core.encoder.model import Encoder
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.runners.masked import run_masked
 from tests import tiny
 from tests.against_hugging_face import batch_for, ours, theirs
 
@@ -47,6 +49,33 @@ def saved(base: Path, folder: Path) -> Path:
 def logits(encoder: Encoder, architecture: str) -> torch.Tensor:
     """Unpruned logits of a padded batch, in evaluation mode."""
     return ours(encoder.eval(), batch_for(architecture, token_types=False))[0]
+
+
+def logits_and_gradients(folder: Path, autocast: torch.dtype | None) -> list[torch.Tensor]:
+    """What a mixed-precision step computes from an encoder that `inject` prepared."""
+    encoder = load_encoder(folder)
+    inject(encoder, rank=RANK, alpha=ALPHA, autocast=autocast)
+    trained = [p for p in encoder.parameters() if p.requires_grad]
+    tiny.randomise(torch.nn.ParameterList(trained), 5)
+    encoder.eval()  # no dropout
+    batch = batch_for("bert", token_types=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = run_masked(encoder, batch, Unpruned.neutral(encoder.config.num_layers)).logits
+    first.float().square().sum().backward()
+    gradients = [p.grad for p in trained if p.grad is not None]
+    assert len(gradients) == len(trained)
+    return [first, *gradients]
+
+
+def test_frozen_maps_cast_once_give_the_same_step(hugging_face_folder: FolderOf) -> None:
+    """Casting them beforehand is what autocast does in every pass: not a bit differs."""
+    folder = hugging_face_folder("bert")
+    for once, each in zip(
+        logits_and_gradients(folder, torch.bfloat16),
+        logits_and_gradients(folder, None),
+        strict=True,
+    ):
+        torch.testing.assert_close(once, each, rtol=0, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own

