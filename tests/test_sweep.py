@@ -224,6 +224,8 @@ def test_a_run_that_is_asked_for_and_needed_counts_as_asked_for() -> None:
                     "soft.target_relative_flops=none",
                     "hard.target_relative_flops=none",
                     "soft.threshold_learning_rate=0.0025",
+                    "soft.final_temperature=0.0128",
+                    "soft.budget_ramp=0.5",
                 ),
             ),
         )
