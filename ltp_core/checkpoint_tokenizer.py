@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ltp_core import store
 from ltp_core.checkpoint import PRUNING_FILE, list_checkpoints
 from ltp_core.config import TrainConfig
-from ltp_core.data.lengths_sets import TokenizerFacts
+from ltp_core.data.lengths.sets import TokenizerFacts
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import pandas as pd
 from ltp_core.data.batching import Batch, collate, encode, encode_text, sorted_batches
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import find_task
+from ltp_core.data.token_kinds import KindCounter
 from ltp_core.encoder.loading import downloads_allowed
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
-from ltp_core.token_kinds import KindCounter
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from app.ltp_ui import blocks, controls, exports_panel, live, panels, state, token_panel
-from app.ltp_ui.picture import picture
+from app.ltp_ui import blocks, live, state
+from app.ltp_ui.explore import controls, exports, panels, tokens
+from app.ltp_ui.explore.picture import picture
 
 st.title("Explore a sentence", anchor=False)
 st.markdown(
@@ -48,10 +49,10 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 shown = picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
 panels.outcomes(card, question, what_if, shown.trace)
-token_panel.tokens_section(shown)
+tokens.tokens_section(shown)
 panels.summary_section(shown.view, shown.trace, shown.learned)
 with export_slot:
-    exports_panel.export_popover(shown.view, shown.trace, shown.learned)
+    exports.export_popover(shown.view, shown.trace, shown.learned)
 
 with st.expander("How this is computed"):
     panels.how_computed(card)

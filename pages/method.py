@@ -3,7 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from app.ltp_ui import charts, method_text, panels
+from app.ltp_ui import blocks, charts
+from app.ltp_ui.method import text as method_text
 from app.ltp_ui.wording import number
 from ltp_core.flops import unpruned_flops
 
@@ -42,7 +43,7 @@ with left:
         f"counts as {number(float(near))} of a token."
     )
 with right:
-    panels.show(
+    blocks.show(
         charts.mask_chart(threshold, temperature),
         alt=f"Soft mask with temperature {temperature} and step at {threshold} over the score.",
     )

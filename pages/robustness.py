@@ -2,14 +2,11 @@
 
 import streamlit as st
 
-from app.ltp_ui import (
-    robustness_controls,
-    robustness_data,
-    robustness_kinds,
-    robustness_panel,
-    trajectories_panel,
-)
 from app.ltp_ui.boundary import boundary
+from app.ltp_ui.robustness import controls, data
+from app.ltp_ui.robustness import kinds as robustness_kinds
+from app.ltp_ui.robustness import panels as robustness_panels
+from app.ltp_ui.trajectories import panels as trajectories_panels
 
 st.title("Length robustness", anchor=False)
 st.markdown(
@@ -17,11 +14,11 @@ st.markdown(
     "what becomes of short and long inputs, band by band, layer by layer, and by kind of token."
 )
 
-found = robustness_data.experiments()
+found = data.experiments()
 if not found:
-    robustness_panel.empty()
+    robustness_panels.empty()
     st.stop()
-choice = robustness_controls.choose(found)
+choice = controls.choose(found)
 if choice is None:
     st.stop()
 
@@ -29,13 +26,13 @@ TABS = ["By length", "Trajectories", "Token kinds"]
 lengths, layers, kinds = st.tabs(TABS, key="robustness.tab", on_change="rerun", bind="query-params")
 if lengths.open:
     with lengths, boundary("This tab"):
-        robustness_panel.by_length(choice)
+        robustness_panels.by_length(choice)
 if layers.open:
     with layers, boundary("This tab"):
-        trajectories_panel.tab(choice)
+        trajectories_panels.tab(choice)
 if kinds.open:
     with kinds, boundary("This tab"):
         robustness_kinds.tab(choice)
 
 with st.expander("How this is computed"):
-    robustness_panel.how_computed()
+    robustness_panels.how_computed()

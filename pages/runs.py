@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui import runs_data, runs_detail, runs_panel
+from app.ltp_ui.runs import data, detail, panels
 
 st.title("Runs", anchor=False)
 st.markdown(
@@ -10,15 +10,15 @@ st.markdown(
     "evidence behind a figure on the other pages."
 )
 
-listing = runs_data.current()
+listing = data.current()
 if not listing.runs:
-    runs_panel.empty()
-    runs_panel.unusable_section(listing.unusable)
+    panels.empty()
+    panels.unusable_section(listing.unusable)
     st.stop()
 
-runs = runs_panel.filtered(listing.runs)
-name = runs_panel.choose(runs, listing.runs)
+runs = panels.filtered(listing.runs)
+name = panels.choose(runs, listing.runs)
 if name is not None:
     with st.container(border=True):
-        runs_detail.detail(name, listing)
-runs_panel.unusable_section(listing.unusable)
+        detail.detail(name, listing)
+panels.unusable_section(listing.unusable)

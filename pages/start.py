@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app.ltp_ui import start_panel, state, warm_up
+from app.ltp_ui import state, warm_up
+from app.ltp_ui.start import panels
 
 st.title("Token Pruning Explorer", anchor=False)
 st.markdown(
@@ -23,11 +24,11 @@ with left:
         "(https://doi.org/10.1145/3534678.3539260))."
     )
     st.subheader("Try one", anchor=False)
-    start_panel.example_links()
+    panels.example_links()
     st.page_link(state.METHOD, label="How it works, in equations", icon=":material/functions:")
 with right:
-    start_panel.status_card()
+    panels.status_card()
 
 with hero_slot:
-    start_panel.hero()
+    panels.hero()
 warm_up.start()

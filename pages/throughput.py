@@ -2,20 +2,21 @@
 
 import streamlit as st
 
-from app.ltp_ui import jobs, throughput_controls, throughput_panels, throughput_results
+from app.ltp_ui import jobs
+from app.ltp_ui.throughput import controls, panels, results
 
 st.title("Throughput", anchor=False)
 st.markdown(
     "Fewer FLOPs are not less time. Measure on this machine what removing tokens is worth, beside the "
     "same network with its padding removed but nothing pruned, and beside what others use."
 )
-throughput_results.watch()
-what = throughput_results.question()
-throughput_controls.measure(what)
-jobs.poll(throughput_controls.KIND, throughput_panels.progress)
+results.watch()
+what = results.question()
+controls.measure(what)
+jobs.poll(controls.KIND, panels.progress)
 
-chosen, found = throughput_results.choose_result(what)
+chosen, found = results.choose_result(what)
 if chosen is None:
-    throughput_panels.nothing_yet(what)
+    panels.nothing_yet(what)
 else:
-    throughput_panels.result(chosen, found)
+    panels.result(chosen, found)

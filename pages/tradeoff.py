@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui import tradeoff_data, tradeoff_panel, tradeoff_table
+from app.ltp_ui.tradeoff import data, panels, tables
 from app.ltp_ui.wording import counted
 
 st.title("Accuracy vs FLOPs", anchor=False)
@@ -11,17 +11,17 @@ st.markdown(
     "model trained without pruning (the dense counterpart)."
 )
 
-found = tradeoff_data.points()
+found = data.points()
 if not found:
-    tradeoff_panel.empty()
+    panels.empty()
     st.stop()
 
-experiments = tradeoff_data.experiments(found)
+experiments = data.experiments(found)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    shown = tradeoff_panel.choose_task(experiments)
-    view = tradeoff_panel.choose_view(found)
+    shown = panels.choose_task(experiments)
+    view = panels.choose_view(found)
 on_screen = [point for point in found if point.experiment in shown]
-methods = tradeoff_panel.choose_methods(on_screen)
+methods = panels.choose_methods(on_screen)
 
 num_columns = 1 if len({experiment.task for experiment in shown}) == 1 else 2
 columns = st.columns(num_columns, gap="large")
@@ -29,16 +29,16 @@ for number, experiment in enumerate(shown):
     mine = [p for p in on_screen if p.experiment == experiment and p.method in methods]
     if mine:
         with columns[number % num_columns]:
-            tradeoff_panel.experiment_section(mine, view, height=500 if num_columns == 1 else 440)
+            panels.experiment_section(mine, view, height=500 if num_columns == 1 else 440)
 st.caption(
     "Grey: on held-out rows another point of the same method is no worse and needs no more FLOPs. Hollow "
     "and grey: the paper’s own numbers, of another model."
 )
 
-chosen = tradeoff_table.choose(on_screen, shown)
-tradeoff_panel.smallest_section(chosen, shown)
+chosen = tables.choose(on_screen, shown)
+panels.smallest_section(chosen, shown)
 
 with st.expander(f"All {counted(len(on_screen), 'point')}"):
-    st.dataframe(tradeoff_table.points_frame(on_screen, with_intervals=False), hide_index=True)
+    st.dataframe(tables.points_frame(on_screen, with_intervals=False), hide_index=True)
 with st.expander("How this is computed"):
-    tradeoff_panel.how_computed()
+    panels.how_computed()

@@ -10,7 +10,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import compare_panels, live
+from app.ltp_ui import live
+from app.ltp_ui.compare import panels
 from app.ltp_ui.live import Question, WhatIf
 from ltp_core.pruning.spatten import SpAtten
 from tests import app_samples, tiny
@@ -309,4 +310,4 @@ def test_explore_forces_tokens_of_any_method() -> None:
 
 def test_view_keys_differ_by_question() -> None:
     """Another question has other tokens, so what was pinned does not carry over."""
-    assert compare_panels.view_key("a") != compare_panels.view_key("b")
+    assert panels.view_key("a") != panels.view_key("b")

@@ -11,9 +11,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from app.ltp_ui import charts, export, figure, markup
-from app.ltp_ui.token_view import payload
-from app.ltp_ui.view import build_view
+from app.ltp_ui import charts, export
+from app.ltp_ui.palette import DARK, LIGHT
+from app.ltp_ui.token_view import figure, markup
+from app.ltp_ui.token_view.component import payload
+from app.ltp_ui.token_view.view import build_view
 from ltp_core.records import Trace
 from tests.app_samples import WORDS, long_trace, trace
 
@@ -90,7 +92,7 @@ def test_static_page_says_the_result() -> None:
     assert "58.0 % as executed" in made
 
 
-@pytest.mark.parametrize("palette", [figure.LIGHT, figure.DARK])
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_svg_is_well_formed_for_any_token(palette: figure.Palette) -> None:
     """Markup in tokens does not break the file."""
     root = ET.fromstring(figure.grid_figure(build_view(nasty_trace(), WORDS), palette))
@@ -101,7 +103,7 @@ def test_svg_is_well_formed_for_any_token(palette: figure.Palette) -> None:
 def test_long_figures_wrap() -> None:
     """512 tokens make bands of equal width, none wider than a page."""
     shown = build_view(long_trace(512), (None,) * 512)
-    root = ET.fromstring(figure.grid_figure(shown, figure.LIGHT))
+    root = ET.fromstring(figure.grid_figure(shown, LIGHT))
     assert 1400 > float(root.attrib["width"])
     assert 1000 < float(root.attrib["height"])
 

@@ -12,7 +12,8 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import latency, live, token_panel, warm_up
+from app.ltp_ui import live, warm_up
+from app.ltp_ui.explore import latency, tokens
 from app.ltp_ui.live import Question
 from tests import app_samples
 
@@ -181,7 +182,7 @@ def test_forced_tokens_belong_to_one_text() -> None:
 def test_a_pinned_token_gets_its_panel() -> None:
     """A click in the picture chooses what the panel is about."""
     at = explore()
-    at.session_state[token_panel.view_key(question())] = {"token": 2, "layer": 1}
+    at.session_state[tokens.view_key(question())] = {"token": 2, "layer": 1}
     healthy(at.run())
     assert "Pinned token: ‘film’" in [s.value for s in at.subheader]
     assert (2, 1) == (shown(at)["selected"], shown(at)["layer"])

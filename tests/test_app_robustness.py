@@ -13,20 +13,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import (
-    robustness_chart,
-    robustness_controls,
-    robustness_data,
-    robustness_panel,
-    state,
-    trajectories_chart,
-    trajectories_panel,
-)
-from app.ltp_ui.robustness_data import Experiment
+from app.ltp_ui import state
+from app.ltp_ui.robustness import charts as robustness_charts
+from app.ltp_ui.robustness import controls, data
+from app.ltp_ui.robustness import panels as robustness_panels
+from app.ltp_ui.robustness.data import Experiment
+from app.ltp_ui.trajectories import charts as trajectories_charts
+from app.ltp_ui.trajectories import panels as trajectories_panels
 from ltp_core import store
-from ltp_core.bands import QUARTILES
+from ltp_core.analysis.bands import QUARTILES
+from ltp_core.analysis.robustness import Comparison, compare
 from ltp_core.data.loading import load_rows
-from ltp_core.robustness import Comparison, compare
 from tests import length_runs
 from tests.length_runs import DENSE, LAT, LTP, LTP_DEAR, REVIEWS
 
@@ -96,7 +93,7 @@ def test_the_page_opens_on_the_experiment(place: Path) -> None:
 def test_figures_are_those_of_the_core(place: Path) -> None:
     """The table says what `compare` says."""
     found = comparison(place, LTP, LAT)
-    table = robustness_panel.table_3(found, {LTP: "LTP", LAT: "LAT"})
+    table = robustness_panels.table_3(found, {LTP: "LTP", LAT: "LAT"})
     metric = found.cells[LTP][0].metric
     assert metric
     shown = f"{100 * metric.value:.1f} [{100 * metric.low:.1f}, {100 * metric.high:.1f}]"
@@ -145,9 +142,9 @@ def test_two_runs_of_a_method_are_told_apart(place: Path) -> None:
     at.multiselect[0].set_value([LTP, LTP_DEAR])
     names = healthy(at.run()).dataframe[0].value.iloc[:, 0].tolist()
     assert ["LTP 68 %", "LTP 82 %"] == [name for name in names if name][1:3]
-    found = robustness_data.experiments()[Experiment(task="qqp", max_train_length=24)]
+    found = data.experiments()[Experiment(task="qqp", max_train_length=24)]
     twins = [p for p in found if p.name in (LTP, LTP_DEAR)]
-    same = robustness_controls.titles([twins[0], twins[0]], "validation")
+    same = controls.titles([twins[0], twins[0]], "validation")
     assert 1 == len(same)
 
 
@@ -216,18 +213,18 @@ def test_the_papers_figures_are_marked(place: Path) -> None:
     """Only in its own bands and accounting, as rows of their own kind, never among ours."""
     found = comparison(place, LTP, LAT, DENSE)
     names = {LTP: "LTP", LAT: "LAT", DENSE: "Unpruned"}
-    frame = robustness_chart.band_frame(found, names, "metric", paper="qnli")
-    paper = frame[frame["kind"] == robustness_chart.PAPER]
+    frame = robustness_charts.band_frame(found, names, "metric", paper="qnli")
+    paper = frame[frame["kind"] == robustness_charts.PAPER]
     assert 6 == len(paper)
     assert 0.7537 == paper[paper["series"] == "LAT, paper"]["value"].iloc[-1]
     assert not set(paper["series"]) & set(names.values())
     quarters = comparison(place, LTP, LAT, quantiles=QUARTILES)
     shown = {LTP: "LTP", LAT: "LAT"}
     for other, axis in ((quarters, "paper"), (found, "executed")):
-        rows = robustness_chart.band_frame(other, shown, axis, paper="qnli")  # type: ignore[arg-type]
-        assert robustness_chart.PAPER not in set(rows["kind"])
-    flops = robustness_chart.band_frame(found, names, "paper")
-    assert robustness_chart.UNPRUNED not in set(flops["kind"])
+        rows = robustness_charts.band_frame(other, shown, axis, paper="qnli")  # type: ignore[arg-type]
+        assert robustness_charts.PAPER not in set(rows["kind"])
+    flops = robustness_charts.band_frame(found, names, "paper")
+    assert robustness_charts.UNPRUNED not in set(flops["kind"])
 
 
 def test_every_chart_is_valid_vega_lite(place: Path) -> None:
@@ -236,15 +233,15 @@ def test_every_chart_is_valid_vega_lite(place: Path) -> None:
     names = {LTP: "LTP", LAT: "LAT", DENSE: "Unpruned"}
     runs = {names[name]: found.records[name][0] for name in names}
     rows = [int(row) for row in runs["LTP"].row[:6]]
-    bands = robustness_chart.band_labels(found)
-    frame = robustness_chart.band_frame(found, names, "metric", paper="qqp")
+    bands = robustness_charts.band_labels(found)
+    frame = robustness_charts.band_frame(found, names, "metric", paper="qqp")
     figures = [
-        robustness_chart.band_chart(frame, "metric", metric="accuracy", bands=bands),
-        trajectories_chart.sample_chart(
-            trajectories_chart.sample_frame(runs["LAT"], rows, rows[1]), is_log=True, most=50
+        robustness_charts.band_chart(frame, "metric", metric="accuracy", bands=bands),
+        trajectories_charts.sample_chart(
+            trajectories_charts.sample_frame(runs["LAT"], rows, rows[1]), is_log=True, most=50
         ),
-        trajectories_chart.mean_chart(trajectories_chart.mean_frame(runs), is_log=False),
-        trajectories_chart.histogram_chart(trajectories_chart.histogram_frame(runs["LTP"])),
+        trajectories_charts.mean_chart(trajectories_charts.mean_frame(runs), is_log=False),
+        trajectories_charts.histogram_chart(trajectories_charts.histogram_frame(runs["LTP"])),
     ]
     for figure in figures:
         spec = json.loads(json.dumps(figure.to_dict()))
@@ -254,7 +251,7 @@ def test_every_chart_is_valid_vega_lite(place: Path) -> None:
 def test_words_for_lengths(place: Path) -> None:
     """Whole tokens, no gap and no overlap."""
     bands = comparison(place, LTP).bands
-    named = [robustness_chart.lengths(band) for band in bands]
+    named = [robustness_charts.lengths(band) for band in bands]
     edge, last = int(bands[0].high), int(bands[-1].low)
     assert [f"up to {edge}", f"{edge + 1} to {last}", f"above {last}"] == named
 
@@ -274,7 +271,7 @@ def test_words_for_lengths(place: Path) -> None:
 )
 def test_quantiles_that_are_typed(text: str, values: tuple[float, ...] | None) -> None:
     """Ascending numbers between 0 and 1, or nothing."""
-    assert values == robustness_controls.parse_quantiles(text)
+    assert values == controls.parse_quantiles(text)
 
 
 # --- trajectories -----------------------------------------------------------------------------------
@@ -367,12 +364,12 @@ def test_regression_has_no_histograms(place: Path) -> None:
 def test_fewer_or_more_in_words(place: Path) -> None:
     """The sign is in the word."""
     runs = {"LTP": length_runs.read(place, LTP), "LAT": length_runs.read(place, LAT)}
-    sentence = trajectories_panel.fewer_sentences(runs)[0]
-    turned = trajectories_panel.fewer_sentences(dict(reversed(runs.items())))[0]
+    sentence = trajectories_panels.fewer_sentences(runs)[0]
+    turned = trajectories_panels.fewer_sentences(dict(reversed(runs.items())))[0]
     assert {"more", "fewer"} == {
         word for word in ("more", "fewer") for s in (sentence, turned) if f" {word} " in s
     }
-    assert "Choose a second run" in trajectories_panel.fewer_sentences({"LTP": runs["LTP"]})[0]
+    assert "Choose a second run" in trajectories_panels.fewer_sentences({"LTP": runs["LTP"]})[0]
 
 
 # --- token kinds ------------------------------------------------------------------------------------
@@ -427,6 +424,6 @@ def test_everything_can_be_taken_away(place: Path, tab: str) -> None:
 def test_files_hold_the_figures() -> None:
     """Fractions, and null for what is missing."""
     frame = pd.DataFrame({"a": [0.5, None], "b": ["x", "y"]})
-    files = robustness_data.frame_files(frame)
+    files = data.frame_files(frame)
     assert "a,b\n0.5,x\n,y\n" == files["CSV"][2]().decode()
     assert [{"a": 0.5, "b": "x"}, {"a": None, "b": "y"}] == json.loads(files["JSON"][2]())

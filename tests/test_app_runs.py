@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import runs_chart, runs_data
+from app.ltp_ui.runs import charts, data
 from ltp_core import store
 from ltp_core.config import load_config
 from tests import app_samples, tradeoff_samples
@@ -67,8 +67,8 @@ def ltp(seed: int = 0) -> str:
 
 def test_every_complete_run_has_its_provenance() -> None:
     """Figures and facts are those of the manifest, newest first."""
-    listing = runs_data.current()
-    frame = runs_data.runs_frame(listing.runs).set_index("run")
+    listing = data.current()
+    frame = data.runs_frame(listing.runs).set_index("run")
     row = frame.loc[ltp()]
     manifest = store.read_manifest(store.find_run(ltp()))
     validation = manifest.summary["validation"]
@@ -87,8 +87,8 @@ def test_every_complete_run_has_its_provenance() -> None:
 def test_what_cannot_be_used_has_a_reason(store_folder: Path) -> None:
     """Broken, not complete, being trained: neither is in the table, each says why."""
     with store.lock_run(store.run_folder(store_folder, "rte-ltp-00000000ff")):
-        listing = runs_data.current()
-        reasons = {entry.name: runs_data.reason(entry) for entry in listing.unusable}
+        listing = data.current()
+        reasons = {entry.name: data.reason(entry) for entry in listing.unusable}
     assert "It is being trained now." == reasons.pop("rte-ltp-00000000ff")
     [(name, reason)] = reasons.items()
     assert f"The file history.parquet of {name} is missing." == reason
@@ -104,7 +104,7 @@ def test_a_strange_manifest_is_listed_with_gaps(tmp_path: Path) -> None:
     raw = json.loads((home / "manifest.json").read_text())
     raw |= {"summary": {"validation": []}, "dataset": {"train": 3}, "git": {}, "hardware": {}}
     (home / "manifest.json").write_text(json.dumps(raw))
-    frame = runs_data.runs_frame(store.list_runs([tmp_path]))
+    frame = data.runs_frame(store.list_runs([tmp_path]))
     assert frame["metric"].isna().all()
     assert ["unknown"] == frame["device"].tolist()
 
@@ -113,10 +113,10 @@ def test_settings_train_the_run_again(tmp_path: Path) -> None:
     """The TOML names the same run; settings of another version are shown as they are."""
     manifest = store.read_manifest(store.find_run(ltp()))
     path = tmp_path / "again.toml"
-    path.write_text(runs_data.configuration(manifest))
+    path.write_text(data.configuration(manifest))
     assert ltp() == load_config(str(path)).name
     odd = store.read_manifest(store.find_run(app_samples.PAIRS))
-    assert "rate = 0.1" in runs_data.configuration(odd)
+    assert "rate = 0.1" in data.configuration(odd)
 
 
 # --- the chart ------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_settings_train_the_run_again(tmp_path: Path) -> None:
 def test_the_history_counts_on_from_stage_to_stage() -> None:
     """The second stage begins where the first one ended."""
     frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
-    steps = runs_chart.with_total_step(frame)
+    steps = charts.with_total_step(frame)
     assert steps["total_step"].is_monotonic_increasing
     assert 191 == steps.loc[steps["stage"] == "hard", "total_step"].min()
 
@@ -134,25 +134,25 @@ def test_only_what_was_measured_can_be_chosen() -> None:
     """Columns without a figure are no choice; layers are in order."""
     frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
     assert ["Loss", "FLOPs", "Thresholds", "Learning rate", "Temperature"] == (
-        runs_chart.known_quantities(frame)
+        charts.known_quantities(frame)
     )
-    assert ["loss", "task_loss"] == runs_chart.columns_of(frame, "Loss")
+    assert ["loss", "task_loss"] == charts.columns_of(frame, "Loss")
     many = pd.DataFrame({f"threshold_{i}": [1.0] for i in (10, 2, 1)})
     ordered = ["threshold_1", "threshold_2", "threshold_10"]
-    assert ordered == runs_chart.columns_of(many, "Thresholds")
-    assert ["Loss"] == runs_chart.known_quantities(frame[["stage", "step", "loss"]])
+    assert ordered == charts.columns_of(many, "Thresholds")
+    assert ["Loss"] == charts.known_quantities(frame[["stage", "step", "loss"]])
 
 
-@pytest.mark.parametrize("quantity", runs_chart.QUANTITIES)
+@pytest.mark.parametrize("quantity", charts.QUANTITIES)
 def test_every_quantity_can_be_drawn(quantity: str) -> None:
     """As a picture, with the stages named."""
     frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
-    chart = runs_chart.history_chart(frame, quantity)
-    svg = runs_chart.image(chart, "svg").decode()
+    chart = charts.history_chart(frame, quantity)
+    svg = charts.image(chart, "svg").decode()
     assert ">soft<" in svg
     assert ">hard<" in svg
     assert "NaN" not in svg
-    assert runs_chart.image(chart, "png").startswith(b"\x89PNG")
+    assert charts.image(chart, "png").startswith(b"\x89PNG")
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -246,5 +246,5 @@ def documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def test_the_table_can_be_written_as_json() -> None:
     """Every cell has a plain value."""
-    [first, *_] = documents(runs_data.runs_frame(runs_data.current().runs))
+    [first, *_] = documents(data.runs_frame(data.current().runs))
     assert {"run", "metric", "bytes", "store"} <= set(first)

@@ -12,7 +12,7 @@ import pytest
 from app.ltp_ui import state
 from app.ltp_ui.boundary import plain
 from app.ltp_ui.examples import examples
-from app.ltp_ui.figure import DARK, LIGHT, Palette
+from app.ltp_ui.palette import DARK, LIGHT, Palette
 from ltp_core.data.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,15 +14,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import (
-    jobs,
-    live,
-    throughput,
-    throughput_charts,
-    throughput_export,
-    throughput_panels,
-)
-from app.ltp_ui.throughput import Bench, bench
+from app.ltp_ui import jobs, live
+from app.ltp_ui.throughput import charts as throughput_charts
+from app.ltp_ui.throughput import data, export, panels
+from app.ltp_ui.throughput.data import Bench, bench
 from ltp_core.bench.catalogue import CONTENDERS
 from tests import app_samples, bench_samples
 from tests.app_samples import MOVIES
@@ -230,26 +225,26 @@ def test_documents_may_lack_what_is_not_required(contenders: Any, noise: Any) ->
     found = shown("a", document)
     throughput_charts.throughput_chart(found)
     throughput_charts.promise_chart(found, found.places[0])
-    assert len(throughput_panels.numbers(found))
-    assert "" == throughput_panels.summary(found)
+    assert len(panels.numbers(found))
+    assert "" == panels.summary(found)
 
 
 def test_summary_by_hand() -> None:
     """The figures of the last batch size, in words."""
-    sentence = throughput_panels.summary(shown("a", bench_samples.throughput()))
+    sentence = panels.summary(shown("a", bench_samples.throughput()))
     assert "At batch 32, pruning makes the packed runner 1.73× as fast" in sentence
     assert "the FLOPs promise 2.20×, so 79 % of that is realised" in sentence
     assert "Removing the padding alone is worth 1.50×" in sentence
     assert "both together 2.60×" in sentence
-    by_length = throughput_panels.summary(shown("s", bench_samples.scaling()))
+    by_length = panels.summary(shown("s", bench_samples.scaling()))
     assert "The packed runner alone is worth" in by_length  # there is no padding to remove
 
 
 def test_exports_come_back() -> None:
     """JSON is the stored document; CSV has a line a measurement."""
     found = shown("a", bench_samples.throughput())
-    assert found.document == json.loads(throughput_export.bench_json(found))
-    lines = throughput_export.bench_csv(found).decode().splitlines()
+    assert found.document == json.loads(export.bench_json(found))
+    lines = export.bench_csv(found).decode().splitlines()
     assert 1 + len(found.frame) == len(lines)
     assert "realised_share" in lines[0]
     assert "retain_ratio" not in lines[0]
@@ -397,14 +392,14 @@ def test_progress_by_hand() -> None:
         {"event": "turn", **_turn("packed", 30.0), "done": 2},
         {"event": "turn", **_turn("packed", 20.0), "done": 3},
     ]
-    assert 0.375 == throughput.progress(events)
-    (line,) = throughput.live_table(events).to_dict(orient="records")
+    assert 0.375 == data.progress(events)
+    (line,) = data.live_table(events).to_dict(orient="records")
     assert (15.0, 20.0, 25.0) == tuple(line[f"sequences_per_s{q}"] for q in ("_q1", "", "_q3"))
     finished = {**bench_samples.throughput()["results"][0], "batch_size": 1}
-    table = throughput.live_table([*events, {"event": "point", "results": [finished]}])
+    table = data.live_table([*events, {"event": "point", "results": [finished]}])
     assert 1 == len(table)
-    assert 0.0 == throughput.progress([])
-    assert not len(throughput.live_table([]))
+    assert 0.0 == data.progress([])
+    assert not len(data.live_table([]))
 
 
 def _turn(name: str, speed: float) -> dict[str, Any]:
@@ -431,5 +426,5 @@ def test_the_real_thing(store: Path) -> None:
 
 def test_frames_have_every_column() -> None:
     """Whatever a document lacks is a missing value."""
-    frame = throughput.table(pd.DataFrame({"batch_size": [8], "contender": ["packed"]}))
-    assert {*throughput.COLUMNS, "place"} == set(frame.columns)
+    frame = data.table(pd.DataFrame({"batch_size": [8], "contender": ["packed"]}))
+    assert {*data.COLUMNS, "place"} == set(frame.columns)

@@ -13,11 +13,15 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import method_style, tradeoff_chart, tradeoff_data, tradeoff_table
-from app.ltp_ui.tradeoff_frame import X_TITLES, Y_TITLES, View, chart_frame
-from ltp_core import store, tradeoff_axes
+from app.ltp_ui import method_style
+from app.ltp_ui.tradeoff import charts as tradeoff_charts
+from app.ltp_ui.tradeoff import data as tradeoff_data
+from app.ltp_ui.tradeoff import tables
+from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, chart_frame
+from ltp_core import store
+from ltp_core.analysis import tradeoff_axes
+from ltp_core.analysis.tradeoff import Point
 from ltp_core.pruning import METHODS
-from ltp_core.tradeoff import Point
 from tests import tradeoff_samples
 from tests.source_trees import ROOT
 from tests.test_tradeoff import save_bench
@@ -171,18 +175,18 @@ def test_the_chart_can_be_drawn(view: View) -> None:
     """As a picture, with the axes' titles, for points that are alone as well."""
     for found in (points(), points()[:1]):
         frame = chart_frame(found, view)
-        chart = tradeoff_chart.tradeoff_chart(frame, view, metric="accuracy", methods=["ltp"])
-        svg = tradeoff_chart.image(chart, "svg").decode()
+        chart = tradeoff_charts.tradeoff_chart(frame, view, metric="accuracy", methods=["ltp"])
+        svg = tradeoff_charts.image(chart, "svg").decode()
         assert "GFLOPs" in svg if view.x == "gflops" else "relative FLOPs" in svg
         assert "NaN" not in svg
-    assert tradeoff_chart.image(chart, "png").startswith(b"\x89PNG")
+    assert tradeoff_charts.image(chart, "png").startswith(b"\x89PNG")
 
 
 def test_an_unknown_method_is_drawn_too() -> None:
     """A method that has no place in the list gets its own name."""
     frame = chart_frame(points(), View()).assign(method="tr_bert")
-    chart = tradeoff_chart.tradeoff_chart(frame, View(), metric="accuracy", methods=["tr_bert"])
-    assert "tr_bert" in tradeoff_chart.image(chart, "svg").decode()
+    chart = tradeoff_charts.tradeoff_chart(frame, View(), metric="accuracy", methods=["tr_bert"])
+    assert "tr_bert" in tradeoff_charts.image(chart, "svg").decode()
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -192,10 +196,10 @@ def test_the_papers_line_stands_below_ours() -> None:
     """Tasks across, methods down; a task that the paper lacks has a dash."""
     found = tradeoff_data.points()
     shown = tradeoff_data.experiments(found)
-    chosen = tradeoff_table.choose(found, shown)
-    table = tradeoff_table.smallest_table(chosen, shown)
+    chosen = tables.choose(found, shown)
+    table = tables.smallest_table(chosen, shown)
     assert ["method", "mrpc", "sst2", "mean"] == list(table.columns)
-    assert tradeoff_table.PAPER_ROW == table["method"].iloc[-1]
+    assert tables.PAPER_ROW == table["method"].iloc[-1]
     assert ["47.6 %", "47.9 %", "47.7 %"] == table.iloc[-1].tolist()[1:]
     assert table["method"].tolist()[:3] == ["LTP", "SpAtten", "LAT"]
 
@@ -205,13 +209,13 @@ def test_several_training_sets_of_one_task_stand_side_by_side() -> None:
     first = points()
     other = [replace(p, experiment=replace(p.experiment, key="x", rows=7)) for p in first]
     shown = [first[0].experiment, other[0].experiment]
-    table = tradeoff_table.smallest_table(tradeoff_table.choose([*first, *other], shown), shown)
+    table = tables.smallest_table(tables.choose([*first, *other], shown), shown)
     assert ["method", "20,000 training rows", "7 training rows"] == list(table.columns)
 
 
 def test_exported_points_have_everything() -> None:
     """Fractions, bounds, seeds and the names of the runs."""
-    frame = tradeoff_table.points_frame(points())
+    frame = tables.points_frame(points())
     row = frame[frame["method"] == "ltp"].iloc[0]
     assert row["difference_low"] <= row["difference"] <= row["difference_high"]
     assert "0, 1, 2" == row["seeds"]

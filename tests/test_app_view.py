@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from app.ltp_ui import wording
-from app.ltp_ui.tokens import display_texts, is_right_to_left, visible
-from app.ltp_ui.view import NUM_LEVELS, TokenView, build_view, level
+from app.ltp_ui.token_view import wording as token_wording
+from app.ltp_ui.token_view.texts import display_texts, is_right_to_left, visible
+from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView, build_view, level
 from tests.app_samples import THRESHOLDS, TOKENS, WORDS, trace
 
 
@@ -91,7 +92,7 @@ def test_why_a_token_left() -> None:
     """The sentence of the issue, with both numbers."""
     assert (
         "‘slow’ left after layer 2: it drew 0.31 of uniform attention, the threshold there is 0.38."
-    ) == wording.why(view(), 1)
+    ) == token_wording.why(view(), 1)
 
 
 def test_why_a_token_stayed() -> None:
@@ -99,7 +100,7 @@ def test_why_a_token_stayed() -> None:
     assert (
         "‘iful’ stayed through all 3 layers; closest call at layer 2: it drew 0.70 of uniform "
         "attention, the threshold there is 0.38."
-    ) == wording.why(view(), 3)
+    ) == token_wording.why(view(), 3)
 
 
 def test_why_a_protected_token_stayed() -> None:
@@ -107,23 +108,23 @@ def test_why_a_protected_token_stayed() -> None:
     assert (
         "‘[CLS]’ is protected and stays whatever its score; at layer 3 it drew 0.40 of uniform "
         "attention, the threshold there is 0.50."
-    ) == wording.why(view(), 0)
+    ) == token_wording.why(view(), 0)
 
 
 def test_why_by_hand() -> None:
     """What was forced is said so."""
-    assert "dropped by hand after layer 2" in wording.why(view(drop=(1,)), 1)
+    assert "dropped by hand after layer 2" in token_wording.why(view(drop=(1,)), 1)
     kept = trace(thresholds=(0.1, 0.1, 0.1), scores=[[1.0] * 6] * 3)
-    assert "kept by hand" in wording.why(build_view(kept, WORDS, keep=(1,)), 1)
+    assert "kept by hand" in token_wording.why(build_view(kept, WORDS, keep=(1,)), 1)
 
 
 def test_why_without_thresholds() -> None:
     """A method without thresholds gets a sentence, too."""
     unpruned = trace(thresholds=(None, None, None), scores=[[1.0] * 6] * 3)
     shown = build_view(unpruned, WORDS, protected=(0,))
-    assert "‘slow’ stayed through all 3 layers." == wording.why(shown, 1)
-    assert "‘[CLS]’ stayed through all 3 layers." == wording.why(shown, 0)
-    assert [] == wording.nearest_misses(shown)
+    assert "‘slow’ stayed through all 3 layers." == token_wording.why(shown, 1)
+    assert "‘[CLS]’ stayed through all 3 layers." == token_wording.why(shown, 0)
+    assert [] == token_wording.nearest_misses(shown)
 
 
 def test_close_numbers_are_told_apart() -> None:
@@ -160,7 +161,7 @@ def test_margins_never_read_as_nothing() -> None:
 
 def test_nearest_misses_are_sorted_and_leave_out_what_was_not_decided() -> None:
     """Closest first; the protected token is no miss."""
-    misses = wording.nearest_misses(view())
+    misses = token_wording.nearest_misses(view())
     assert [2, 1] == [miss.index for miss in misses][:2]
     assert 0 not in [miss.index for miss in misses]
     assert misses[0].left

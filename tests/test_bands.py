@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltp_core.bands import (
+from ltp_core.analysis.bands import (
     PAPER_TABLE_3,
     QUARTILES,
     TABLE_3,

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ltp_core import store
-from ltp_core.calibrate import agreement, calibrate, divergence, measure_on
+from ltp_core.calibration.calibrate import agreement, calibrate, divergence, measure_on
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.data.batching import Encoded, encode

@@ -10,9 +10,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from app.ltp_ui import compare_charts, compare_export, compare_figure, compare_view
-from app.ltp_ui.compare import STATES, Comparison, Side, compare, state_after
-from app.ltp_ui.compare_wording import (
+from app.ltp_ui.compare import charts, component, export, figure
+from app.ltp_ui.compare.comparison import STATES, Comparison, Side, compare, state_after
+from app.ltp_ui.compare.wording import (
     answer_change,
     listed,
     row_note,
@@ -21,8 +21,8 @@ from app.ltp_ui.compare_wording import (
     verdict,
     why_incomparable,
 )
-from app.ltp_ui.figure import DARK, LIGHT, Palette
-from app.ltp_ui.view import build_view
+from app.ltp_ui.palette import DARK, LIGHT, Palette
+from app.ltp_ui.token_view.view import build_view
 from ltp_core.records import Prediction, Trace
 from tests.app_samples import SCORES, WORDS, long_trace, trace
 from tests.test_app_files import Tags, nasty_trace
@@ -217,7 +217,7 @@ def test_change_of_the_answer() -> None:
 
 def test_payload_has_what_the_component_draws() -> None:
     """Counts, both reasons, and the layer at which the two first differ."""
-    made = compare_view.payload(compared(), token=2, layer=compare_view.opening_layer(compared()))
+    made = component.payload(compared(), token=2, layer=component.opening_layer(compared()))
     assert (2, 1) == (made["selected"], made["layer"])
     assert {"both": 5, "only-a": 0, "only-b": 1, "neither": 0} == made["tallies"][1]
     assert made["sides"]["a"]["why"][4].startswith("A: ‘,’ left after layer 1")
@@ -229,14 +229,14 @@ def _payload_of(length: int) -> dict[str, object]:
     words = (None,) * length
     made = long_trace(length, 12)
     shown = compare(side("A", made, words), side("B", made, words))
-    return compare_view.payload(shown, token=None, layer=3)
+    return component.payload(shown, token=None, layer=3)
 
 
 def test_chips_and_page_never_become_markup() -> None:
     """A token is text wherever it appears, and the page has no script or outside reference."""
     words = (0, 1, 2, 3, 4, 5)
     shown = compare(side("A", nasty_trace(), words), side("B", nasty_trace(), words))
-    made = compare_export.as_html(shown, "a <b> sentence", 1).decode()
+    made = export.as_html(shown, "a <b> sentence", 1).decode()
     page = Tags(made)
     assert "script" not in page.tags
     assert not [name for name in page.attributes if name.startswith("on")]
@@ -247,7 +247,7 @@ def test_chips_and_page_never_become_markup() -> None:
 
 def test_page_can_show_every_layer() -> None:
     """A choice for each, the given one checked, and both answers above."""
-    made = compare_export.as_html(compared(), "They differ.", 1).decode()
+    made = export.as_html(compared(), "They differ.", 1).decode()
     assert 4 == made.count('type="radio"')
     assert 'id="layer-1" checked' in made
     assert "A: sst2-ltp-0123456789: positive 88.1 %; 6 → 3 tokens" in made
@@ -258,8 +258,8 @@ def test_figure_is_well_formed(palette: Palette) -> None:
     """Markup in tokens does not break the file; letters mark what only one keeps."""
     words = (0, 1, 2, 3, 4, 5)
     shown = compare(side("A", nasty_trace(), words), side("B", nasty_trace(), words))
-    ET.fromstring(compare_figure.grid_figure(shown, palette))
-    root = ET.fromstring(compare_figure.grid_figure(compared(), palette))
+    ET.fromstring(figure.grid_figure(shown, palette))
+    root = ET.fromstring(figure.grid_figure(compared(), palette))
     texts = [node.text for node in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("B") >= 2
 
@@ -269,7 +269,7 @@ def test_states_differ_by_more_than_colour() -> None:
     colours = {LIGHT.keep, LIGHT.drop, LIGHT.neutral, LIGHT.border, LIGHT.background}
     drawn = set()
     for state in STATES:
-        cell = compare_figure.cell(state, 0, 0, LIGHT)
+        cell = figure.cell(state, 0, 0, LIGHT)
         for colour in colours:
             cell = cell.replace(colour, "")
         drawn.add(cell)
@@ -278,21 +278,19 @@ def test_states_differ_by_more_than_colour() -> None:
 
 def test_csv_has_both_sides() -> None:
     """A row for each layer and token, with its state; nothing of a network that has ended."""
-    rows = list(
-        csv.DictReader(io.StringIO(compare_export.tokens_frame(compared()).to_csv(index=False)))
-    )
+    rows = list(csv.DictReader(io.StringIO(export.tokens_frame(compared()).to_csv(index=False))))
     assert 18 == len(rows)
     assert ("only-b", "False", "True") == tuple(
         rows[4][key] for key in ("state", "a_retained", "b_retained")
     )
-    ended = compare_export.tokens_frame(compared(trace(), shallow()))
+    ended = export.tokens_frame(compared(trace(), shallow()))
     assert not ended[ended["layer"] == 3]["b_retained"].any()
 
 
 def test_json_has_both_traces_and_the_counts() -> None:
     """Each trace reads back as it was."""
     shown = compared()
-    made = json.loads(compare_export.as_json(shown))
+    made = json.loads(export.as_json(shown))
     assert shown.a.trace == Trace.from_json(json.dumps(made["a"]["trace"]))
     assert shown.b.trace == Trace.from_json(json.dumps(made["b"]["trace"]))
     assert "as trained" == made["a"]["setting"]
@@ -302,11 +300,11 @@ def test_json_has_both_traces_and_the_counts() -> None:
 def test_charts_say_what_the_counts_say() -> None:
     """Jaccard with its zeros, survivors until each has ended, scores of both."""
     shown = compared(trace(), shallow())
-    assert [0, 1, 2] == list(compare_charts.jaccard_chart(shown).frame["layer"])
-    survivors = compare_charts.survivors_chart(shown).frame
+    assert [0, 1, 2] == list(charts.jaccard_chart(shown).frame["layer"])
+    survivors = charts.survivors_chart(shown).frame
     assert [6, 6, 6] == list(survivors[survivors["series"] == "B"]["value"])
     assert ["6", "5", "4", "3"] == list(survivors[survivors["series"] == "A"]["label"])
     assert ["", "6", "6"] == list(survivors[survivors["series"] == "B"]["label"])
-    scores = compare_charts.score_chart(compared(), 4).frame
+    scores = charts.score_chart(compared(), 4).frame
     assert {"A", "B"} == set(scores["series"])
     assert (scores["value"] > 0).all()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ltp_core import store
-from ltp_core.example_records import ModelSize, evaluated_splits, model_size, read_examples
+from ltp_core.analysis.example_records import ModelSize, evaluated_splits, model_size, read_examples
 from ltp_core.flops import ACCOUNTINGS
 from ltp_core.store import StoreError
 from tests import length_runs, runs

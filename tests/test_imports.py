@@ -17,7 +17,7 @@ CHARTS = {"altair", "plotly", "vl_convert", "matplotlib", "bokeh", "pydeck"}
 BASE = {"records", "strict", "toml_writer", "files", "tables", "environment"}
 """Small torch-free modules that know nothing of models, data or runs."""
 
-PARTS = {"encoder", "pruning", "data", "flops", "metrics", "store", "config", "token_kinds"} | BASE
+PARTS = {"encoder", "pruning", "data", "flops", "metrics", "store", "config"} | BASE
 """What stands on its own, and what is put together from it below."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -29,58 +29,28 @@ ALLOWED: dict[str, set[str]] = {
     "tables": {"records", "files"},
     "encoder": {"records"},
     "pruning": {"records", "strict"},
-    "data": {"records"},
+    "data": {"records", "environment"},
     "flops": {"records"},
     "metrics": {"records"},
     "store": {"records", "files", "tables"},
     "sections": {"strict"},
     "config": {"records", "strict", "toml_writer", "sections"},
-    "token_kinds": set(),
-    "intervals": set(),
-    "example_records": {"records", "store", "flops", "data"},
-    "bands": {"example_records", "intervals", "flops", "metrics"},
-    "trajectories": {"example_records", "intervals"},
-    "operating_points": {"records", "store", "example_records", "bands"},
-    "robustness": {"records", "flops", "example_records", "intervals", "bands"},
-    "save_evaluation": {"records", "environment", "store", "checkpoint", "evaluate", "token_kinds"},
     "runners": {"records", "encoder", "pruning"},
     "checkpoint": PARTS | {"runners"},
+    "checkpoint_tokenizer": {"records", "store", "checkpoint", "config", "data", "encoder"},
     "trace": PARTS | {"runners", "checkpoint", "evaluate"},
     "evaluate": PARTS | {"runners", "checkpoint"},
+    "save_evaluation": {"records", "environment", "store", "checkpoint", "evaluate", "data"},
+    "curve": {"records", "environment", "store", "checkpoint", "evaluate"},
     "bench": PARTS | {"runners", "checkpoint", "evaluate", "export"},
     "export": PARTS | {"runners", "checkpoint"},
-    "threshold_search": {"records"},
-    "calibrate": PARTS | {"runners", "checkpoint", "evaluate", "threshold_search"},
-    "calibrated_run": PARTS | {"checkpoint", "calibrate"},
-    "training": PARTS | {"runners", "checkpoint", "evaluate", "calibrate", "threshold_search"},
-    "curve": {"records", "environment", "store", "checkpoint", "evaluate"},
-    "tradeoff": {"records", "store", "config"},
-    "tradeoff_axes": {"flops", "metrics", "store", "bench", "example_records", "tradeoff"},
+    "calibration": PARTS | {"runners", "checkpoint", "evaluate"},
+    "training": PARTS | {"runners", "checkpoint", "evaluate", "calibration"},
     "sweep": {"records", "strict", "config", "store"},
-    "sweep_runner": {"records", "config", "store", "sweep"},
-    "checkpoint_tokenizer": {"records", "store", "checkpoint", "config", "data", "encoder"},
-    "length_sources": {"records", "environment", "data"},
+    "analysis": {"records", "store", "config", "flops", "metrics", "data", "bench"},
     "commands": PARTS
-    | {
-        "runners",
-        "checkpoint",
-        "evaluate",
-        "trace",
-        "bench",
-        "training",
-        "sweep",
-        "sweep_runner",
-        "curve",
-    }
-    | {"calibrate", "calibrated_run", "checkpoint_tokenizer", "length_sources"}
-    | {
-        "operating_points",
-        "example_records",
-        "intervals",
-        "robustness",
-        "save_evaluation",
-        "export",
-    },
+    | {"runners", "checkpoint", "checkpoint_tokenizer", "evaluate", "save_evaluation", "curve"}
+    | {"trace", "bench", "export", "calibration", "training", "sweep", "analysis"},
     "cli": {"records", "files", "commands"},
     "__main__": {"cli"},
 }
@@ -94,21 +64,12 @@ TORCH_FREE = [
     "ltp_core.metrics",
     "ltp_core.environment",
     "ltp_core.checkpoint",
-    "ltp_core.sweep",
-    "ltp_core.sweep_runner",
-    "ltp_core.tradeoff",
-    "ltp_core.tradeoff_axes",
-    "ltp_core.robustness",
-    "ltp_core.operating_points",
-    "ltp_core.trajectories",
-    "ltp_core.token_kinds",
-    "ltp_core.data.lengths",
-    "ltp_core.data.lengths_report",
-    "ltp_core.length_sources",
     "ltp_core.checkpoint_tokenizer",
     "ltp_core.data.loading",
     "ltp_core.data.tasks",
+    "ltp_core.data.token_kinds",
     "ltp_core.cli",
+    *map(module_name, sources("ltp_core/analysis", "ltp_core/sweep", "ltp_core/data/lengths")),
 ]
 
 PAGES_MAY_USE = (

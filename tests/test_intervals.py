@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ltp_core.intervals import (
+from ltp_core.analysis.intervals import (
     bootstrap_estimate,
     correlation_estimate,
     ratio_estimate,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
-from ltp_core.data.lengths import (
+from ltp_core.data.lengths.statistics import (
     MAX_TOKEN_BINS,
     DivergenceRule,
     LengthCounts,

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from scipy.stats import entropy
 
-from ltp_core import checkpoint_tokenizer, length_sources
+from ltp_core import checkpoint_tokenizer
 from ltp_core.data import hub
-from ltp_core.data.lengths_sets import list_sets
+from ltp_core.data.lengths import sources
+from ltp_core.data.lengths.sets import list_sets
 from ltp_core.data.loading import load_rows
 from ltp_core.store import stores
 from tests import tiny
@@ -165,13 +166,13 @@ def test_the_same_content_is_counted_once(
     first = lengths(csv_file, "--columns", "text", "--store")
     copy = csv_file.rename(csv_file.with_name("renamed.csv"))
     counted: list[str] = []
-    count = length_sources.count_files
+    count = sources.count_files
 
     def counting(name: str, *args: Any, **settings: Any) -> Any:
         counted.append(name)
         return count(name, *args, **settings)
 
-    monkeypatch.setattr(length_sources, "count_files", counting)
+    monkeypatch.setattr(sources, "count_files", counting)
     assert first == lengths(copy, "--columns", "text")
     assert [] == counted
     lengths(copy, "--columns", "more")
@@ -248,8 +249,8 @@ def test_a_list_of_names_is_checked(columns: str, store: Path, csv_file: Path) -
 @pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a,b", ' "c" '), ("ü", " x")])
 def test_names_survive_being_joined(names: tuple[str, ...]) -> None:
     """Commas, quotation marks and blanks in a column's name."""
-    assert names == length_sources.split_names(length_sources.join_names(names))
-    assert ("a", "b c") == length_sources.split_names("a, b c")
+    assert names == sources.split_names(sources.join_names(names))
+    assert ("a", "b c") == sources.split_names("a, b c")
 
 
 # --- which tokenizer it is ------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltp_core.data.lengths_count import CHUNK_ROWS
-from ltp_core.data.lengths_files import look, read_chunks, split_files
+from ltp_core.data.lengths.counting import CHUNK_ROWS
+from ltp_core.data.lengths.files import look, read_chunks, split_files
 from ltp_core.data.loading import DataError
 
 texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=30)

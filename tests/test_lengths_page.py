@@ -13,24 +13,18 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import (
-    charts,
-    jobs,
-    lengths_charts,
-    lengths_data,
-    lengths_export,
-    lengths_job,
-    lengths_own,
-    lengths_table,
-    lengths_text,
-    lengths_uploads,
-)
-from ltp_core import checkpoint_tokenizer, length_sources, store
-from ltp_core.data.lengths import DivergenceRule, LengthCounts
-from ltp_core.data.lengths_paper import table_2_row
-from ltp_core.data.lengths_report import Side
-from ltp_core.data.lengths_sets import list_sets, set_path
-from ltp_core.data.lengths_shift import KL, WASSERSTEIN, compare
+from app.ltp_ui import charts, jobs
+from app.ltp_ui.lengths import charts as lengths_charts
+from app.ltp_ui.lengths import data, export, own, uploads, wording
+from app.ltp_ui.lengths import job as lengths_job
+from app.ltp_ui.lengths import tables as lengths_tables
+from ltp_core import checkpoint_tokenizer, store
+from ltp_core.data.lengths import sources
+from ltp_core.data.lengths.paper import table_2_row
+from ltp_core.data.lengths.report import Side
+from ltp_core.data.lengths.sets import list_sets, set_path
+from ltp_core.data.lengths.shift import KL, WASSERSTEIN, compare
+from ltp_core.data.lengths.statistics import DivergenceRule, LengthCounts
 from tests import app_samples
 from tests.commands import run
 
@@ -87,12 +81,12 @@ def sample(name: str = "sst2", split: str = "train") -> Side:
 def count_own(path: Path, *columns: str) -> str:
     """Counts a file in this process and stores it; gives the label of the selectors."""
     tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(None)
-    files = length_sources.own_files(path, None)
-    counts = length_sources.count_files(path.name, files, columns, tokenizer, facts)
+    files = sources.own_files(path, None)
+    counts = sources.count_files(path.name, files, columns, tokenizer, facts)
     target = set_path(store.default_store(), counts.key)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(counts.to_json(), encoding="utf-8")
-    return lengths_data.label(Side(counts=counts, split=next(iter(counts.splits))))
+    return data.label(Side(counts=counts, split=next(iter(counts.splits))))
 
 
 def csv_file(folder: Path, name: str = "mine.csv") -> Path:
@@ -172,11 +166,11 @@ def test_the_rule_follows_the_controls() -> None:
 def test_the_evaluation_split_follows_the_training_set() -> None:
     """Another data set brings its own evaluation split; any other can be taken."""
     at = page()
-    at.selectbox(key=lengths_data.TRAIN).set_value("imdb/train")
+    at.selectbox(key=data.TRAIN).set_value("imdb/train")
     healthy(at.run())
-    assert "imdb/validation" == at.selectbox(key=lengths_data.EVALUATION).value
+    assert "imdb/validation" == at.selectbox(key=data.EVALUATION).value
     assert "paper" not in str(list(tables(at)[0]["Set"]))
-    at.selectbox(key=lengths_data.EVALUATION).set_value("sst2/train")
+    at.selectbox(key=data.EVALUATION).set_value("sst2/train")
     assert "0.0 %" == metrics(healthy(at.run()))["Longer than 99 % of training"]
 
 
@@ -225,9 +219,9 @@ def test_a_kl_that_sees_only_parts_is_marked() -> None:
     """Few bins in common: the warning says what to do; smoothing makes it go."""
     train, evaluation = counts(*range(1, 100)), counts(1, 50, 99)
     shift = compare(train, evaluation, DivergenceRule(bins=50), resamples=0)
-    assert "KL leaves out" in lengths_text.left_out_sentence(shift)
+    assert "KL leaves out" in wording.left_out_sentence(shift)
     smoothed = compare(train, evaluation, DivergenceRule(bins=50, epsilon=1e-4), resamples=0)
-    assert "" == lengths_text.left_out_sentence(smoothed)
+    assert "" == wording.left_out_sentence(smoothed)
     assert not page().warning
 
 
@@ -394,15 +388,15 @@ def test_uploads_stay_only_until_they_are_counted(tmp_path: Path) -> None:
         file: Any = SimpleNamespace(
             file_id=content.decode(), name="../mine\0.csv", getvalue=lambda content=content: content
         )
-        path = lengths_uploads.path_of(file)
+        path = uploads.path_of(file)
         assert content == path.read_bytes()
-        assert path == lengths_uploads.path_of(file)
+        assert path == uploads.path_of(file)
         assert "_mine_.csv" == path.name
     folders = store.default_store() / "lengths" / ".uploads"
     assert 2 == len(list(folders.iterdir()))
-    lengths_uploads.forget(keep=path)
+    uploads.forget(keep=path)
     assert [path.parent] == list(folders.iterdir())
-    lengths_uploads.forget(keep=None)
+    uploads.forget(keep=None)
     assert [] == list(folders.iterdir())
     assert [] == list_sets([store.default_store()])
 
@@ -419,8 +413,8 @@ def test_progress_in_words() -> None:
 def test_many_splits_are_not_all_chosen() -> None:
     """A folder of thirty files."""
     names = [f"part{i}" for i in range(30)] + ["validation", "train"]
-    assert ["validation", "train"] == lengths_own._usual(names)
-    assert names[:4] == lengths_own._usual(names[:4])
+    assert ["validation", "train"] == own._usual(names)
+    assert names[:4] == own._usual(names[:4])
 
 
 # --- charts, sentences, exports -------------------------------------------------------------------
@@ -474,28 +468,28 @@ def test_any_two_sets_can_be_drawn(values: tuple[tuple[int, ...], tuple[int, ...
 def test_infinite_kl_is_said_in_words() -> None:
     """Sets that do not meet."""
     shift = compare(counts(1, 2), counts(100), DivergenceRule(bins=20), resamples=20)
-    assert "infinite" == lengths_text.amount(KL, shift.measures[KL])
-    assert "infinite are beyond that" in lengths_text.floor_sentence(shift, KL)
-    assert "98.50 tokens" == lengths_text.amount(WASSERSTEIN, shift.measures[WASSERSTEIN])
-    assert "infinite" in set(lengths_table.measures_frame(shift, KL)["Measured"])
+    assert "infinite" == wording.amount(KL, shift.measures[KL])
+    assert "infinite are beyond that" in wording.floor_sentence(shift, KL)
+    assert "98.50 tokens" == wording.amount(WASSERSTEIN, shift.measures[WASSERSTEIN])
+    assert "infinite" in set(lengths_tables.measures_frame(shift, KL)["Measured"])
 
 
 def test_the_export_is_what_the_command_prints() -> None:
     """The same document; counts and tables open as CSV."""
     train, evaluation = sample(), sample(split="validation")
     rule = DivergenceRule(bins=50)
-    shown = lengths_export.Shown(
+    shown = export.Shown(
         train=train,
         evaluation=evaluation,
         shift=compare(train.lengths.counts, evaluation.lengths.counts, rule),
         figure=lengths_charts.histogram_chart(train.lengths.counts, evaluation.lengths.counts),
-        table_2=lambda: lengths_table.table_2([train.counts]),
+        table_2=lambda: lengths_tables.table_2([train.counts]),
     )
     printed = json.loads(run("lengths", "sst2", "--json").stdout)
-    assert printed == json.loads(lengths_export.statistics_json(shown))
-    lines = lengths_export.counts_csv(shown).decode().splitlines()
+    assert printed == json.loads(export.statistics_json(shown))
+    lines = export.counts_csv(shown).decode().splitlines()
     assert "data,split,length,count" == lines[0]
     assert (
         len(train.lengths.counts.length) + len(evaluation.lengths.counts.length) == len(lines) - 1
     )
-    assert 9 == len(lengths_export.table_2_csv(shown).decode().splitlines())
+    assert 9 == len(export.table_2_csv(shown).decode().splitlines())

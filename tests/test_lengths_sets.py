@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltp_core.data.lengths import LengthCounts, kl_bins, length_kl, length_quartiles
-from ltp_core.data.lengths_paper import TABLE_2, published_rows, table_2_row
-from ltp_core.data.lengths_sets import (
+from ltp_core.data.lengths.paper import TABLE_2, published_rows, table_2_row
+from ltp_core.data.lengths.sets import (
     FORMAT_VERSION,
     LengthSet,
     LengthSetError,
@@ -25,6 +24,7 @@ from ltp_core.data.lengths_sets import (
     set_path,
     task_key,
 )
+from ltp_core.data.lengths.statistics import LengthCounts, kl_bins, length_kl, length_quartiles
 from ltp_core.data.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,11 +14,16 @@ import pandas as pd
 import pytest
 
 from ltp_core import store
-from ltp_core.bands import QUARTILES
-from ltp_core.example_records import ExampleRecords, read_examples
-from ltp_core.operating_points import OperatingPoint, matched, operating_points, recorded_runs
+from ltp_core.analysis.bands import QUARTILES
+from ltp_core.analysis.example_records import ExampleRecords, read_examples
+from ltp_core.analysis.operating_points import (
+    OperatingPoint,
+    matched,
+    operating_points,
+    recorded_runs,
+)
+from ltp_core.analysis.robustness import compare, comparison_frame
 from ltp_core.records import UserError
-from ltp_core.robustness import compare, comparison_frame
 from tests import checkpoints, length_runs
 from tests.commands import run as command
 from tests.length_runs import DENSE, LAT, LTP, LTP_DEAR, REVIEWS, SPATTEN

@@ -31,7 +31,7 @@ from ltp_core.config import (
 from ltp_core.files import is_locked, lock_file
 from ltp_core.records import UserError
 from ltp_core.strict import build
-from ltp_core.sweep import (
+from ltp_core.sweep.plan import (
     PlannedRun,
     RunGroup,
     Sweep,
@@ -43,7 +43,7 @@ from ltp_core.sweep import (
     states,
     sweep_names,
 )
-from ltp_core.sweep_runner import SweepRunner, duration, remaining_s
+from ltp_core.sweep.runner import SweepRunner, duration, remaining_s
 from tests import runs
 from tests.commands import run
 from tests.source_trees import ROOT
@@ -205,7 +205,7 @@ def test_what_is_open_shrinks_to_nothing(table: dict[str, Any], data: st.DataObj
         return name in stored and (stored[name] or not with_weights)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ltp_core.sweep.is_stored", is_there)
+        patch.setattr("ltp_core.sweep.plan.is_stored", is_there)
         for planned in open_runs(plan, Path("none")):
             parent = parent_config(planned.config)
             assert parent is None or stored.get(parent.name), "a parent comes first, with weights"

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltp_core.records import UserError
-from ltp_core.threshold_search import (
+from ltp_core.calibration.search import (
     TOLERANCE,
     Candidate,
     Counter,
@@ -22,6 +21,7 @@ from ltp_core.threshold_search import (
     search,
     shapes,
 )
+from ltp_core.records import UserError
 
 
 def made_up(damage: tuple[float, ...], least: float = 0.1) -> Probe:

@@ -15,11 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.loading import load_rows
-from ltp_core.encoder.model import Encoder
-from ltp_core.evaluate import evaluate_checkpoint, kind_counter
-from ltp_core.pruning import PruningMethod, Unpruned
-from ltp_core.runners.packed import PackedRunner
-from ltp_core.token_kinds import (
+from ltp_core.data.token_kinds import (
     GROUPINGS,
     KINDS,
     NUM_BANDS,
@@ -28,6 +24,10 @@ from ltp_core.token_kinds import (
     layers_survived,
     survival,
 )
+from ltp_core.encoder.model import Encoder
+from ltp_core.evaluate import evaluate_checkpoint, kind_counter
+from ltp_core.pruning import PruningMethod, Unpruned
+from ltp_core.runners.packed import PackedRunner
 from ltp_core.trace import trace_text
 from tests import length_runs, tiny, trainings
 from tests.running import ltp

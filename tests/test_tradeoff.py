@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltp_core import store, tradeoff, tradeoff_axes
+from ltp_core import store
+from ltp_core.analysis import tradeoff, tradeoff_axes
+from ltp_core.analysis.tradeoff import Experiment, Point, Result, StoredRun
 from ltp_core.config import dense_config, to_dict
 from ltp_core.metrics import paired_interval
 from ltp_core.records import UserError
 from ltp_core.store import RunEntry
-from ltp_core.tradeoff import Experiment, Point, Result, StoredRun
 from tests import runs, tradeoff_samples
 from tests.source_trees import ROOT
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltp_core import store, token_kinds
+from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import (
     DataConfig,
@@ -28,6 +28,7 @@ from ltp_core.config import (
     from_dict,
     parent_config,
 )
+from ltp_core.data import token_kinds
 from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import LearnedTokenPruning

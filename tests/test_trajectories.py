@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltp_core.trajectories import (
+from ltp_core.analysis.trajectories import (
     correctness_correlations,
     fewer_tokens,
     mean_trajectory,

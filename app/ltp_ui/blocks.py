@@ -1,4 +1,4 @@
-"""States that more than one page shows."""
+"""Pieces that more than one page shows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from app.ltp_ui import live
+from app.ltp_ui import charts, live
 from app.ltp_ui.boundary import plain
 
 
@@ -29,3 +29,8 @@ def loading(name: str) -> Iterator[None]:
         return
     with st.spinner(f"Loading {plain(name)}", show_time=True):
         yield
+
+
+def show(chart: charts.Figure, *, alt: str) -> None:
+    """A chart in the page's colours; `alt` says what it shows."""
+    st.vega_lite_chart(spec=chart.to_dict(), alt=alt)

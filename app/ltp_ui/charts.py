@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from app.ltp_ui.figure import LIGHT
-from app.ltp_ui.view import TokenView
+from app.ltp_ui.palette import LIGHT
+from app.ltp_ui.token_view.view import TokenView
 from app.ltp_ui.wording import UNIT
 from ltp_core.records import Trace
 

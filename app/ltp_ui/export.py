@@ -6,8 +6,9 @@ import io
 
 import pandas as pd
 
-from app.ltp_ui import figure, markup
-from app.ltp_ui.view import TokenView
+from app.ltp_ui.palette import LIGHT
+from app.ltp_ui.token_view import figure, markup
+from app.ltp_ui.token_view.view import TokenView
 from app.ltp_ui.wording import SAME_WEIGHTS, WITH_PRUNING, counted, percent
 from ltp_core.records import Prediction, Trace
 
@@ -62,12 +63,12 @@ def view_html(view: TokenView, trace: Trace) -> bytes:
 
 def view_svg(view: TokenView) -> bytes:
     """The token × layer grid as a figure."""
-    return figure.grid_figure(view, figure.LIGHT).encode()
+    return figure.grid_figure(view, LIGHT).encode()
 
 
 def view_png(view: TokenView) -> bytes:
     """The same figure in pixels, twice the size."""
-    return png(figure.grid_figure(view, figure.LIGHT))
+    return png(figure.grid_figure(view, LIGHT))
 
 
 def png(svg: str) -> bytes:

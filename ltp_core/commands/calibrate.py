@@ -20,8 +20,8 @@ from ltp_core.commands.base import (
 )
 
 if TYPE_CHECKING:
-    from ltp_core.calibrate import Calibration
-    from ltp_core.calibrated_run import Request
+    from ltp_core.calibration.calibrate import Calibration
+    from ltp_core.calibration.calibrated_run import Request
     from ltp_core.checkpoint import PrunedModel
 
 
@@ -81,7 +81,8 @@ def run(arguments: Namespace) -> Output:
     """Calibrates and saves; the same call again shows what is saved."""
     device = usable_device(arguments.device)
 
-    from ltp_core import calibrated_run, store
+    from ltp_core import store
+    from ltp_core.calibration import calibrated_run
     from ltp_core.checkpoint import load_checkpoint
 
     model = load_checkpoint(arguments.checkpoint, device=device)
@@ -107,7 +108,7 @@ def run(arguments: Namespace) -> Output:
 
 
 def _request(arguments: Namespace, model: PrunedModel) -> Request:
-    from ltp_core.calibrated_run import Request
+    from ltp_core.calibration.calibrated_run import Request
     from ltp_core.checkpoint import checkpoint_folder
     from ltp_core.config import SelectConfig
     from ltp_core.data.own_texts import sample_texts
@@ -137,7 +138,7 @@ def _request(arguments: Namespace, model: PrunedModel) -> Request:
 def _calibrate(arguments: Namespace, request: Request) -> Calibration:
     from tqdm import tqdm
 
-    from ltp_core.calibrate import calibrate
+    from ltp_core.calibration.calibrate import calibrate
     from ltp_core.data.batching import encode
 
     tell, most = events.reporter(arguments), request.select.max_configurations

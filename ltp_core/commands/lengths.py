@@ -11,9 +11,9 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.commands.lengths_input import Counted
-    from ltp_core.data.lengths import DivergenceRule
-    from ltp_core.data.lengths_report import Side
-    from ltp_core.data.lengths_sets import LengthSet
+    from ltp_core.data.lengths.report import Side
+    from ltp_core.data.lengths.sets import LengthSet
+    from ltp_core.data.lengths.statistics import DivergenceRule
 
 TOKEN_BINS = "token"
 
@@ -71,7 +71,7 @@ def _add_rule(parser: ArgumentParser) -> None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    from ltp_core.length_sources import split_names
+    from ltp_core.data.lengths.sources import split_names
 
     try:
         return split_names(text)
@@ -86,8 +86,8 @@ def _bins(text: str) -> int | str:
 def run(arguments: Namespace) -> Output:
     """Reads stored counts or counts, and compares training with evaluation."""
     from ltp_core.commands import lengths_input
-    from ltp_core.data import lengths_report
-    from ltp_core.data.lengths_shift import compare
+    from ltp_core.data.lengths import report
+    from ltp_core.data.lengths.shift import compare
 
     counted = [lengths_input.count(arguments)]
     if arguments.eval_file is not None:
@@ -100,12 +100,12 @@ def run(arguments: Namespace) -> Output:
     if evaluation is not None:
         rule = _rule(arguments, train.counts)
         shift = compare(train.lengths.counts, evaluation.lengths.counts, rule)
-    document = lengths_report.document(train, evaluation, shift)
+    document = report.document(train, evaluation, shift)
     return Output(document=document, text=_card(document))
 
 
 def _keep(counted: Counted) -> None:
-    from ltp_core.data.lengths_sets import set_path
+    from ltp_core.data.lengths.sets import set_path
     from ltp_core.files import atomic_write
     from ltp_core.store import default_store
 
@@ -116,7 +116,7 @@ def _keep(counted: Counted) -> None:
 
 def _sides(arguments: Namespace, counted: list[LengthSet]) -> tuple[Side, Side | None]:
     """What stands for training, and what it is compared with, if there is anything."""
-    from ltp_core.data.lengths_report import Side, evaluation_split, training_split
+    from ltp_core.data.lengths.report import Side, evaluation_split, training_split
 
     train, evaluation = counted[0], counted[-1]
     wished = arguments.eval_split
@@ -131,8 +131,8 @@ def _sides(arguments: Namespace, counted: list[LengthSet]) -> tuple[Side, Side |
 
 
 def _rule(arguments: Namespace, train: LengthSet) -> DivergenceRule:
-    from ltp_core.data.lengths import DivergenceRule
-    from ltp_core.data.lengths_report import default_rule
+    from ltp_core.data.lengths.report import default_rule
+    from ltp_core.data.lengths.statistics import DivergenceRule
 
     bins = arguments.bins or default_rule(train).bins
     return DivergenceRule(
@@ -169,7 +169,7 @@ def _cells(side: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _shift_lines(shift: dict[str, Any]) -> list[str]:
-    from ltp_core.data.lengths_shift import MEASURES
+    from ltp_core.data.lengths.shift import MEASURES
 
     rows = []
     for name, (title, unit) in zip(MEASURES, _TITLES, strict=True):

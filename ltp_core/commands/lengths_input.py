@@ -11,8 +11,8 @@ from ltp_core.commands import events
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:
-    from ltp_core.data.lengths_sets import LengthSet
-    from ltp_core.length_sources import Report
+    from ltp_core.data.lengths.sets import LengthSet
+    from ltp_core.data.lengths.sources import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,8 @@ def count(arguments: Namespace) -> Counted:
     Raises:
         UserError: It is not at hand, or cannot be read.
     """
+    from ltp_core.data.lengths.sources import HUB
     from ltp_core.data.tasks import TASKS
-    from ltp_core.length_sources import HUB
 
     source = arguments.source
     if source in TASKS:
@@ -41,8 +41,8 @@ def count(arguments: Namespace) -> Counted:
 
 
 def _existing(source: str) -> Path:
+    from ltp_core.data.lengths.sources import is_data_file
     from ltp_core.data.tasks import find_task
-    from ltp_core.length_sources import is_data_file
 
     try:
         path = Path(source).expanduser()
@@ -56,21 +56,22 @@ def _existing(source: str) -> Path:
 
 
 def _task(arguments: Namespace) -> Counted:
-    from ltp_core import checkpoint_tokenizer, length_sources, store
+    from ltp_core import checkpoint_tokenizer, store
+    from ltp_core.data.lengths import sources
 
     is_recount = arguments.store and arguments.eval_file is None
     if not is_recount:
         facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
-        found = length_sources.find_task_set(store.stores(), arguments.source, facts)
+        found = sources.find_task_set(store.stores(), arguments.source, facts)
         if found:
             return Counted(counts=found, is_new=False)
     tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
-    counted = length_sources.count_task(
+    counted = sources.count_task(
         arguments.source,
         tokenizer,
         facts,
         data_dir=arguments.data_dir,
-        allow_downloads=length_sources.downloads_allowed(),
+        allow_downloads=sources.downloads_allowed(),
         report=_report(arguments),
     )
     return Counted(counts=counted, is_new=True)
@@ -82,17 +83,18 @@ def count_own(arguments: Namespace, path: Path) -> Counted:
     Raises:
         UserError: It cannot be read, or the columns are not clear.
     """
-    from ltp_core import checkpoint_tokenizer, length_sources, store
+    from ltp_core import checkpoint_tokenizer, store
+    from ltp_core.data.lengths import sources
 
-    files = length_sources.own_files(path, arguments.splits)
+    files = sources.own_files(path, arguments.splits)
     chosen = _columns(arguments, next(iter(files.values()))[0])
     facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
-    content = length_sources.content_hash(files, chosen)
-    found = length_sources.find_own_set(store.stores(), content, facts)
+    content = sources.content_hash(files, chosen)
+    found = sources.find_own_set(store.stores(), content, facts)
     if found:
         return Counted(counts=found, is_new=False)
     tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
-    counts = length_sources.count_files(
+    counts = sources.count_files(
         path.name, files, chosen, tokenizer, facts, report=_report(arguments)
     )
     return Counted(counts=counts, is_new=True)
@@ -100,7 +102,7 @@ def count_own(arguments: Namespace, path: Path) -> Counted:
 
 def _columns(arguments: Namespace, path: Path) -> tuple[str, ...]:
     """The chosen columns; without a choice the only one that holds texts."""
-    from ltp_core.data.lengths_files import look
+    from ltp_core.data.lengths.files import look
 
     if arguments.columns:
         return _one_or_two(arguments.columns)
@@ -120,15 +122,16 @@ def _one_or_two(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _hub(arguments: Namespace) -> LengthSet:
-    from ltp_core import checkpoint_tokenizer, length_sources
+    from ltp_core import checkpoint_tokenizer
+    from ltp_core.data.lengths import sources
 
-    name = arguments.source.removeprefix(length_sources.HUB)
-    allowed = length_sources.downloads_allowed()
-    length_sources.check_hub(name, allow_downloads=allowed)
+    name = arguments.source.removeprefix(sources.HUB)
+    allowed = sources.downloads_allowed()
+    sources.check_hub(name, allow_downloads=allowed)
     if not arguments.columns:
         raise UserError(f"Name the columns of {name} that hold the texts with --columns.")
     tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
-    return length_sources.count_hub(
+    return sources.count_hub(
         name,
         arguments.splits or ("train", "validation"),
         _one_or_two(arguments.columns),

@@ -10,10 +10,10 @@ from ltp_core.commands.base import Command, Output, columns, factor, percent, po
 from ltp_core.records import UserError, nearest
 
 if TYPE_CHECKING:
-    from ltp_core.example_records import ExampleRecords
-    from ltp_core.intervals import Estimate
-    from ltp_core.operating_points import OperatingPoint, RecordedRun
-    from ltp_core.robustness import Comparison
+    from ltp_core.analysis.example_records import ExampleRecords
+    from ltp_core.analysis.intervals import Estimate
+    from ltp_core.analysis.operating_points import OperatingPoint, RecordedRun
+    from ltp_core.analysis.robustness import Comparison
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,8 +57,8 @@ def quantiles(text: str) -> tuple[float, ...]:
 
 def run(arguments: Namespace) -> Output:
     """Reads the runs' records and compares them band by band."""
-    from ltp_core.operating_points import matched, operating_points
-    from ltp_core.robustness import compare, comparison_frame
+    from ltp_core.analysis.operating_points import matched, operating_points
+    from ltp_core.analysis.robustness import compare, comparison_frame
 
     found = operating_points(_candidates(arguments))
     records = {point.name: _records(point, arguments) for point in found}
@@ -81,7 +81,7 @@ def run(arguments: Namespace) -> Output:
 
 def _records(point: OperatingPoint, arguments: Namespace) -> list[ExampleRecords]:
     """Records of every run; what cannot be read is left out, unless it was asked for by name."""
-    from ltp_core.example_records import read_examples
+    from ltp_core.analysis.example_records import read_examples
 
     found = []
     for each in point.runs:
@@ -100,7 +100,7 @@ def _candidates(arguments: Namespace) -> list[RecordedRun]:
     Raises:
         UserError: There is none, or one that was asked for is not there.
     """
-    from ltp_core.operating_points import recorded_runs
+    from ltp_core.analysis.operating_points import recorded_runs
 
     known = [
         run

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ltp_core.config import TrainConfig
-    from ltp_core.sweep import PlannedRun, Sweep
+    from ltp_core.sweep.plan import PlannedRun, Sweep
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Output:
     """Trains what is missing; killed and started again, it goes on where it was."""
     from ltp_core.store import default_store
-    from ltp_core.sweep import load_sweep, make_plan
+    from ltp_core.sweep.plan import load_sweep, make_plan
 
     sweep = load_sweep(arguments.sweep)
     plan = make_plan(sweep)
@@ -51,7 +51,7 @@ def _check(plan: list[PlannedRun]) -> None:
 
 
 def _carry_out(plan: list[PlannedRun], destination: Path, data_dir: Path | None) -> dict[str, str]:
-    from ltp_core.sweep_runner import SweepRunner
+    from ltp_core.sweep.runner import SweepRunner
     from ltp_core.training.train import train
 
     def train_one(config: TrainConfig, needs_weights: bool) -> None:
@@ -80,7 +80,7 @@ def _free_memory() -> None:
 def _document(
     sweep: Sweep, plan: list[PlannedRun], destination: Path, problems: dict[str, str]
 ) -> dict[str, Any]:
-    from ltp_core.sweep import states
+    from ltp_core.sweep.plan import states
 
     return {
         "title": sweep.title,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ltp_core.data.lengths_count import Texts
-from ltp_core.data.lengths_files import SUFFIXES, look, read_chunks
+from ltp_core.data.lengths.counting import Texts
+from ltp_core.data.lengths.files import SUFFIXES, look, read_chunks
 from ltp_core.data.loading import DataError
 
 LINES = ".txt"
@@ -47,7 +47,7 @@ def sample_texts(
     """Draws inputs at random; fewer rows are a subset of more.
 
     Args:
-        path: `.txt` with a text a line, or a file that `lengths_files` reads. Empty lines and rows
+        path: `.txt` with a text a line, or a file that `lengths.files` reads. Empty lines and rows
             with a missing text are left out.
         columns: Column of the text, or the two of a pair; empty chooses.
         expected: Columns that are chosen where the file has them all.

@@ -1,6 +1,6 @@
 """Calibrated thresholds: chosen for a finetuned model and a FLOPs budget, nothing trained.
 
-Beyond the paper. `ltp_core.calibrate` chooses them on unlabelled texts.
+Beyond the paper. `ltp_core.calibration.calibrate` chooses them on unlabelled texts.
 """
 
 from __future__ import annotations

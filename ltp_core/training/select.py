@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ltp_core.calibrate import calibrate
+from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import UNTRAINED, TrainConfig
 from ltp_core.data.batching import encode

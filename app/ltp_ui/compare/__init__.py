@@ -1,0 +1,1 @@
+"""The Compare page: two traces of one text, side by side."""

@@ -1,0 +1,97 @@
+"""Files that the length page gives away: figure, statistics, counts, Table 2."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui import charts
+from ltp_core.data.lengths import report
+from ltp_core.data.lengths.report import Side
+from ltp_core.data.lengths.shift import LengthShift
+from ltp_core.files import json_text
+
+_MIME = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "json": "application/json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the page shows and its exports are made from.
+
+    Attributes:
+        train: Training lengths.
+        evaluation: Evaluation lengths.
+        shift: How far they are apart.
+        figure: The picture on the screen.
+        table_2: Makes the table with the paper's numbers.
+    """
+
+    train: Side
+    evaluation: Side
+    shift: LengthShift
+    figure: charts.Figure
+    table_2: Callable[[], pd.DataFrame]
+
+
+def statistics_json(shown: Shown) -> bytes:
+    """The document of `python -m ltp_core lengths … --json`."""
+    document = report.document(shown.train, shown.evaluation, shown.shift)
+    return (json_text(document) + "\n").encode()
+
+
+def counts_csv(shown: Shown) -> bytes:
+    """Inputs by length of both sets: data, split, length, count."""
+    return _csv(pd.DataFrame(report.counts_table([shown.train, shown.evaluation])))
+
+
+def table_2_csv(shown: Shown) -> bytes:
+    """The table with the paper's numbers."""
+    return _csv(shown.table_2())
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    """CSV in UTF-8; names that a spreadsheet would take for a formula get an apostrophe."""
+    for name in ("data", "split"):
+        if name in frame:
+            frame[name] = [f"'{v}" if str(v)[:1] in "=+-@\t\r" else v for v in frame[name]]
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue().encode()
+
+
+def export_popover(shown: Shown) -> None:
+    """The menu; files are made when they are asked for."""
+    rows: dict[str, dict[str, Callable[[], bytes]]] = {
+        "Figure": {
+            "png": lambda: charts.image(shown.figure, "png"),
+            "svg": lambda: charts.image(shown.figure, "svg"),
+        },
+        "Statistics": {"json": lambda: statistics_json(shown)},
+        "Counts": {"csv": lambda: counts_csv(shown)},
+        "Table 2": {"csv": lambda: table_2_csv(shown)},
+    }
+    with st.popover("Export", icon=":material/download:"):
+        for title, files in rows.items():
+            st.markdown(f"**{title}**")
+            with st.container(horizontal=True):
+                for suffix, make in files.items():
+                    _button(title, suffix, make)
+        st.caption(
+            "The JSON is what `python -m ltp_core lengths … --json` prints. Counts hold no text."
+        )
+
+
+def _button(title: str, suffix: str, make: Callable[[], bytes]) -> None:
+    stem = f"lengths-{title.lower().replace(' ', '-')}"
+    st.download_button(
+        suffix.upper(),
+        data=make,
+        file_name=f"{stem}.{suffix}",
+        mime=_MIME[suffix],
+        on_click="ignore",
+        key=f"lengths.export.{stem}.{suffix}",
+    )

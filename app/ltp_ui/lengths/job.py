@@ -1,0 +1,106 @@
+"""Counting in the background: progress, and taking over what came out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import streamlit as st
+
+from app.ltp_ui import jobs
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.jobs import Job
+from app.ltp_ui.lengths import data
+from app.ltp_ui.wording import counted
+from ltp_core.data.lengths.report import Side
+from ltp_core.data.lengths.sets import LengthSet
+
+KIND = "lengths"
+STARTED = "lengths.job"
+
+Role = Literal["evaluation", "training"]
+
+
+def start(arguments: Sequence[str], role: Role) -> None:
+    """Counts in the background and keeps the counts in the store.
+
+    Args:
+        arguments: Of the command `lengths`, the source first.
+        role: What single counts are shown as when they are there.
+
+    Raises:
+        UserError: Another job runs, or the disk does not take the files.
+    """
+    job = jobs.start(KIND, ["lengths", *arguments, "--store", "--events"])
+    st.session_state[STARTED] = {"id": job.id, "role": role}
+
+
+def is_running() -> bool:
+    """Whether something is being counted now."""
+    job = jobs.current(KIND)
+    return job is not None and job.is_running
+
+
+def take_over(sets: Sequence[LengthSet]) -> None:
+    """Selects what was counted since the last run of the page; before the selectors are drawn."""
+    job, started = jobs.current(KIND), st.session_state.get(STARTED)
+    if job is None or not started or started["id"] != job.id or job.state != "done":
+        return
+    del st.session_state[STARTED]
+    document = job.document or {}
+    found = [_side(sets, document.get(name)) for name in ("train", "evaluation")]
+    select(found[0], found[1], started["role"])
+
+
+def select(train: Side | None, evaluation: Side | None, role: Role) -> None:
+    """Shows these counts: a pair as a pair, a single set in the role that was wished for."""
+    if train is not None and (evaluation is not None or role == "training"):
+        st.session_state[data.TRAIN] = data.label(train)
+    single = train if evaluation is None and role == "evaluation" else evaluation
+    if single is not None:
+        st.session_state[data.EVALUATION] = data.label(single)
+
+
+def _side(sets: Sequence[LengthSet], found: dict[str, Any] | None) -> Side | None:
+    if not found:
+        return None
+    counts = next((s for s in sets if s.key == found["key"] and found["split"] in s.splits), None)
+    return None if counts is None else Side(counts=counts, split=found["split"])
+
+
+def panel() -> None:
+    """Progress while it runs, the reason if it failed; nothing of earlier days."""
+    job = jobs.current(KIND)
+    if job is None:
+        return
+    started = st.session_state.get(STARTED)
+    if job.is_running and not started:  # the page was loaded anew meanwhile
+        st.session_state[STARTED] = {"id": job.id, "role": "evaluation"}
+    elif not started or started["id"] != job.id:
+        return
+    jobs.poll(KIND, _draw)
+
+
+def _draw(job: Job) -> None:
+    if job.is_running:
+        fraction, text = _progress(job)
+        st.progress(fraction, text)
+        if st.button("Stop", icon=":material/stop:", key="lengths.stop"):
+            job.stop()
+            st.rerun()
+        return
+    if job.state == "failed":
+        st.error(plain(job.error or ""), title="That did not work", icon=":material/error:")
+    elif job.state == "stopped":
+        st.info("Counting was stopped; nothing was stored.", icon=":material/stop:")
+
+
+def _progress(job: Job) -> tuple[float, str]:
+    """How far it is, and in words."""
+    events = [event for event in job.events() if event.get("event") == "progress"]
+    if not events:
+        return 0.0, "Loading the tokenizer …"
+    last = events[-1]
+    fraction = last.get("fraction") or 0.0
+    rows = counted(int(last.get("rows", 0)), "input")
+    return min(1.0, float(fraction)), plain(f"{last.get('split')}: {rows} counted")

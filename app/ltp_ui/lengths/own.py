@@ -1,0 +1,213 @@
+"""Own data on the length page: a file, a folder, a data set of the hub, or a task counted anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import streamlit as st
+
+from app.ltp_ui.boundary import boundary, plain
+from app.ltp_ui.lengths import job, uploads
+from app.ltp_ui.lengths.data import TokenizerChoice
+from app.ltp_ui.lengths.job import Role
+from ltp_core import store
+from ltp_core.data.lengths import sources
+from ltp_core.data.lengths.files import SUFFIXES
+from ltp_core.data.lengths.report import Side, evaluation_split, training_split
+from ltp_core.data.loading import DataError
+from ltp_core.data.tasks import TASKS
+
+UPLOAD, PATH, HUB, TASK = "Upload a file", "Folder or file", "Hub data set", "Task"
+ROLES: dict[str, Role] = {"Evaluation": "evaluation", "Training": "training"}
+MAX_SPLITS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What is to be counted.
+
+    Attributes:
+        arguments: Of the command `lengths`: the source, its columns, its splits.
+        files: The files by split, where it is files.
+        columns: Columns that hold the texts.
+    """
+
+    arguments: tuple[str, ...]
+    files: dict[str, list[Path]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+
+
+def panel(tokenizer: TokenizerChoice) -> None:
+    """Chooses a source and counts it in the background."""
+    st.markdown(
+        "Compare the inputs that you will meet with those that a model was trained on. Texts are "
+        "counted on this machine; what is kept is the number of inputs of each length, no text."
+    )
+    kind = st.segmented_control(
+        "Source",
+        [UPLOAD, PATH, HUB, TASK],
+        default=UPLOAD,
+        required=True,
+        key="own",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    choose = {UPLOAD: _upload, PATH: _path, HUB: _hub, TASK: _task}[kind]
+    with boundary("Reading the data"):
+        source = choose()
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            role = st.segmented_control(
+                "Show a single set as",
+                list(ROLES),
+                default="Evaluation",
+                required=True,
+                key="lengths.role",
+                help="A folder with training and evaluation files is shown as a pair.",
+            )
+            if st.button(
+                "Count tokens",
+                type="primary",
+                icon=":material/straighten:",
+                disabled=source is None or job.is_running(),
+            ):
+                assert source is not None
+                _count(source, tokenizer, ROLES[role])
+    job.panel()
+
+
+def _count(source: Source, tokenizer: TokenizerChoice, role: Role) -> None:
+    """Shows what has been counted before; counts the rest."""
+    if source.files:
+        content = sources.content_hash(source.files, source.columns)
+        found = sources.find_own_set(store.stores(), content, tokenizer.facts)
+        if found:
+            split = evaluation_split(found)
+            train = Side(counts=found, split=training_split(found))
+            pending = (train, Side(counts=found, split=split) if split else None, role)
+            st.session_state[PENDING] = pending
+            st.rerun()
+    chosen = ("--checkpoint", tokenizer.checkpoint) if tokenizer.checkpoint else ()
+    job.start([*source.arguments, *chosen], role)
+    st.rerun()
+
+
+PENDING = "lengths.pending"
+
+
+def take_over() -> None:
+    """Selects counts that were found stored already; before the selectors are drawn."""
+    pending = st.session_state.pop(PENDING, None)
+    if pending:
+        job.select(*pending)
+
+
+# ---- sources ----
+
+
+def _upload() -> Source | None:
+    file = st.file_uploader(
+        "CSV, TSV, JSON lines or Parquet, UTF-8",
+        type=[suffix.removeprefix(".") for suffix in SUFFIXES],
+        key="lengths.upload",
+        help="A file that is too big for an upload can be named by its path.",
+    )
+    path = None if file is None else uploads.path_of(file)
+    if not job.is_running():
+        uploads.forget(keep=path)
+    return None if path is None else _of_files({sources.FILE_SPLIT: [path]}, path)
+
+
+def _path() -> Source | None:
+    typed = st.text_input(
+        "Path on this machine",
+        key="lengths.path",
+        placeholder="/data/reviews or /data/reviews/new.jsonl",
+        help="A file, or a folder with one or more files a split: train.csv, validation.csv, "
+        "train-00000-of-00002.parquet, …",
+        persist_state="session",
+    ).strip()
+    if not typed:
+        return None
+    path = _existing(typed)
+    files = sources.own_files(path, None)
+    if path.is_dir():
+        chosen = st.multiselect(
+            "Splits", list(files), default=_usual(list(files)), key=f"lengths.splits.{path}"
+        )
+        files = {name: files[name] for name in chosen}
+    return _of_files(files, path) if files else None
+
+
+def _existing(typed: str) -> Path:
+    try:
+        path = Path(typed).expanduser()
+        if path.exists():
+            return path
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        pass
+    raise DataError(f"There is no file or folder {typed[:200]!r}: correct its path.")
+
+
+def _usual(names: Sequence[str]) -> list[str]:
+    """Splits that are chosen at first: all of a few, else the training and evaluation ones."""
+    if len(names) <= MAX_SPLITS:
+        return list(names)
+    known = [name for name in names if name.startswith(("train", "valid", "dev"))]
+    return (known or list(names))[:MAX_SPLITS]
+
+
+def _of_files(files: dict[str, list[Path]], path: Path) -> Source | None:
+    first = next(iter(files.values()))[0]
+    found = uploads.facts(first)
+    columns = tuple(
+        st.multiselect(
+            "Columns with the text, one or two",
+            found.text_columns,
+            default=[found.suggested],
+            max_selections=2,
+            key=f"lengths.columns.{path}",
+            help=plain(f"{first.name} has the columns {', '.join(found.columns)}."),
+        )
+    )
+    if not columns:
+        st.caption("Choose at least one column.")
+        return None
+    splits = ("--splits", sources.join_names(files)) if path.is_dir() else ()
+    arguments = (str(path), "--columns", sources.join_names(columns), *splits)
+    return Source(arguments=arguments, files=files, columns=columns)
+
+
+def _hub() -> Source | None:
+    with st.container(horizontal=True):
+        name = st.text_input(
+            "Data set",
+            key="lengths.hub",
+            placeholder="owner/name or owner/name:configuration",
+            persist_state="session",
+        ).strip()
+        columns = st.text_input(
+            "Columns", "text", key="lengths.hub_columns", help="One or two, separated by a comma."
+        )
+        splits = st.text_input("Splits", "train, validation", key="lengths.hub_splits")
+    if not name:
+        st.caption(
+            "Looked for in the Hugging Face cache of this machine; downloads are off unless "
+            "LTP_ALLOW_DOWNLOADS=1 allows them."
+        )
+        return None
+    sources.check_hub(name, allow_downloads=sources.downloads_allowed())
+    chosen = ("--columns", columns, "--splits", splits)
+    return Source(arguments=(f"{sources.HUB}{name}", *chosen))
+
+
+def _task() -> Source | None:
+    task = st.selectbox(
+        "Task",
+        list(TASKS),
+        key="lengths.task",
+        width=300,
+        help="Counts every split of it anew, with the tokenizer chosen above.",
+    )
+    return Source(arguments=(task,))

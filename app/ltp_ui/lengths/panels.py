@@ -1,0 +1,145 @@
+"""What the length page shows: picture, numbers, divergences, Table 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui.blocks import show
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.charts import Figure
+from app.ltp_ui.lengths import charts, tables, wording
+from app.ltp_ui.lengths.wording import TITLES, amount, tokens
+from app.ltp_ui.palette import DARK, LIGHT
+from app.ltp_ui.wording import percent
+from ltp_core.data.lengths.paper import Table2Row
+from ltp_core.data.lengths.report import Side
+from ltp_core.data.lengths.sets import LengthSet
+from ltp_core.data.lengths.shift import JENSEN_SHANNON, WASSERSTEIN, LengthShift
+
+HISTOGRAM, CUMULATIVE = "Histogram", "Cumulative"
+_NUMBER_WIDTH = 190
+
+
+def choose_view() -> str:
+    """Histogram or cumulative shares."""
+    return st.segmented_control(
+        "Picture",
+        [HISTOGRAM, CUMULATIVE],
+        default=HISTOGRAM,
+        required=True,
+        key="view",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+
+
+def figure(view: str, train: Side, evaluation: Side, paper: Table2Row | None) -> Figure:
+    """The chosen picture."""
+    first, second = train.lengths.counts, evaluation.lengths.counts
+    if view == HISTOGRAM:
+        return charts.histogram_chart(first, second)
+    return charts.ecdf_chart(first, second, paper)
+
+
+def picture(
+    view: str, train: Side, evaluation: Side, shift: LengthShift, paper: Table2Row | None
+) -> None:
+    """The picture, and what has to be said about it."""
+    show(figure(view, train, evaluation, paper), alt=_alt(shift))
+    first, second = train.lengths.counts, evaluation.lengths.counts
+    notes = [
+        "Filled: training; outline: evaluation. Every bin holds the same whole number of tokens; "
+        "the vertical rules are the 99th percentiles."
+        if view == HISTOGRAM
+        else "Solid: training; dashed: evaluation; the vertical rules are the 99th percentiles."
+    ]
+    if view == CUMULATIVE and paper is not None:
+        notes.append("Hollow marks: the quartiles in the paper, Table 2, in RoBERTa’s tokens.")
+    limit = charts.shown_limit(first, second)
+    notes.append(wording.hidden_sentence(charts.hidden(first, second), limit))
+    st.caption(" ".join(filter(None, notes)))
+
+
+def _alt(shift: LengthShift) -> str:
+    return (
+        f"Lengths of training and evaluation inputs: medians {tokens(shift.train.q2)} and "
+        f"{tokens(shift.evaluation.q2)} tokens, 99th percentiles {tokens(shift.train.p99)} and "
+        f"{tokens(shift.evaluation.p99)}."
+    )
+
+
+def headline(shift: LengthShift, measure: str) -> None:
+    """The measures as numbers."""
+    with st.container(horizontal=True):
+        for name in (measure, JENSEN_SHANNON, WASSERSTEIN):
+            st.metric(TITLES[name], amount(name, shift.measures[name]), width=_NUMBER_WIDTH)
+        st.metric(
+            "Longer than 99 % of training",
+            percent(shift.share_longer_than_p99),
+            width=_NUMBER_WIDTH,
+            help="Share of the evaluation inputs; about 1 % where nothing shifts.",
+        )
+
+
+def summary(shift: LengthShift, train: Side, evaluation: Side, paper: Table2Row | None) -> None:
+    """The tail in a sentence, the quartiles of both sets, and where the sets come from."""
+    st.markdown(wording.tail_sentence(shift))
+    _table(tables.summary_frame(shift, paper), alt="Quartiles of both sets in tokens.")
+    st.caption(wording.side_sentence("Training", train))
+    st.caption(wording.side_sentence("Evaluation", evaluation))
+
+
+def divergences(shift: LengthShift, measure: str) -> None:
+    """Every measure beside what chance alone gives, in a table and in words."""
+    _table(
+        tables.measures_frame(shift, measure),
+        alt="Divergences beside what chance alone gives.",
+    )
+    st.markdown(wording.floor_sentence(shift, measure))
+    st.caption(wording.rule_sentence(shift))
+    if warning := wording.left_out_sentence(shift):
+        st.warning(warning, icon=":material/warning:")
+
+
+def table_2(sets: Sequence[LengthSet], tokenizer: str) -> None:
+    """Our Table 2 beside the paper's."""
+    _table(
+        tables.table_2(sets),
+        alt="Quartiles and divergence by task, ours and the paper's.",
+        first_width=125,
+    )
+    st.caption(
+        plain(
+            f"Quartiles Q1 / Q2 / Q3 in tokens; KL(train ‖ evaluation) in nats. Ours: {tokenizer}’s "
+            "tokens, 20 bins for RTE, MRPC and STS-B, 50 otherwise, over the bins that both sets "
+            "have. Grey columns named paper: its Table 2, in RoBERTa’s tokens. By chance: "
+            "median and 95 % bound of KL between draws from one distribution, of our sizes; what is "
+            "below it says nothing about a shift."
+        )
+    )
+
+
+def _table(frame: pd.DataFrame, *, alt: str, first_width: int = 165) -> None:
+    """A table of texts; the paper's columns and lines are grey."""
+    grey = f"color: {(DARK if st.context.theme.type == 'dark' else LIGHT).muted}"
+
+    def style(line: pd.Series[str]) -> list[str]:
+        is_papers = tables.PAPER in str(line.iloc[0])
+        return [grey if is_papers or tables.PAPER in str(name) else "" for name in line.index]
+
+    st.dataframe(
+        frame.style.apply(style, axis=1),
+        hide_index=True,
+        height="content",
+        column_config={frame.columns[0]: st.column_config.TextColumn(width=first_width)},
+        alt=alt,
+    )
+
+
+def problems(found: Sequence[str]) -> None:
+    """Stored counts that cannot be used."""
+    for problem in found:
+        st.warning(plain(problem), icon=":material/broken_image:")

@@ -1,0 +1,240 @@
+"""Charts of accuracy and cost by length: rows in, Vega-Lite out, no Streamlit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import altair as alt
+import pandas as pd
+
+from app.ltp_ui.charts import Figure
+from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of, title_of
+from app.ltp_ui.wording import percent
+from ltp_core.analysis.bands import PAPER_TABLE_3, Band
+from ltp_core.analysis.intervals import Estimate
+from ltp_core.analysis.robustness import Cell, Comparison
+
+Axis = Literal["metric", "paper", "executed"]
+
+TITLES: dict[Axis, str] = {
+    "metric": "metric",
+    "paper": "relative FLOPs, paper’s accounting",
+    "executed": "relative FLOPs, executed",
+}
+OURS, UNPRUNED, PAPER = "ours", "unpruned", "paper"
+MUTED = "gray"
+PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
+HEIGHT = 320
+
+COLUMNS = (
+    "kind", "band", "order", "series", "method", "value", "low", "high", "label", "about", "run", "examples",
+)  # fmt: skip
+
+
+def band_labels(comparison: Comparison) -> list[str]:
+    """Name of each band with its lengths: `~Q2 (up to 27)`."""
+    return [f"{band.name} ({lengths(band)})" for band in comparison.bands]
+
+
+def lengths(band: Band) -> str:
+    """The lengths of a band in words: `up to 27`, `28 to 36`, `above 36`."""
+    if band.low == -float("inf"):
+        return f"up to {int(band.high)}"
+    first = int(band.low) + 1
+    if band.high == float("inf"):
+        return f"above {first - 1}"
+    return f"{first} to {int(band.high)}" if first <= int(band.high) else "none"
+
+
+def band_frame(
+    comparison: Comparison,
+    titles: Mapping[str, str],
+    axis: Axis,
+    *,
+    paper: str | None = None,
+) -> pd.DataFrame:
+    """One row a mark; bands without an example have none.
+
+    Args:
+        comparison: The points by band.
+        titles: What each is called on the screen, by name.
+        axis: What is drawn.
+        paper: Task whose figures of the paper are drawn beside; only in the paper's own bands.
+    """
+    bands = band_labels(comparison)
+    rows = [
+        _row(comparison, name, title, number, label, axis)
+        for name, title in titles.items()
+        for number, label in enumerate(bands)
+    ]
+    paper_rows = _paper_rows(comparison, paper, axis) if paper else []
+    found = [row for row in [*rows, *paper_rows] if row is not None]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _row(
+    comparison: Comparison, name: str, title: str, number: int, band: str, axis: Axis
+) -> dict[str, Any] | None:
+    cell = comparison.cells[name][number]
+    estimate = estimate_of(cell, axis)
+    method = comparison.records[name][0].method
+    if estimate is None or (method == "unpruned" and axis != "metric"):
+        return None
+    seeds = f", {len(cell.by_seed)} seeds" if len(cell.by_seed) > 1 else ""
+    return {
+        "kind": UNPRUNED if method == "unpruned" else OURS,
+        "band": band,
+        "order": number,
+        "series": title,
+        "method": title_of(method),
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "label": "",
+        "about": f"{percent(estimate.value)} [{_bounds(estimate)}]{seeds}",
+        "run": name,
+        "examples": cell.count,
+    }
+
+
+def estimate_of(cell: Cell, axis: Axis) -> Estimate | None:
+    """What is drawn of a cell; None where it has no such figure."""
+    return cell.metric if axis == "metric" else cell.relative_flops.get(axis)
+
+
+def _bounds(estimate: Estimate) -> str:
+    return f"{100 * estimate.low:.1f}, {100 * estimate.high:.1f}"
+
+
+def _paper_rows(comparison: Comparison, paper: str, axis: Axis) -> list[dict[str, Any] | None]:
+    """The paper's Table 3 of a task; empty where the bands are others or the accounting is ours."""
+    bands = dict(
+        zip((band.name for band in comparison.bands), band_labels(comparison), strict=True)
+    )
+    figures = PAPER_TABLE_3.get(paper, {})
+    if axis == "executed" or any(set(bands) != set(row) for row in figures.values()):
+        return []
+    return [
+        {
+            "kind": PAPER,
+            "band": bands[band],
+            "order": number,
+            "series": f"{title_of(method)}, paper",
+            "method": title_of(method),
+            "value": pair[0] if axis == "metric" else pair[1],
+            "label": "paper" if number == len(row) - 1 else "",
+            "about": f"{percent(pair[0] if axis == 'metric' else pair[1], 2)} (Table 3)",
+            "run": f"RoBERTa-base on {paper.upper()}",
+        }
+        for method, row in figures.items()
+        for number, (band, pair) in enumerate(row.items())
+    ]
+
+
+def band_chart(frame: pd.DataFrame, axis: Axis, *, metric: str, bands: Sequence[str]) -> Figure:
+    """Dots with intervals, one place a band and series; a thin line joins those of a series.
+
+    Args:
+        frame: Rows of `band_frame`.
+        axis: What was laid out.
+        metric: Name of the headline metric.
+        bands: Labels of all bands, in order.
+    """
+    series = tuple(dict.fromkeys(frame["series"]))
+    methods = tuple(dict.fromkeys(frame.loc[frame["kind"] == OURS, "method"]))
+    title = metric.replace("_", " ") if axis == "metric" else TITLES[axis]
+    spec = _band_spec(tuple(bands), series, methods, title, axis == "metric")
+    return Figure(
+        spec=spec | {"height": HEIGHT}, frame=frame.astype(object).where(frame.notna(), None)
+    )
+
+
+@cache
+def _band_spec(
+    bands: tuple[str, ...],
+    series: tuple[str, ...],
+    methods: tuple[str, ...],
+    title: str,
+    is_metric: bool,
+) -> dict[str, Any]:
+    base = alt.Chart(alt.NamedData("table")).encode(
+        x=alt.X(
+            "band:N",
+            title="length in tokens",
+            scale=alt.Scale(domain=list(bands), paddingInner=0.3, paddingOuter=0.15),
+            axis=alt.Axis(labelAngle=0),
+        ),
+        xOffset=alt.XOffset("series:N", scale=alt.Scale(domain=list(series))),
+    )
+    # Metrics are near each other, so their axis begins where they do; a cost begins at 0.
+    scale = alt.Scale(zero=False, padding=14) if is_metric else alt.Scale(domainMin=0)
+    y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=PERCENT, tickCount=6))
+    layers = [*_ours(base, y, methods), *_grey(base, y, methods)]
+    spec: dict[str, Any] = alt.layer(*layers).to_dict()
+    for key in ("data", "datasets", "config"):
+        spec.pop(key, None)
+    for layer in spec["layer"]:
+        layer.pop("data", None)
+    return spec
+
+
+def _ours(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:
+    rows = base.transform_filter(f"datum.kind == '{OURS}'")
+    color, shape = method_color(methods), _shape(methods)
+    line = rows.mark_line(strokeWidth=1, opacity=0.6).encode(
+        y=y, color=color, detail="series:N", order="order:Q"
+    )
+    bars = rows.mark_rule(strokeWidth=1.8).encode(y=alt.Y("low:Q"), y2="high:Q", color=color)
+    dots = rows.mark_point(size=110, filled=True, opacity=1)
+    return [line, bars, dots.encode(y=y, color=color, shape=shape, tooltip=_tooltip())]
+
+
+def _grey(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:
+    """The unpruned control as filled strokes, the paper's figures as hollow marks with the word."""
+    control = base.transform_filter(f"datum.kind == '{UNPRUNED}'")
+    paper = base.transform_filter(f"datum.kind == '{PAPER}'")
+    named = base.transform_filter(f"datum.kind == '{PAPER}' && datum.label != ''")
+    return [
+        control.mark_rule(strokeWidth=1.2, color=MUTED).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        control.mark_point(shape="stroke", size=260, strokeWidth=3, color=MUTED, opacity=1).encode(
+            y=y, tooltip=_tooltip()
+        ),
+        paper.mark_line(strokeWidth=1, strokeDash=[3, 3], color=MUTED, opacity=0.7).encode(
+            y=y, detail="series:N", order="order:Q"
+        ),
+        paper.mark_point(size=110, filled=False, stroke=MUTED, strokeWidth=2, opacity=1).encode(
+            y=y, shape=_shape(methods), tooltip=_tooltip()
+        ),
+        named.mark_text(dy=-14, fontSize=11, color=MUTED).encode(y=y, text="label:N"),
+    ]
+
+
+def _tooltip() -> list[alt.Tooltip]:
+    titles = {"series": "model", "about": "value", "examples": "examples", "run": "run"}
+    return [alt.Tooltip(f"{name}:N", title=title) for name, title in titles.items()]
+
+
+def method_color(methods: tuple[str, ...]) -> alt.Color:
+    """Every known method keeps its place in the theme's list, whichever are on the chart."""
+    scale = alt.Scale(domain=[style.title for style in _places(methods)])
+    return alt.Color("method:N", scale=scale, legend=_legend(methods))
+
+
+def _shape(methods: tuple[str, ...]) -> alt.Shape:
+    places = _places(methods)
+    scale = alt.Scale(domain=[s.title for s in places], range=[s.shape for s in places])
+    return alt.Shape("method:N", scale=scale, legend=_legend(methods))
+
+
+def _places(titles: tuple[str, ...]) -> list[MethodStyle]:
+    known = {style.title: style for style in KNOWN.values()}
+    return [known.get(title) or style_of(title) for title in dict.fromkeys((*known, *titles))]
+
+
+def _legend(methods: tuple[str, ...]) -> alt.Legend:
+    """The same in every layer, so that they share one."""
+    return alt.Legend(
+        title=None, orient="top", values=list(methods), symbolSize=120, symbolOpacity=1
+    )

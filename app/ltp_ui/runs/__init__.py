@@ -1,0 +1,1 @@
+"""The Runs page: what is stored, and everything about one run."""

@@ -1,0 +1,139 @@
+"""The history of a training as a chart: rows in, Vega-Lite out, no Streamlit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from app.ltp_ui.charts import Figure, ImageKind
+from app.ltp_ui.method_style import LIGHT_COLORS
+from app.ltp_ui.palette import LIGHT
+
+QUANTITIES: Mapping[str, tuple[str, ...]] = {
+    "Loss": ("loss", "task_loss", "distillation_loss", "regularizer"),
+    "FLOPs": ("relative_flops", "mean_retained"),
+    "Thresholds": ("threshold_*",),
+    "Learning rate": ("learning_rate",),
+    "Temperature": ("temperature",),
+}
+"""Columns of the history by what they are about."""
+
+Y_TITLES = {
+    "Loss": "loss",
+    "FLOPs": "fraction",
+    "Thresholds": "times uniform attention",
+    "Learning rate": "learning rate",
+    "Temperature": "times uniform attention",
+}
+DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 2], [10, 3], [3, 1]]
+LOSS_TICKS = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+SERIES, STAGE = "series", "stage"
+
+
+def known_quantities(history: pd.DataFrame) -> list[str]:
+    """What this history has figures of."""
+    return [name for name in QUANTITIES if columns_of(history, name)]
+
+
+def columns_of(history: pd.DataFrame, quantity: str) -> list[str]:
+    """Columns about a quantity that are not empty, layers in order."""
+    found: list[str] = []
+    for pattern in QUANTITIES[quantity]:
+        names = re.compile(pattern.replace("*", r"\d+"))
+        matching = [c for c in map(str, history.columns) if names.fullmatch(c)]
+        found += sorted(matching, key=lambda name: (len(name), name))
+    return [name for name in found if history[name].notna().any()]
+
+
+def with_total_step(history: pd.DataFrame) -> pd.DataFrame:
+    """The history with `total_step`, which counts on from stage to stage."""
+    last = history.groupby("stage", sort=False)["step"].max() + 1
+    before = last.cumsum() - last
+    return history.assign(total_step=history["step"] + history["stage"].map(before))
+
+
+def history_chart(history: pd.DataFrame, quantity: str) -> Figure:
+    """A quantity over the steps of all stages; rules and names where a stage begins."""
+    steps = with_total_step(history)
+    names = columns_of(history, quantity)
+    lines = steps.melt(
+        ["total_step", "stage"], names, var_name="series", value_name="value"
+    ).dropna(subset="value")
+    lines["series"] = lines["series"].map(title_of_column)
+    starts = steps.groupby("stage", sort=False)["total_step"].min().reset_index()
+    frame = pd.concat([lines.assign(kind=SERIES), starts.assign(kind=STAGE)], ignore_index=True)
+    titles = tuple(title_of_column(name) for name in names)
+    spec = _spec(Y_TITLES[quantity], titles, is_loss=quantity == "Loss")
+    return Figure(spec=spec, frame=frame.astype(object).where(frame.notna(), None))
+
+
+def title_of_column(name: str) -> str:
+    """`threshold_3` as `layer 3`, `task_loss` as `task loss`."""
+    return name.replace("threshold_", "layer ").replace("_", " ")
+
+
+def image(chart: Figure, kind: ImageKind) -> bytes:
+    """The chart as a picture with the light palette, drawn in this process."""
+    import vl_convert
+
+    spec = chart.to_dict()
+    spec["config"] = {"background": LIGHT.background, "range": {"category": list(LIGHT_COLORS)}}
+    spec["width"] = 640
+    if kind == "svg":
+        return vl_convert.vegalite_to_svg(spec).encode()
+    return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
+
+
+@cache
+def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any]:
+    base = alt.Chart(alt.NamedData("table"))
+    x = alt.X(
+        "total_step:Q",
+        title="optimizer step, all stages",
+        axis=alt.Axis(format=",d", tickCount=8),
+        scale=alt.Scale(nice=False),
+    )
+    # The regularizer begins many times above what the rest of the training is about.
+    scale = alt.Scale(type="symlog", constant=0.05) if is_loss else alt.Scale(zero=False)
+    axis = alt.Axis(values=LOSS_TICKS, format="~g") if is_loss else alt.Axis()
+    y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
+    legend = (
+        alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolSize=500)
+        if (len(names) > 1)
+        else None
+    )
+    lines = (
+        base.transform_filter(f"datum.kind == '{SERIES}'")
+        .mark_line(strokeWidth=1.8)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("series:N", scale=alt.Scale(domain=list(names)), legend=legend),
+            strokeDash=alt.StrokeDash(
+                "series:N",
+                scale=alt.Scale(domain=list(names), range=DASHES[: max(len(names), 1)]),
+                legend=legend,
+            ),
+            tooltip=[
+                alt.Tooltip("series:N"),
+                alt.Tooltip("stage:N"),
+                alt.Tooltip("total_step:Q", title="step"),
+                alt.Tooltip("value:Q", format=".4~g"),
+            ],
+        )
+    )
+    stages = base.transform_filter(f"datum.kind == '{STAGE}'")
+    rules = stages.mark_rule(color="gray", strokeDash=[4, 4]).encode(x=x)
+    texts = stages.mark_text(align="left", baseline="bottom", color="gray", fontSize=12)
+    named = texts.encode(x=x, y=alt.value(-3), text="stage:N")
+    spec: dict[str, Any] = alt.layer(rules, lines, named).properties(height=300).to_dict()
+    for key in ("data", "datasets", "config"):
+        spec.pop(key, None)
+    for layer in spec["layer"]:
+        layer.pop("data", None)
+    return spec

@@ -1,0 +1,215 @@
+"""Everything about one run: what it measured, how it was trained, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui import exports_panel, state
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.method_style import title_of
+from app.ltp_ui.runs import charts
+from app.ltp_ui.runs import data as runs_data
+from app.ltp_ui.status import short_path
+from app.ltp_ui.wording import counted, percent
+from ltp_core.records import RunManifest, nearest
+from ltp_core.store import RunEntry
+
+HOUR_S = 3600
+
+
+def detail(name: str, listing: runs_data.Listing) -> None:
+    """The run of this name, or why there is none."""
+    by_name = {entry.name: entry for entry in listing.runs}
+    if name not in by_name:
+        _absent(name, listing)
+        return
+    entry = by_name[name]
+    manifest = entry.manifest
+    assert manifest is not None
+    st.subheader(name, anchor=False)
+    st.caption(plain(_sentence(manifest)))
+    _links(entry, manifest, listing.runs)
+    _results(manifest)
+    training, settings, facts, files = st.tabs(["Training", "Settings", "Provenance", "Files"])
+    with training:
+        _training(entry)
+    with settings:
+        _settings(entry, manifest)
+    with facts:
+        rows = list(_facts(entry, manifest))
+        st.table({"": [row[0] for row in rows], "value": [plain(row[1]) for row in rows]})
+    with files:
+        st.dataframe(
+            pd.DataFrame(
+                [{"file": f.name, "bytes": f.bytes, "SHA-256": f.sha256} for f in manifest.files]
+            ),
+            hide_index=True,
+            alt="Files of the run with size and hash.",
+        )
+
+
+def _absent(name: str, listing: runs_data.Listing) -> None:
+    for entry in listing.unusable:
+        if entry.name == name:
+            st.warning(plain(runs_data.reason(entry)), title=plain(name))
+            return
+    known = [entry.name for entry in listing.runs]
+    st.warning(plain(f"There is no run {name[:100]!r}{nearest(name, known)}"), title="No such run")
+
+
+def _sentence(manifest: RunManifest) -> str:
+    training = manifest.dataset.get("train")
+    rows = training.get("rows") if isinstance(training, dict) else None
+    trained = f" on {counted(rows, 'training row')}" if isinstance(rows, int) else ""
+    return (
+        f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, trained{trained} in "
+        f"{_duration(manifest.duration_s)} on {runs_data.device(manifest)}, {manifest.created_at[:10]}."
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * HOUR_S else f"{seconds / HOUR_S:.1f} h"
+
+
+def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> None:
+    """To the picture, the curve, and the runs that belong to this one."""
+    names = {run.name for run in runs}
+    with st.container(horizontal=True):
+        if runs_data.has_weights(entry):
+            st.page_link(
+                state.EXPLORE,
+                label="Open in Explore",
+                icon=":material/filter_alt:",
+                query_params={state.CHECKPOINT: entry.name},
+            )
+        if state.TRADEOFF.is_file() and manifest.method != "unpruned":
+            st.page_link(
+                state.TRADEOFF,
+                label="Accuracy vs FLOPs",
+                icon=":material/show_chart:",
+                query_params={"tradeoff.task": manifest.task},
+            )
+        for label, other in (
+            ("Dense counterpart", manifest.dense),
+            ("Starts from", manifest.parent),
+        ):
+            if other in names:
+                _run_link(f"{label}: {other}", str(other))
+        for sibling in runs_data.siblings(entry, runs):
+            assert sibling.manifest is not None
+            _run_link(f"Seed {sibling.manifest.seed}", sibling.name)
+    if not runs_data.has_weights(entry):
+        st.caption("Stored without its weights: what it measured is here, but it cannot be loaded.")
+
+
+def _run_link(label: str, name: str) -> None:
+    st.page_link(
+        state.RUNS, label=plain(label), icon=":material/table_rows:", query_params={"run": name}
+    )
+
+
+def _results(manifest: RunManifest) -> None:
+    """Metrics and cost on every split that was evaluated."""
+    rows = [
+        _result_row(split, result)
+        for split, result in manifest.summary.items()
+        if isinstance(result, dict) and isinstance(result.get("metrics"), dict)
+    ]
+    if rows:
+        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Metrics and FLOPs by split.")
+
+
+def _result_row(split: str, result: dict[str, Any]) -> dict[str, str]:
+    flops = result.get("relative_flops")
+    costs = flops if isinstance(flops, dict) else {}
+    kept = result.get("mean_retained")
+    return {
+        "split": split,
+        "rows": str(result.get("rows", "–")),
+        **{name.replace("_", " "): _percent(value) for name, value in result["metrics"].items()},
+        "FLOPs, paper": _percent(costs.get("paper")),
+        "FLOPs, executed": _percent(costs.get("executed")),
+        "kept after each layer": " ".join(_percent(k, 0) for k in kept)
+        if isinstance(kept, list)
+        else "–",
+    }
+
+
+def _percent(value: Any, decimals: int = 1) -> str:
+    return percent(value, decimals) if isinstance(value, int | float) else "–"
+
+
+def _training(entry: RunEntry) -> None:
+    history = runs_data.history(entry)
+    if history is None or history.empty:
+        st.caption("The history of this training was not kept.")
+        return
+    known = charts.known_quantities(history)
+    chosen = st.segmented_control(
+        "Quantity",
+        known,
+        default=known[0],
+        required=True,
+        key="runs.quantity",
+        label_visibility="collapsed",
+    )
+    quantity = chosen if chosen in known else known[0]
+    chart = charts.history_chart(history, quantity)
+    st.vega_lite_chart(
+        spec=chart.to_dict(), alt=f"{quantity} of {entry.name} over the optimizer steps."
+    )
+    files: exports_panel.Files = {
+        "CSV": ("csv", "text/csv", lambda: history.to_csv(index=False).encode()),
+        "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg")),
+        "PNG": ("png", "image/png", lambda: charts.image(chart, "png")),
+    }
+    with st.popover("Export", icon=":material/download:", key="runs.export.history"):
+        exports_panel.row(f"History {quantity}", entry.name, files, key="runs.export")
+
+
+def _settings(entry: RunEntry, manifest: RunManifest) -> None:
+    text = runs_data.configuration(manifest)
+    st.markdown("These settings, kept as a file, train the run again:")
+    st.code(text, language="toml", height=360)
+    st.download_button(
+        "Download TOML",
+        text,
+        file_name=f"{entry.name}.toml",
+        mime="application/toml",
+        on_click="ignore",
+        key="runs.toml",
+    )
+    if runs_data.has_weights(entry):
+        st.markdown("Evaluate it again, or at other strengths without training:")
+        st.code(
+            f"python -m ltp_core evaluate {entry.name}\n"
+            f"python -m ltp_core evaluate {entry.name} --scales 0.5,0.75,1,1.5 --save",
+            language="bash",
+        )
+
+
+def _facts(entry: RunEntry, manifest: RunManifest) -> Iterator[tuple[str, str]]:
+    """Provenance, line by line."""
+    commit = manifest.git.get("commit") or "unknown"
+    dirty = ", with changes that were not committed" if manifest.git.get("dirty") else ""
+    yield "commit", f"{commit}{dirty}"
+    yield "created", manifest.created_at
+    yield "hardware", ", ".join(f"{k} {v}" for k, v in manifest.hardware.items())
+    yield "base", ", ".join(str(v) for v in manifest.base.values() if v is not None)
+    for split, data in manifest.dataset.items():
+        shown = data.items() if isinstance(data, dict) else [("", data)]
+        yield f"data, {split}", ", ".join(f"{k} {v}" for k, v in shown)
+    yield "packages", ", ".join(f"{k} {v}" for k, v in manifest.packages.items())
+    yield "starts from", manifest.parent or "the base model"
+    yield "dense counterpart", manifest.dense or "it is unpruned itself"
+    curve = manifest.summary.get("curve")
+    for split, measured in curve.items() if isinstance(curve, dict) else ():
+        if isinstance(measured, dict):
+            yield f"curve, {split}", f"measured {measured.get('created_at', 'at an unknown time')}"
+    yield "store", short_path(entry.folder)

@@ -1,0 +1,164 @@
+"""The parts of the Runs page: filters, the table, folders that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui import exports_panel, state
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.method_style import in_order, title_of
+from app.ltp_ui.runs import data
+from app.ltp_ui.wording import counted
+from ltp_core.store import RunEntry
+
+RUN = "run"
+CHOSEN = "runs.chosen"
+
+
+def empty() -> None:
+    """The state of an empty store."""
+    st.info(
+        "The store has no run yet. Train a preset; a training that is stopped goes on with the same "
+        "command:",
+        title="No run",
+        icon=":material/inventory_2:",
+    )
+    st.code("python -m ltp_core train rotten_tomatoes_ltp", language="bash")
+
+
+def filtered(runs: Sequence[RunEntry]) -> list[RunEntry]:
+    """The runs that pass the filters above the table."""
+    manifests = [run.manifest for run in runs if run.manifest]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        tasks = st.multiselect(
+            "Task",
+            sorted({m.task for m in manifests}),
+            key="runs.task",
+            bind="query-params",
+            placeholder="all",
+        )
+        methods = st.multiselect(
+            "Method",
+            in_order(m.method for m in manifests),
+            format_func=title_of,
+            key="runs.method",
+            bind="query-params",
+            placeholder="all",
+        )
+        words = st.text_input("Name contains", key="runs.name", bind="query-params", width=220)
+        only_weights = st.toggle("With weights", key="runs.weights", bind="query-params")
+    return [
+        run
+        for run in runs
+        if run.manifest
+        and (not tasks or run.manifest.task in tasks)
+        and (not methods or run.manifest.method in methods)
+        and words.strip().lower() in run.name.lower()
+        and (not only_weights or data.has_weights(run))
+    ]
+
+
+def choose(runs: Sequence[RunEntry], known: Sequence[RunEntry]) -> str | None:
+    """The table; gives the name of the chosen run, from a click or a link."""
+    linked = state.adopt(RUN)
+    if linked is not None:
+        st.session_state[CHOSEN] = linked
+        # A link from this page to itself changes what is read here, but not the browser's address.
+        st.query_params[RUN] = linked
+    names = [run.name for run in runs]
+    key = f"runs.table.{hash(tuple(names))}"
+
+    def chosen() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        st.session_state[CHOSEN] = names[rows[0]] if rows else None
+
+    frame = data.runs_frame(runs)
+    st.dataframe(
+        _on_screen(frame),
+        hide_index=True,
+        height=min(420, 38 + 35 * max(len(frame), 1)),
+        column_config=_COLUMN_CONFIG,
+        on_select=chosen,
+        selection_mode="single-row",
+        key=key,
+        alt=f"{counted(len(frame), 'run')} with task, method, metric, FLOPs and provenance.",
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(
+            f"{len(runs)} of {counted(len(known), 'run')}. Click a row for everything about it."
+        )
+        _exports(frame)
+    name = st.session_state.get(CHOSEN)
+    state.publish(RUN, name)
+    return name if isinstance(name, str) else None
+
+
+def _on_screen(frame: pd.DataFrame) -> pd.DataFrame:
+    """Percent, megabytes, minutes and titles; the order of columns follows what people look for."""
+    return pd.DataFrame(
+        {
+            "run": frame["run"],
+            "task": frame["task"],
+            "method": frame["method"].map(title_of),
+            "seed": frame["seed"],
+            "metric": 100 * frame["metric"].astype(float),
+            "of": frame["metric_name"].str.replace("_", " "),
+            "FLOPs": 100 * frame["relative_flops_paper"].astype(float),
+            "executed": 100 * frame["relative_flops_executed"].astype(float),
+            "rows": frame["rows"],
+            "training rows": frame["training_rows"],
+            "weights": frame["weights"],
+            "device": frame["device"],
+            "commit": frame["commit"] + frame["dirty"].map({True: " + changes", False: ""}),
+            "date": pd.to_datetime(frame["created_at"], errors="coerce", utc=True),
+            "minutes": frame["duration_s"].astype(float) / 60,
+            "MB": frame["bytes"].astype(float) / 1e6,
+            "store": frame["store"],
+        }
+    )
+
+
+_PERCENT = "%.1f %%"
+_COLUMN_CONFIG = {
+    "run": st.column_config.TextColumn(width=260),
+    "seed": st.column_config.NumberColumn(width=50),
+    "metric": st.column_config.NumberColumn(format=_PERCENT, help="Headline metric, validation."),
+    "FLOPs": st.column_config.NumberColumn(
+        format=_PERCENT, help="Relative FLOPs on validation, the paper’s accounting."
+    ),
+    "executed": st.column_config.NumberColumn(
+        format=_PERCENT, help="Relative FLOPs as the packed runner executes them."
+    ),
+    "rows": st.column_config.NumberColumn(help="Validation rows."),
+    "weights": st.column_config.CheckboxColumn(help="Stored with weights: it can be loaded."),
+    "date": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+    "minutes": st.column_config.NumberColumn(format="%.1f", help="Wall-clock time of training."),
+    "MB": st.column_config.NumberColumn(format="%.2f"),
+}
+
+
+def _exports(frame: pd.DataFrame) -> None:
+    def document() -> bytes:
+        return json.dumps(json.loads(frame.to_json(orient="records")), indent=2).encode()
+
+    with st.popover("Export", icon=":material/download:"):
+        files: exports_panel.Files = {
+            "CSV": ("csv", "text/csv", lambda: frame.to_csv(index=False).encode()),
+            "JSON": ("json", "application/json", document),
+        }
+        exports_panel.row("Table", "runs", files, key="runs.export")
+        st.caption("Fractions, seconds and bytes, as in the manifests.")
+
+
+def unusable_section(entries: Sequence[RunEntry]) -> None:
+    """Folders that are no usable run, each with the reason."""
+    if not entries:
+        return
+    st.subheader(f"{counted(len(entries), 'folder')} not in the table", anchor=False)
+    for entry in entries:
+        icon = ":material/hourglass_top:" if data.is_running(entry) else ":material/error:"
+        st.markdown(f"{icon} **{plain(entry.name)}** – {plain(data.reason(entry))}")

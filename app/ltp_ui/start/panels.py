@@ -1,0 +1,77 @@
+"""The live picture and the cards of the start page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.ltp_ui import blocks, live, state, status, warm_up
+from app.ltp_ui.boundary import boundary, plain
+from app.ltp_ui.examples import examples
+from app.ltp_ui.explore.picture import picture
+from app.ltp_ui.export import facts
+from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.token_view.component import token_view
+from app.ltp_ui.token_view.view import telling_layer
+
+POLL_S = 0.5
+PICTURE_HEIGHT = 380
+
+
+def hero() -> None:
+    """A real sentence through the default checkpoint; a placeholder until torch is imported."""
+    name = live.default_checkpoint(live.checkpoints())
+    if name is None:
+        blocks.no_checkpoint()
+        return
+    is_warm = warm_up.is_done()
+    st.fragment(_hero, run_every=None if is_warm else POLL_S)(name, is_warm)
+
+
+def _hero(name: str, was_warm: bool) -> None:
+    if not warm_up.is_done():
+        st.skeleton(height=PICTURE_HEIGHT)
+        st.caption("Loading the model. Everything else on this page works already.")
+        return
+    if not was_warm:
+        st.rerun()  # ends the polling
+    with boundary("The picture"):
+        question = Question(checkpoint=name, text=_example_text(name))
+        shown = picture(question, WhatIf(), words=False, special=True)
+        token_view(shown.view, key="start.view", layer=telling_layer(shown.trace.lengths))
+        st.caption(plain(" ".join([f"{name}.", *facts(shown.trace)])))
+
+
+def _example_text(name: str) -> str:
+    task = next((found.task for found in live.checkpoints() if found.name == name), None)
+    return examples(task)[-2 if task == "imdb" else 0].text
+
+
+def example_links() -> None:
+    """Links into the explore page, each with its own text."""
+    name = live.default_checkpoint(live.checkpoints())
+    task = next((found.task for found in live.checkpoints() if found.name == name), None)
+    for example in examples(task):
+        params = {state.TEXT: example.text}
+        if example.pair:
+            params[state.PAIR] = example.pair
+        st.page_link(
+            state.EXPLORE,
+            label=f"{example.name}: {plain(_shortened(example.text))}",
+            icon=":material/filter_alt:",
+            query_params=params,
+        )
+
+
+def _shortened(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[:limit].rsplit(" ", 1)[0] + " …"
+
+
+def status_card() -> None:
+    """What was found on this machine."""
+    with st.container(border=True):
+        st.markdown("**On this machine**")
+        for line in status.status_lines():
+            icon = (
+                ":green[:material/check_circle:]" if line.is_good else ":orange[:material/error:]"
+            )
+            st.markdown(f"{icon} **{line.title}** – {plain(line.detail)}")

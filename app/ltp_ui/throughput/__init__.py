@@ -1,0 +1,1 @@
+"""The Throughput page: measured speed, stored, uploaded or measured now."""

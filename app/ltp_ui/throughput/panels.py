@@ -1,0 +1,333 @@
+"""What the throughput page shows: a measurement under way, and a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.jobs import Job
+from app.ltp_ui.throughput import charts, data
+from app.ltp_ui.throughput.data import Bench, Who
+from app.ltp_ui.throughput.export import bench_csv, bench_json
+from app.ltp_ui.wording import counted, percent
+from ltp_core.bench.catalogue import CONTROL
+
+PICTURE_KIND = "throughput.picture"
+MOST_COMPARED = 6
+
+
+def progress(job: Job) -> None:
+    """One look at the measurement: how far it is, and bars of what it has."""
+    state = job.state
+    if not job.is_recent:
+        return
+    if state == "failed":
+        st.error(plain(job.error or ""), title="The measurement failed", icon=":material/error:")
+    elif state == "stopped":
+        st.info(
+            "Stopped. The same measurement, started again, goes on from what is finished.",
+            icon=":material/pause_circle:",
+        )
+    elif state == "running":
+        _running(job)
+
+
+def _running(job: Job) -> None:
+    events = job.events()
+    with st.container(border=True):
+        share = data.progress(events)
+        text = f"Measuring: {percent(share, 0)}" if events else "Loading the models"
+        st.progress(share, text=f"{text}, {job.elapsed_s:.0f} s")
+        frame = data.live_table(events)
+        if len(frame):
+            chart(charts.live_chart(frame), alt="Speed of each contender so far.")
+
+
+def nothing_yet(what: str) -> None:
+    """The state of a fresh store: the paper's figures, tagged as such, and what to do."""
+    st.info(
+        "Choose what to measure, then press Measure; a minute is enough for a first look.",
+        title="Nothing measured here yet",
+        icon=":material/speed:",
+    )
+    if what == "topk":
+        said = ", ".join(f"{x}× at {n} tokens" for n, x in charts.PAPER_TOPK)
+        st.caption(f"paper, Figure A.1: top-k takes up to {said} (Haswell CPU, batch 32).")
+    else:
+        said = ", ".join(f"{x}× on {task}" for task, x in charts.PAPER_THROUGHPUT)
+        st.caption(f"paper, Figure 6: up to about {said} (RoBERTa-base, CPU and GPU).")
+
+
+def result(bench: Bench, found: Sequence[Bench]) -> None:
+    """Pictures, numbers and provenance of a finished measurement."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{plain(bench.subject)}** · {plain(bench.machine)}")
+        _export(bench)
+    _warnings(bench)
+    if bench.what == "throughput":
+        _throughput(bench)
+    elif bench.what == "scaling":
+        _scaling(bench)
+    else:
+        _topk(bench)
+    _compare(bench, found)
+    with st.expander("Numbers"):
+        st.dataframe(numbers(bench), hide_index=True, width="stretch")
+    with st.expander("Machine and settings"):
+        st.json(_provenance(bench), expanded=2)
+
+
+def _warnings(bench: Bench) -> None:
+    if bench.warning:
+        st.warning(
+            f"{plain(bench.warning[0].upper() + bench.warning[1:])}.",
+            title="Noisy machine",
+            icon=":material/graphic_eq:",
+        )
+    if bench.num_skipped:
+        st.caption(f"The time limit left out {counted(bench.num_skipped, 'measurement')}.")
+
+
+def _throughput(bench: Bench) -> None:
+    st.subheader("Throughput against the batch size", anchor=False)
+    chart(
+        charts.throughput_chart(bench),
+        alt=f"Throughput relative to Hugging Face by batch size. {summary(bench)}",
+        name=f"{bench.name}-throughput",
+    )
+    st.subheader("What the FLOPs promise, and what comes", anchor=False)
+    place = bench.places[-1]
+    if len(bench.places) > 1:
+        place = (
+            st.segmented_control(
+                "At", bench.places, default=place, required=True, key=f"throughput.at.{bench.name}"
+            )
+            or place
+        )
+    chart(
+        charts.promise_chart(bench, place),
+        alt=f"Measured and promised speed at {place}. {summary(bench, place)}",
+        name=f"{bench.name}-promise",
+    )
+    st.markdown(summary(bench, place))
+    controls_note(bench)
+
+
+def summary(bench: Bench, place: str | None = None) -> str:
+    """The figure that matters, in words."""
+    frame = bench.frame[bench.frame["place"] == (place or bench.places[-1])]
+    rows = {row["contender"]: row for _, row in frame.iterrows()}
+    packed = rows.get("packed")
+    if packed is None or pd.isna(packed["speedup"]):
+        return ""
+    promised = packed["theoretical_speedup"]
+    sentence = (
+        f"At {place or bench.places[-1]}, pruning makes the packed runner {packed['speedup']:.2f}× as "
+        f"fast; the FLOPs promise {promised:.2f}×, so {percent(packed['realised_share'], 0)} of that is "
+        "realised."
+    )
+    if not pd.isna(packed["ceiling_speedup"]):
+        sentence += (
+            f" The same matrix products alone become {packed['ceiling_speedup']:.2f}× as fast, so that "
+            f"is {percent(packed['ceiling_share'], 0)} of what can be had."
+        )
+    control = rows.get(CONTROL)
+    if control is not None and not pd.isna(control["relative_throughput"]):
+        alone = (
+            "Removing the padding alone"
+            if pd.isna(control["length"])
+            else "The packed runner alone"
+        )
+        sentence += (
+            f" {alone} is worth {control['relative_throughput']:.2f}× against Hugging Face, both together "
+            f"{packed['relative_throughput']:.2f}×."
+        )
+    return sentence
+
+
+def controls_note(bench: Bench) -> None:
+    """Who the controls are, and which is missing."""
+    lines = [_described(who) for who in bench.contenders.values()]
+    st.caption("  \n".join(lines))
+    if not any(who.method == "shallow" for who in bench.contenders.values()):
+        st.caption(
+            ":orange[:material/info:] The second control, a shallower model of the same cost, did not "
+            "take part: name one under Other checkpoints."
+        )
+
+
+def _described(who: Who) -> str:
+    quality = f" ({plain(who.quality)} on validation)" if who.quality else ""
+    return f"**{plain(who.title)}**: {plain(who.meaning)}{quality}"
+
+
+def _scaling(bench: Bench) -> None:
+    st.subheader("Time against the length", anchor=False)
+    sizes = sorted({int(size) for size in bench.frame["batch_size"]})
+    chart(
+        charts.length_chart(bench, sizes[-1]),
+        alt=f"Milliseconds per sequence by length at batch {sizes[-1]}. {summary(bench)}",
+        name=f"{bench.name}-scaling",
+    )
+    st.markdown(summary(bench))
+    st.caption(
+        f"Batch {sizes[-1]}. Dotted: the time that the executed FLOPs would take at the rate of a plain "
+        "matrix product on the same machine."
+    )
+    controls_note(bench)
+
+
+def _topk(bench: Bench) -> None:
+    st.subheader("Top-k against a threshold", anchor=False)
+    names = [name for name in bench.contenders if name != "threshold"]
+    titles = {"topk": "positions of the best", "topk_mask": "a mask of the best"}
+    selection = st.segmented_control(
+        "Top-k gives",
+        names,
+        default=names[0],
+        required=True,
+        format_func=lambda name: titles.get(name, name),
+        key=f"throughput.selection.{bench.name}",
+    )
+    chart(
+        charts.topk_chart(bench, selection or names[0]),
+        alt="Time of top-k over the time of a comparison, by length and share of tokens kept.",
+        name=f"{bench.name}-topk",
+    )
+    st.caption(
+        "The selection alone, without the network around it. A comparison reads each score once, "
+        "whatever share passes. PyTorch's implementation on this machine, not the paper's."
+    )
+
+
+def _compare(bench: Bench, found: Sequence[Bench]) -> None:
+    """Other results of the same kind beside this one."""
+    others = [other for other in found if other.name != bench.name]
+    if not others:
+        return
+    st.subheader("Beside other results", anchor=False)
+    by_name = {other.name: other for other in others}
+    chosen = st.multiselect(
+        "Compare with",
+        list(by_name),
+        format_func=lambda name: by_name[name].title,
+        max_selections=MOST_COMPARED,
+        key="throughput.compare",
+        persist_state="session",
+    )
+    picked = [bench, *(by_name[name] for name in chosen if name in by_name)]
+    if len(picked) < 2:
+        return
+    figures = (
+        ("slowdown",)
+        if bench.what == "topk"
+        else ("sequences_per_s", "relative_throughput", "speedup")
+    )
+    figure = st.segmented_control(
+        "Figure",
+        figures,
+        default=figures[0],
+        required=True,
+        format_func=lambda name: name.replace("_", " ").replace("per s", "per second"),
+        key=f"throughput.figure.{bench.what}",
+    )
+    contender = "topk" if bench.what == "topk" else "packed"
+    chart(
+        charts.machines_chart(picked, contender, figure or figures[0]),
+        alt=f"{counted(len(picked), 'result')} side by side.",
+        name="compared",
+    )
+    for index, each in enumerate(picked, start=1):
+        st.caption(f"{index}: {plain(each.title)}")
+
+
+NUMBER_COLUMNS = {
+    "place": "Measured at",
+    "retain_ratio": "Kept",
+    "title": "Contender",
+    "rounds": "Rounds",
+    "sequences": "Sequences a round",
+    "sequences_per_s": "Sequences/s",
+    "quartiles": "Quartiles",
+    "relative_throughput": "× Hugging Face",
+    "speedup": "× packed, unpruned",
+    "theoretical_speedup": "× by FLOPs",
+    "realised_share": "Realised",
+    "gflops_per_s": "GFLOP/s",
+    "matmul_share": "Of a matrix product's rate",
+    "time_us": "µs",
+    "slowdown": "× threshold",
+}
+
+
+def numbers(bench: Bench) -> pd.DataFrame:
+    """The results as people read them, without columns that are empty."""
+    frame = bench.frame
+    value = "time_us" if bench.what == "topk" else "sequences_per_s"
+    shown = frame.assign(
+        title=[bench.contenders[name].title for name in frame["contender"]],
+        quartiles=[
+            f"{q1:.1f}–{q3:.1f}"
+            for q1, q3 in zip(frame[f"{value}_q1"], frame[f"{value}_q3"], strict=True)
+        ],
+        gflops_per_s=frame["flops_per_s"] / 1e9,
+        matmul_share=_shares(frame["flops_per_s"] / (bench.matmul_flops_per_s or float("nan"))),
+        realised_share=frame["realised_share"].map(
+            lambda x: percent(x, 0) if pd.notna(x) else None
+        ),
+        retain_ratio=frame["retain_ratio"].map(lambda x: percent(x, 0) if pd.notna(x) else None),
+    )
+    kept = [name for name in NUMBER_COLUMNS if shown[name].notna().any()]
+    return shown[kept].round(2).rename(columns=NUMBER_COLUMNS)
+
+
+def _shares(values: pd.Series[float]) -> pd.Series[Any]:
+    return values.map(lambda value: percent(value, 0) if pd.notna(value) else None)
+
+
+def _provenance(bench: Bench) -> dict[str, Any]:
+    keys = ("created_at", "settings", "environment", "noise", "git")
+    return {key: bench.document.get(key) for key in keys}
+
+
+def chart(figure: Any, *, alt: str, name: str = "throughput") -> None:
+    """A Plotly chart whose camera button saves it in the chosen format."""
+    kind = st.session_state.get(PICTURE_KIND) or "png"
+    st.plotly_chart(
+        figure,
+        alt=alt,
+        config={
+            "displaylogo": False,
+            "toImageButtonOptions": {"format": kind, "filename": name, "scale": 2},
+        },
+    )
+
+
+def _export(bench: Bench) -> None:
+    with st.popover("Export", icon=":material/download:"):
+        with st.container(horizontal=True):
+            for label, mime, make in (
+                ("JSON", "application/json", bench_json),
+                ("CSV", "text/csv", bench_csv),
+            ):
+                st.download_button(
+                    label,
+                    data=lambda make=make: make(bench),  # type: ignore[misc]
+                    file_name=f"{bench.name}.{label.lower()}",
+                    mime=mime,
+                    on_click="ignore",
+                    key=f"throughput.export.{label}",
+                )
+        st.segmented_control(
+            "Pictures as",
+            ["png", "svg"],
+            default="png",
+            required=True,
+            format_func=str.upper,
+            key=PICTURE_KIND,
+        )
+        st.caption("The camera above each chart saves it in this format, in the browser.")

@@ -1,0 +1,1 @@
+"""The token view: what it shows, the live component, and its twins for export."""

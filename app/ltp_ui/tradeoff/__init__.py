@@ -1,0 +1,1 @@
+"""The Accuracy vs FLOPs page: operating points of stored runs beside the paper's."""

@@ -1,0 +1,1 @@
+"""Lengths through the layers, a tab of the Length robustness page."""

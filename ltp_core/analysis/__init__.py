@@ -1,0 +1,1 @@
+"""What stored runs say: points, bands, trajectories, intervals. Nothing here runs a model."""

@@ -1,0 +1,269 @@
+"""Accuracy and cost by length: examples in bands between quantiles of their lengths (Table 3)."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Num
+
+from ltp_core.analysis.example_records import ExampleRecords
+from ltp_core.analysis.intervals import Estimate, bootstrap_estimate, ratio_estimate, share_estimate
+from ltp_core.flops import ACCOUNTINGS
+from ltp_core.metrics import compute_metrics, paired_interval
+
+TABLE_3 = (0.5, 0.75)
+"""Quantiles between the paper's bands ~Q2, Q2~Q3 and Q3~."""
+
+QUARTILES = (0.25, 0.5, 0.75)
+
+_NAMES = {0.25: "Q1", 0.5: "Q2", 0.75: "Q3"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """Lengths above `low` and up to `high`, in tokens; open ends are infinite.
+
+    Attributes:
+        name: As in the paper: `~Q2`, `Q2~Q3`, `Q3~`.
+    """
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandResult:
+    """One run on the examples of one band.
+
+    Attributes:
+        count: Examples in the band.
+        metric: What `metric_name` names, a fraction; None where the band is empty.
+        relative_flops: By accounting, sums before division; empty where the band is, or where the
+            model's size is not known.
+        retained: Tokens that stay after a layer as a fraction of all, mean over layers; None where
+            the band is empty.
+    """
+
+    band: Band
+    count: int
+    metric: Estimate | None
+    relative_flops: dict[str, Estimate]
+    retained: Estimate | None
+
+
+def length_bands(
+    length: Num[np.ndarray, " examples"], quantiles: Sequence[float] = TABLE_3
+) -> tuple[Band, ...]:
+    """Bands between quantiles of the lengths, linearly interpolated; a length on an edge is below it.
+
+    Bands may be empty, where many examples have the same length: inputs cut at the maximum, say.
+
+    Args:
+        length: Tokens of each example of the evaluation set.
+        quantiles: Ascending, between 0 and 1.
+
+    Raises:
+        ValueError: There is no example, or the quantiles are none.
+
+    Example:
+        >>> [f"{b.name} {b.high}" for b in length_bands(np.array([4, 8, 12, 16, 20]))]
+        ['~Q2 12.0', 'Q2~Q3 16.0', 'Q3~ inf']
+    """
+    if not len(length):
+        raise ValueError("bands need at least one length")
+    ends = [0.0, *quantiles, 1.0]
+    if len(ends) < 3 or not all(a < b for a, b in itertools.pairwise(ends)):
+        raise ValueError(f"quantiles ascend between 0 and 1, which {tuple(quantiles)} do not")
+    edges = [-math.inf, *(float(q) for q in np.quantile(length, quantiles)), math.inf]
+    names = ["", *(quantile_name(q) for q in quantiles), ""]
+    return tuple(
+        Band(name=f"{names[i]}~{names[i + 1]}", low=edges[i], high=edges[i + 1])
+        for i in range(len(edges) - 1)
+    )
+
+
+def quantile_name(quantile: float) -> str:
+    """Q1, Q2 and Q3 for the quartiles, else the percentile: `P90`."""
+    return _NAMES.get(quantile, f"P{100 * quantile:g}")
+
+
+def band_index(
+    length: Num[np.ndarray, " examples"], bands: Sequence[Band]
+) -> Int[np.ndarray, " examples"]:
+    """Number of each example's band, from 0."""
+    inner = np.array([band.high for band in bands[:-1]], dtype=np.float64)
+    return np.searchsorted(inner, length, side="left").astype(np.int64)
+
+
+def by_band(
+    records: ExampleRecords,
+    bands: Sequence[Band],
+    length: Int[np.ndarray, " examples"] | None = None,
+) -> list[BandResult]:
+    """Metric and cost of a run in each band, with 95 % intervals over examples.
+
+    Accuracy has Wilson's interval, other metrics a bootstrap's; relative FLOPs have that of a ratio
+    of sums.
+
+    Args:
+        records: The run.
+        bands: Where it is divided.
+        length: Length that decides on each example's band; None takes what the run read of it, which
+            is less where the input was cut.
+    """
+    index = band_index(records.length if length is None else length, bands)
+    return [
+        _result(records.take(np.flatnonzero(index == number)), band)
+        for number, band in enumerate(bands)
+    ]
+
+
+def _result(part: ExampleRecords, band: Band) -> BandResult:
+    if not len(part):
+        return BandResult(band=band, count=0, metric=None, relative_flops={}, retained=None)
+    return BandResult(
+        band=band,
+        count=len(part),
+        metric=metric_estimate(part),
+        relative_flops=_relative_flops(part),
+        retained=ratio_estimate(part.ffn_length.sum(axis=1), part.num_layers * part.length),
+    )
+
+
+def metric_name(task: str) -> str:
+    """Metric that bands are compared by: accuracy, as in Table 3; of values the headline.
+
+    F1 is left out where it is part of the headline: it depends on how frequent a class is, and that
+    differs between short and long inputs.
+    """
+    names = list(compute_metrics(task, np.array([0, 1]), np.array([0, 1])))
+    return "accuracy" if "accuracy" in names else names[0]
+
+
+def metric_estimate(records: ExampleRecords) -> Estimate:
+    """That metric over all examples given.
+
+    Raises:
+        ValueError: There is no example.
+    """
+    if records.is_correct is not None:
+        return share_estimate(int(np.count_nonzero(records.is_correct)), len(records))
+
+    def metric(index: Int[np.ndarray, " drawn"]) -> float:
+        values = compute_metrics(records.task, records.prediction[index], records.label[index])
+        return next(iter(values.values()))
+
+    return bootstrap_estimate(metric, len(records))
+
+
+def _relative_flops(part: ExampleRecords) -> dict[str, Estimate]:
+    whole = part.unpruned_flops()
+    if whole is None:
+        return {}
+    counted = {accounting: part.flops(accounting) for accounting in ACCOUNTINGS}
+    return {name: ratio_estimate(x, whole) for name, x in counted.items() if x is not None}
+
+
+def differences(
+    a: ExampleRecords,
+    b: ExampleRecords,
+    bands: Sequence[Band],
+    length: Int[np.ndarray, " examples"] | None = None,
+) -> list[Estimate | None]:
+    """Metric of a minus that of b by band, paired over the examples that both have.
+
+    The interval of a difference of accuracies is the normal one of the paired differences, that of
+    other metrics a paired bootstrap's. None where the band has no common example.
+
+    Args:
+        a: A run.
+        b: Another run of the same task.
+        bands: Where they are divided.
+        length: Length of the examples of a, as for `by_band`.
+
+    Raises:
+        ValueError: The runs are of different tasks, or their labels differ.
+    """
+    if a.task != b.task:
+        raise ValueError(f"{a.name} is of {a.task}, {b.name} of {b.task}")
+    _, in_a, in_b = np.intersect1d(a.row, b.row, return_indices=True)
+    index = band_index((a.length if length is None else length)[in_a], bands)
+    a, b = a.take(in_a), b.take(in_b)
+    if not np.array_equal(a.label, b.label):
+        raise ValueError(f"{a.name} and {b.name} were evaluated on different data")
+    return [_difference(a, b, np.flatnonzero(index == n)) for n in range(len(bands))]
+
+
+def _difference(
+    a: ExampleRecords, b: ExampleRecords, chosen: Int[np.ndarray, " chosen"]
+) -> Estimate | None:
+    if not len(chosen):
+        return None
+    a, b = a.take(chosen), b.take(chosen)
+    if a.is_correct is not None and b.is_correct is not None:
+        paired = a.is_correct.astype(np.int64) - b.is_correct.astype(np.int64)
+        return ratio_estimate(paired, np.ones(len(paired)))
+    value, low, high = paired_interval(
+        a.task, a.label, a.prediction, b.prediction, num_resamples=1000
+    )
+    return Estimate(value=value, low=low, high=high)
+
+
+def match_operating_points(
+    points: Mapping[str, Mapping[str, float]], target: float | None = None
+) -> dict[str, str]:
+    """One run of each method, so that all need about equal FLOPs, as in Table 3.
+
+    Args:
+        points: By method, relative FLOPs on the shortest band by run.
+        target: Take what is nearest to this; None makes the spread between the methods least. Of
+            equal choices the first by name is taken.
+
+    Returns:
+        Name of the run by method; methods without a run are left out.
+
+    Example:
+        >>> match_operating_points({"ltp": {"a": 0.5, "b": 0.7}, "lat": {"c": 0.4, "d": 0.68}})
+        {'ltp': 'b', 'lat': 'd'}
+    """
+    given = {method: dict(sorted(runs.items())) for method, runs in points.items() if runs}
+    if target is None:
+        target = _tightest_center(given)
+    return {
+        method: min(runs, key=lambda name: round(abs(runs[name] - target), 12))
+        for method, runs in given.items()
+    }
+
+
+def _tightest_center(points: Mapping[str, Mapping[str, float]]) -> float:
+    """Middle of the narrowest range that holds a run of each method; the first of equals."""
+    spans = (_span(points, value) for runs in points.values() for value in sorted(runs.values()))
+    low, high = min(spans, key=lambda span: (round(span[1] - span[0], 12), span), default=(0, 0))
+    return (low + high) / 2
+
+
+def _span(points: Mapping[str, Mapping[str, float]], low: float) -> tuple[float, float]:
+    """The narrowest range from `low` upwards; infinite where a method has nothing there."""
+    return low, max(_least_from(runs.values(), low) for runs in points.values())
+
+
+def _least_from(values: Iterable[float], low: float) -> float:
+    return min((value for value in values if value >= low), default=math.inf)
+
+
+PAPER_TABLE_3: dict[str, dict[str, dict[str, tuple[float, float]]]] = {
+    "qnli": {
+        "ltp": {"~Q2": (0.9121, 0.5589), "Q2~Q3": (0.9002, 0.5560), "Q3~": (0.9181, 0.5602)},
+        "lat": {"~Q2": (0.9087, 0.5621), "Q2~Q3": (0.8612, 0.4655), "Q3~": (0.7537, 0.3589)},
+    },
+    "qqp": {
+        "ltp": {"~Q2": (0.8942, 0.5518), "Q2~Q3": (0.8951, 0.5629), "Q3~": (0.9137, 0.5801)},
+        "lat": {"~Q2": (0.8920, 0.5517), "Q2~Q3": (0.8727, 0.4661), "Q3~": (0.8217, 0.3414)},
+    },
+}
+"""Accuracy and relative FLOPs of RoBERTa-base by task, method and band, as printed in Table 3."""

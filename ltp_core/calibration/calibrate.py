@@ -1,0 +1,227 @@
+"""Thresholds for a finetuned model and a FLOPs budget, from unlabelled texts; nothing is trained.
+
+Beyond the paper. Wanted are the per-layer thresholds that change the output distribution least among
+those that meet the budget; `ltp_core.calibration.search` looks for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ltp_core.calibration.search import (
+    Candidate,
+    Counter,
+    Measure,
+    Probe,
+    Probes,
+    Report,
+    Thresholds,
+    search,
+)
+from ltp_core.checkpoint import PrunedModel
+from ltp_core.data.batching import Encoded, collate, sorted_batches
+from ltp_core.encoder.tokenizer import separator_id
+from ltp_core.evaluate import model_inputs
+from ltp_core.flops import relative_flops
+from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
+from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.records import UserError
+from ltp_core.runners.base import Inputs
+
+COARSE_SHARE = 4
+"""Shapes are compared on every fourth text."""
+
+MIN_COARSE = 64
+"""Unless that would be fewer than this."""
+
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The outcome.
+
+    Attributes:
+        method: With the chosen thresholds.
+        chosen: What they do to the texts.
+        candidates: Everything that was tried on all texts, in order.
+        tried: Number of configurations tried, those on a part of the texts included.
+    """
+
+    method: CalibratedThreshold
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    tried: int
+
+    def frame(self) -> pd.DataFrame:
+        """The candidates as the store's table of that name."""
+        frame = pd.DataFrame(
+            {
+                "relative_flops": candidate.cost,
+                "divergence": candidate.divergence,
+                "agreement": candidate.agreement,
+                "is_chosen": candidate == self.chosen,
+                "protects_separators": candidate.protects_separators,
+                **{f"threshold_{i}": x for i, x in enumerate(candidate.thresholds, start=1)},
+            }
+            for candidate in self.candidates
+        )
+        return frame.assign(candidate=range(len(frame)))
+
+
+def calibrate(
+    model: PrunedModel,
+    encoded: Encoded,
+    target_relative_flops: float,
+    *,
+    settings: CalibratedConfig | None = None,
+    max_configurations: int = 200,
+    report: Report = lambda tried: None,
+) -> Calibration:
+    """Chooses thresholds for a model's weights; its own pruning is put aside.
+
+    Args:
+        model: Any checkpoint of which all layers run.
+        encoded: Texts like those that the model will see.
+        target_relative_flops: Budget, paper accounting; the result is at it or just below.
+        settings: Which tokens are protected; None protects what the model's own method does.
+        max_configurations: Configurations tried at most.
+        report: Is told how many have been tried.
+
+    Raises:
+        UserError: There is no text, the budget is out of reach, or a layer of the model never runs.
+    """
+    _require_all_layers(model)
+    encoded = encoded.take(np.flatnonzero(encoded.length > 0))
+    if not len(encoded):
+        raise UserError("There is no text to calibrate on.")
+    settings = settings or _protection(model.method)
+    counter = Counter(max_configurations, report)
+    methods = [CalibratedThreshold(s, model.method.num_layers) for s in _variants(model, settings)]
+    kinds = [_probes(model, method, encoded, counter) for method in methods]
+    chosen = search(kinds, model.method.num_layers, target_relative_flops)
+    (method,) = (m for m in methods if m.config.protect_separators == chosen.protects_separators)
+    return Calibration(
+        method=_with_thresholds(method, chosen.thresholds),
+        chosen=chosen,
+        candidates=tuple(c for kind in kinds for c in kind.fine.found.values()),
+        tried=counter.tried,
+    )
+
+
+def _variants(model: PrunedModel, settings: CalibratedConfig) -> list[CalibratedConfig]:
+    """The settings, and the same with separators protected where that is to be tried."""
+    is_same = settings.protect_separators or separator_id(model.tokenizer) is None
+    if is_same or not settings.tries_separators:
+        return [settings]
+    return [settings, replace(settings, protect_separators=True)]
+
+
+def _probes(
+    model: PrunedModel, method: CalibratedThreshold, encoded: Encoded, counter: Counter
+) -> Probes:
+    """What measures thresholds on every fourth text, by length, and on all; all at once if few."""
+    fine = Probe(measure_on(model, method, encoded), counter)
+    if len(encoded) < COARSE_SHARE * MIN_COARSE:
+        return Probes(fine, fine)
+    by_length = np.argsort(encoded.length, kind="stable")
+    part = encoded.take(by_length[::COARSE_SHARE])
+    return Probes(Probe(measure_on(model, method, part), counter), fine)
+
+
+def _require_all_layers(model: PrunedModel) -> None:
+    method = model.method
+    if not all(method.runs_layer(layer) for layer in range(method.num_layers)):
+        raise UserError(
+            f"{model.name} leaves out whole layers ({method.name}): calibrate a model that runs all "
+            "of them."
+        )
+
+
+def _protection(method: PruningMethod) -> CalibratedConfig:
+    return CalibratedConfig(
+        protect_first=method.config.protect_first,
+        protect_separators=method.config.protect_separators,
+    )
+
+
+def _with_thresholds(method: CalibratedThreshold, thresholds: Thresholds) -> CalibratedThreshold:
+    chosen = method.with_thresholds(list(thresholds))
+    assert isinstance(chosen, CalibratedThreshold)
+    return chosen
+
+
+def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded) -> Measure:
+    """What runs thresholds over these texts and compares with the unpruned predictions."""
+    device = next(model.encoder.parameters()).device
+    config = model.encoder.config
+    protected = replace(model, method=method)
+    batches = [
+        (index, model_inputs(protected, collate(encoded, index, None, config.pad_id)).to(device))
+        for index in sorted_batches(encoded.length, BATCH_SIZE)
+    ]
+    unpruned, _ = _run(model, Unpruned(method.config, method.num_layers), batches)
+
+    def measure(thresholds: Thresholds) -> Candidate:
+        pruned, lengths = _run(model, _with_thresholds(method, thresholds).to(device), batches)
+        relative = relative_flops(
+            encoded.length,
+            *lengths,
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+        )
+        return Candidate(
+            thresholds=thresholds,
+            relative_flops=relative,
+            divergence=divergence(unpruned, pruned),
+            agreement=agreement(unpruned, pruned),
+            protects_separators=method.config.protect_separators,
+        )
+
+    return measure
+
+
+def _run(
+    model: PrunedModel, method: PruningMethod, batches: list[tuple[np.ndarray, Inputs]]
+) -> tuple[Float[Tensor, "examples label"], Int[np.ndarray, "two examples layer"]]:
+    """Logits, and the tokens that enter each layer's attention and its FFN."""
+    num_rows = sum(len(index) for index, _ in batches)
+    logits = torch.empty(num_rows, model.encoder.config.num_labels, dtype=torch.float64)
+    lengths = np.empty((2, num_rows, method.num_layers), dtype=np.int64)
+    for index, inputs in batches:
+        output = model.packed(inputs, method)
+        logits[index] = output.logits.double().cpu()
+        lengths[0, index], lengths[1, index] = output.attention_length, output.ffn_length
+    return logits, lengths
+
+
+def divergence(
+    unpruned: Float[Tensor, "examples label"], pruned: Float[Tensor, "examples label"]
+) -> float:
+    """Mean KL(unpruned || pruned) of the softmax; mean squared difference where there is one output.
+
+    Example:
+        >>> half, sure = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 0.0]])
+        >>> divergence(half, half), round(divergence(half, sure), 4)
+        (0.0, 0.8554)
+    """
+    if unpruned.shape[1] == 1:
+        return float((unpruned - pruned).square().mean())
+    expected, found = unpruned.log_softmax(dim=1), pruned.log_softmax(dim=1)
+    return float((expected.exp() * (expected - found)).sum(dim=1).mean())
+
+
+def agreement(
+    unpruned: Float[Tensor, "examples label"], pruned: Float[Tensor, "examples label"]
+) -> float | None:
+    """Share of equal predictions; None where there is one output."""
+    if unpruned.shape[1] == 1:
+        return None
+    return float((unpruned.argmax(dim=1) == pruned.argmax(dim=1)).double().mean())

@@ -1,0 +1,218 @@
+"""A calibrated checkpoint as a run of its own: the source's weights, other thresholds, what was found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ltp_core import environment, store
+from ltp_core.calibration.calibrate import Calibration
+from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, save_pruning
+from ltp_core.config import SelectConfig
+from ltp_core.data.own_texts import OwnTexts
+from ltp_core.encoder.loading import save_encoder
+from ltp_core.records import RunManifest, UserError
+
+METHOD = "calibrated"
+
+NO_TASK = "custom"
+"""Task of a checkpoint that names none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for; its hash names the run.
+
+    Attributes:
+        model: The checkpoint.
+        source: Its folder.
+        texts: What to calibrate on.
+        file_name: Where they come from, without its folder.
+        select: Budget and size of the search.
+    """
+
+    model: PrunedModel
+    source: Path
+    texts: OwnTexts
+    file_name: str
+    select: SelectConfig
+
+    @property
+    def task(self) -> str:
+        """The checkpoint's task."""
+        return self.model.task or NO_TASK
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The texts, without one of them."""
+        return {
+            "source": self.file_name,
+            "columns": list(self.texts.columns),
+            "rows": len(self.texts.texts),
+            "total_rows": self.texts.total,
+            "sha256": self.texts.sha256,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """First 10 hex digits of a SHA-256 over weights, settings and texts."""
+        identity = [*_weights(self.source), asdict(self.select), self.texts.sha256]
+        text = json.dumps([self.model.name, *identity], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        task = re.sub(r"[^a-z0-9_]+", "_", self.task.lower())
+        return store.run_name(task, METHOD, self.fingerprint)
+
+
+def _weights(source: Path) -> list[list[Any]]:
+    """Name and size of the files that hold weights: other ones give another run."""
+    files = sorted(source.rglob("*.safetensors"))
+    return [
+        [path.relative_to(source).as_posix(), path.stat().st_size]
+        for path in files
+        if not path.name.startswith(".")
+    ]
+
+
+def destination(request: Request, output: Path | None) -> Path:
+    """Folder of the new checkpoint.
+
+    Raises:
+        UserError: The folder that was asked for is there already.
+    """
+    folder = output or store.run_folder(store.default_store(), request.name)
+    if output is not None and folder.exists():
+        raise UserError(f"{str(folder)!r} is there already: name a new folder with --output.")
+    return folder
+
+
+def save(request: Request, found: Calibration, folder: Path, *, duration_s: float) -> RunManifest:
+    """Writes the checkpoint, its manifest last.
+
+    Raises:
+        StoreError: The disk does not take a file, or another process writes the same run.
+    """
+    with store.lock_run(folder):
+        try:
+            _save_weights(request, folder)
+        except (OSError, SafetensorError) as error:
+            raise store.StoreError(
+                f"{folder} cannot be written ({error}): make room or name another folder with --output."
+            ) from error
+        base = _base(request)
+        save_pruning(
+            folder,
+            found.method,
+            task=request.task,
+            label_names=request.model.label_names,
+            max_length=request.model.max_length,
+            base=base,
+            dense=_dense(request),
+        )
+        config = _config(request)
+        store.write_json(folder / "config.json", config)
+        store.write_table(folder, "candidates", found.frame())
+        manifest = _manifest(request, found, config, base, folder.name, duration_s)
+        return store.finish_run(folder, manifest)
+
+
+def _save_weights(request: Request, folder: Path) -> None:
+    """The adapter as it is; else all weights and the tokenizer."""
+    if (request.source / "adapter").is_dir():
+        shutil.copytree(request.source / "adapter", folder / "adapter", dirs_exist_ok=True)
+        return
+    model = request.model
+    save_encoder(model.encoder, folder / "model", label_names=model.label_names)
+    model.tokenizer.save(str(folder / "model" / "tokenizer.json"))
+
+
+def _base(request: Request) -> dict[str, Any]:
+    path = request.source / PRUNING_FILE
+    if path.exists():
+        base: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["base"]
+        return base
+    config = request.model.encoder.config
+    return {
+        "name": request.model.base,
+        "sha256": None,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+    }
+
+
+def _source_manifest(request: Request) -> RunManifest | None:
+    try:
+        return store.read_manifest(request.source)
+    except store.StoreError:
+        return None
+
+
+def _dense(request: Request) -> str | None:
+    """The source itself if it is an unpruned run, else its dense counterpart."""
+    manifest = _source_manifest(request)
+    is_dense = manifest is not None and manifest.method == "unpruned"
+    return manifest.name if manifest is not None and is_dense else request.model.dense
+
+
+def _config(request: Request) -> dict[str, Any]:
+    manifest = _source_manifest(request)
+    inherited = {"task": request.task, "base": request.model.base}
+    if manifest is not None:
+        inherited = manifest.config
+    return {**inherited, "method": {"name": METHOD}, "select": asdict(request.select)}
+
+
+def _manifest(
+    request: Request,
+    found: Calibration,
+    config: dict[str, Any],
+    base: dict[str, Any],
+    name: str,
+    duration_s: float,
+) -> RunManifest:
+    parent = _source_manifest(request)
+    device = str(next(request.model.encoder.parameters()).device)
+    return RunManifest(
+        name=name,
+        task=request.task,
+        method=METHOD,
+        fingerprint=request.fingerprint,
+        status="complete",
+        config=config,
+        seed=parent.seed if parent else 0,
+        git=environment.git_state(),
+        packages=environment.packages(),
+        hardware=environment.hardware(device),
+        dataset={"calibration": request.data},
+        base=base,
+        parent=parent.name if parent else None,
+        dense=_dense(request),
+        summary={"calibration": summary(request, found)},
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        duration_s=round(duration_s, 1),
+    )
+
+
+def summary(request: Request, found: Calibration) -> dict[str, Any]:
+    """What was found, measured on the texts that it was chosen on."""
+    return {
+        "rows": request.data["rows"],
+        "target_relative_flops": request.select.target_relative_flops,
+        "relative_flops": found.chosen.relative_flops,
+        "divergence": found.chosen.divergence,
+        "agreement": found.chosen.agreement,
+        "protects_separators": found.chosen.protects_separators,
+        "thresholds": [found.method.threshold(i) for i in range(found.method.num_layers)],
+        "tried": found.tried,
+    }

@@ -1,0 +1,1 @@
+"""Lengths of inputs: from texts to counts, their statistics, and training against evaluation."""

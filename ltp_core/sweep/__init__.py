@@ -1,0 +1,1 @@
+"""Many runs from one file: the plan of what they need, and carrying it out."""

@@ -1,0 +1,154 @@
+"""Carrying out the plan of a sweep: one run after another, resumable, shared between processes.
+
+Training itself is handed in, so nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ltp_core import store
+from ltp_core.config import TrainConfig, parent_config
+from ltp_core.records import UserError
+from ltp_core.sweep.plan import PlannedRun, is_stored, open_runs, parent_names
+
+Train = Callable[[TrainConfig, bool], object]
+"""Trains a run, unless it is done, and first what it starts from; where the second argument is true,
+a run that is stored without its weights is not done."""
+
+
+@dataclass(kw_only=True)
+class SweepRunner:
+    """Carries out a plan.
+
+    Attributes:
+        plan: In the order of `make_plan`.
+        destination: Store that is written to.
+        train: Trains one run.
+        say: Shows a line about the progress of the whole sweep.
+        poll_s: Time between two looks at runs that other processes train.
+        problems: Why a run failed, in a sentence, by its name.
+    """
+
+    plan: Sequence[PlannedRun]
+    destination: Path
+    train: Train
+    say: Callable[[str], object]
+    poll_s: float = 20.0
+    problems: dict[str, str] = field(default_factory=dict)
+    _timed: list[tuple[TrainConfig, float]] = field(default_factory=list)
+
+    def run(self) -> dict[str, str]:
+        """Works until every run is done or has failed; returns `problems`.
+
+        A run that another process trains is left to it and looked at again later; should that
+        process die, the run is taken up here. A run whose parent failed is not tried.
+        """
+        while waiting := self._open():
+            has_moved = False
+            for run in waiting:
+                has_moved |= self._settle(run)
+            if not has_moved:
+                self.say(f"{len(waiting)} to go, all being trained elsewhere or waiting for that.")
+                time.sleep(self.poll_s)
+        return self.problems
+
+    def _open(self) -> list[PlannedRun]:
+        found = open_runs(self.plan, self.destination)
+        return [run for run in found if run.config.name not in self.problems]
+
+    def _settle(self, run: PlannedRun) -> bool:
+        """Trains a run unless it cannot be; false while another process holds what it takes."""
+        config, parent = run.config, parent_config(run.config)
+        still_open = self._open()
+        if run not in still_open:
+            return True  # another process was faster
+        if parent is not None and parent.name in self.problems:
+            self.problems[config.name] = f"Its parent {parent.name} failed."
+            return True
+        folders = [store.run_folder(self.destination, c.name) for c in (config, parent) if c]
+        if any(store.is_being_trained(folder) for folder in folders):
+            return False
+        self.say(self._announcement(run, still_open))
+        return self._attempt(config, needs_weights=config.name in parent_names(still_open))
+
+    def _attempt(self, config: TrainConfig, *, needs_weights: bool) -> bool:
+        start = time.monotonic()
+        try:
+            self.train(config, needs_weights)
+        except store.InUseError:  # another process was faster
+            return False
+        except Exception as error:  # one run's failure must not end the others
+            self._fail(config, _reason(error))
+            return True
+        if is_stored(config.name, self.destination, with_weights=needs_weights):
+            self._timed.append((config, time.monotonic() - start))
+        else:
+            self._fail(config, "It was trained, but the store does not have it.")
+        return True
+
+    def _fail(self, config: TrainConfig, reason: str) -> None:
+        self.problems[config.name] = reason
+        self.say(f"{config.name} failed: {reason}")
+
+    def _announcement(self, run: PlannedRun, still_open: Sequence[PlannedRun]) -> str:
+        number = self.plan.index(run) + 1
+        failed = f", {len(self.problems)} failed" if self.problems else ""
+        left_s = remaining_s([r.config for r in still_open], self._timed)
+        about = "time not known yet" if left_s is None else f"about {duration(left_s)}"
+        return (
+            f"[{number}/{len(self.plan)}] {run.config.name}: {run.label} · "
+            f"{len(still_open)} to go{failed}, {about}"
+        )
+
+
+def _reason(error: Exception) -> str:
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(reason.split())
+
+
+def remaining_s(
+    left: Sequence[TrainConfig], timed: Sequence[tuple[TrainConfig, float]]
+) -> float | None:
+    """Expected wall-clock time of the runs that are left, from those that were timed.
+
+    The cost of an epoch is that of the runs most like it: same task, rows and method, else same task
+    and rows, else all. None before anything was timed.
+    """
+    if not timed:
+        return None
+    return sum(_epochs(config) * _epoch_s(config, timed) for config in left)
+
+
+def _epoch_s(config: TrainConfig, timed: Sequence[tuple[TrainConfig, float]]) -> float:
+    alike = next(
+        found
+        for level in range(3)
+        if (found := [t for t in timed if _kinds(t[0])[level] == _kinds(config)[level]])
+    )
+    return sum(spent_s for _, spent_s in alike) / sum(_epochs(c) for c, _ in alike)
+
+
+def _kinds(config: TrainConfig) -> tuple[object, ...]:
+    """From the narrowest to the widest; the last one is that of every run."""
+    return ((config.task, config.data, config.method.name), (config.task, config.data), None)
+
+
+def _epochs(config: TrainConfig) -> float:
+    """Epochs that the run itself trains, not what it starts from; a choice counts as a tenth."""
+    if config.select is not None:
+        return 0.1
+    if parent_config(config) is None:
+        return config.finetune.epochs
+    return sum(stage.epochs for stage in (config.soft, config.hard) if stage)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `40 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
