@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ltp_core.bench import contenders, measure, results, throughput
 from ltp_core.bench.catalogue import CONTENDERS, available_contenders, default_contenders
 from ltp_core.bench.contenders import BUILDERS, count_tokens, enter
+from ltp_core.bench.figures import figures, own_control
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.repadded import run_repadded
@@ -28,6 +29,7 @@ from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.throughput import bench
 from ltp_core.bench.workload import (
     LayerLengths,
+    attention_blanks_flops,
     batches_of,
     fixed_length,
     flops_of,
@@ -105,7 +107,7 @@ def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None
 
 def test_pruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Removed, masked, or removed and padded again: the same answer, which is not the unpruned one."""
-    names = [n for n in answering() if CONTENDERS[n].is_pruned]
+    names = [n for n in answering() if CONTENDERS[n].is_pruned and "int8" not in n]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
@@ -234,6 +236,16 @@ def test_blanks_by_hand() -> None:
     assert with_blanks(lengths, batches, "none") is lengths
 
 
+def test_blanks_of_attention_by_hand() -> None:
+    """All queries against all keys of the longest survivor; a sequence alone has no blanks."""
+    entering, staying = np.array([[4], [2], [3]]), np.array([[1], [2], [2]])
+    lengths = LayerLengths(entering, entering, staying)
+    flops = attention_blanks_flops(lengths, [np.array([0, 1]), np.array([2])], hidden=5)
+    # Two products of two sequences of four, less what the packed runner does of them.
+    assert 2 * 5 * (2 * 2 * 4 * 4 - (4 + 1) * 4 - (2 + 2) * 2) == flops
+    assert with_blanks(lengths, [np.arange(3)], "attention") is lengths
+
+
 # --- the sequences ----------------------------------------------------------------------------------
 
 
@@ -309,14 +321,63 @@ def test_ratios_are_taken_within_rounds() -> None:
     """A machine that slows down in the second round changes no ratio."""
     taken = {"packed": [1.0, 10.0], "packed_unpruned": [2.0, 20.0], "hugging_face": [4.0, 40.0]}
     flops = {"packed": [1.0, 1.0], "packed_unpruned": [4.0, 4.0], "hugging_face": [8.0, 8.0]}
-    found = throughput._figures("packed", taken, flops, 6)
+    found = figures(CONTENDERS["packed"], "packed", taken, flops, 6)
     assert {2.0} == {found[key] for key in ("speedup", "speedup_q1", "speedup_q3")}
     assert (4.0, 8.0) == (found["relative_throughput"], found["theoretical_relative_throughput"])
     assert 0.5 == found["realised_share"]
     assert "ceiling_speedup" not in found
     products = {"products": [1.0, 10.0], "products_unpruned": [2.5, 25.0]}
-    found = throughput._figures("packed", taken | products, flops, 6)
+    found = figures(CONTENDERS["packed"], "packed", taken | products, flops, 6)
     assert (2.5, 0.8) == (found["ceiling_speedup"], found["ceiling_share"])
+
+
+@pytest.mark.parametrize(
+    ("name", "taking_part", "control"),
+    [
+        ("packed", ("packed_unpruned",), "packed_unpruned"),
+        ("packed_first", ("packed_unpruned", "packed_unpruned_first"), "packed_unpruned_first"),
+        ("packed_first", ("packed_unpruned",), "packed_unpruned"),
+        ("onnx_pruned_sorted", ("onnx_sorted", "packed_unpruned"), "onnx_sorted"),
+        ("onnx_pruned_int8_sorted", ("onnx_int8_sorted",), "onnx_int8_sorted"),
+        ("onnx_pruned_int8_sorted", ("packed_unpruned",), None),
+        ("onnx_int8_sorted", ("packed_unpruned",), None),
+        ("packed", (), None),
+    ],
+)
+def test_own_control(name: str, taking_part: tuple[str, ...], control: str | None) -> None:
+    """The same program with nothing pruned, and never one that computes in other numbers."""
+    assert control == own_control(CONTENDERS[name], taking_part)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "names"),
+    [
+        (
+            {
+                "contenders": (
+                    "packed",
+                    "onnx_sorted",
+                    "onnx_int8_sorted",
+                    "onnx_pruned_int8_sorted",
+                )
+            },
+            {"onnx_int8_sorted", "onnx_pruned_int8_sorted"},
+        ),
+        ({"dtype": "bfloat16", "contenders": ("packed", "masked")}, {"packed", "masked"}),
+    ],
+)
+def test_coarse_numbers_are_compared_with_float32(
+    settings_: dict[str, Any], names: set[str], model: PrunedModel
+) -> None:
+    """What runs in int8 or bfloat16 says how many of its predictions are those of float32."""
+    found = bench(small(lengths=(None, 8), **settings_), model)
+    lines = [line for line in found["results"] if "equal_predictions" in line]
+    assert names == {line["contender"] for line in lines}
+    for line in lines:
+        assert line["length"] is None
+        assert 0.5 <= line["equal_predictions"] <= 1
+        assert abs(line["metric"] - line["reference_metric"]) <= 1 - line["equal_predictions"]
+        assert found["contenders"][line["contender"]]["metric"] is None
 
 
 def test_without_the_controls_there_are_no_ratios(model: PrunedModel) -> None:

@@ -10,8 +10,9 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Literal
 
-Blanks = Literal["none", "input", "survivors"]
+Blanks = Literal["none", "input", "survivors", "attention"]
 LastLayer = Literal["all", "first"]
+Precision = Literal["settings", "int8", "bfloat16"]
 
 BASELINE = "hugging_face"
 """What `relative_throughput` is relative to, as in Figure 6."""
@@ -35,14 +36,17 @@ class Contender:
         name: Name on the command line and in files.
         title: Name on screen.
         meaning: What it is, in a sentence.
-        blanks: Padding that is computed on: none, up to the longest input of the batch, or up to
-            its longest survivor in each layer.
+        blanks: Padding that is computed on: none, up to the longest input of the batch, up to its
+            longest survivor in each layer, or up to that in the products of attention only.
         is_pruned: The checkpoint's method is at work.
         last_layer: Tokens that the last layer finishes: all that stay, or only the first, which is
             all that the head reads.
         is_model: It answers; otherwise it only does the matrix products of one that would.
         is_peer: Another program, which knows nothing of methods.
         is_sorted: Its batches are sorted by length; otherwise they are shuffled.
+        precision: Type of weights and matrix products: as set for the benchmark, or its own.
+        control: Who does the same with nothing pruned, in the same precision; None where there is
+            nobody.
         is_default: Takes part unless other contenders are named.
         packages: What must be installed.
     """
@@ -56,6 +60,8 @@ class Contender:
     is_model: bool = True
     is_peer: bool = False
     is_sorted: bool = False
+    precision: Precision = "settings"
+    control: str | None = CONTROL
     is_default: bool = True
     packages: tuple[str, ...] = ()
 
@@ -83,6 +89,7 @@ _ALL = (
         blanks="none",
         is_pruned=True,
         last_layer="first",
+        control="packed_unpruned_first",
         is_default=False,
     ),
     Contender(
@@ -156,6 +163,44 @@ _ALL = (
         blanks="input",
         is_peer=True,
         is_sorted=True,
+        precision="int8",
+        control=None,
+        is_default=False,
+        packages=_ONNX,
+    ),
+    Contender(
+        name="onnx_pruned",
+        title="ONNX file, pruned",
+        meaning="the exported file in ONNX Runtime, tokens really removed in it, float32, shuffled",
+        blanks="attention",
+        is_pruned=True,
+        last_layer="first",
+        control="onnx",
+        is_default=False,
+        packages=_ONNX,
+    ),
+    Contender(
+        name="onnx_pruned_sorted",
+        title="ONNX file, pruned, sorted",
+        meaning="the same with batches sorted by length",
+        blanks="attention",
+        is_pruned=True,
+        last_layer="first",
+        is_sorted=True,
+        control="onnx_sorted",
+        is_default=False,
+        packages=_ONNX,
+    ),
+    Contender(
+        name="onnx_pruned_int8_sorted",
+        title="ONNX file, pruned, int8, sorted",
+        meaning="the same file dynamically quantised to int8 by ONNX Runtime, batches sorted",
+        blanks="attention",
+        is_pruned=True,
+        last_layer="first",
+        is_sorted=True,
+        precision="int8",
+        control="onnx_int8_sorted",
         is_default=False,
         packages=_ONNX,
     ),

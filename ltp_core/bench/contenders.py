@@ -226,18 +226,17 @@ def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
     return run
 
 
-def _onnx(model: PrunedModel, *, is_quantised: bool) -> Pass:
+def _onnx(model: PrunedModel, *, is_pruned: bool = False, is_quantised: bool = False) -> Pass:
     weight = next(model.encoder.parameters())
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         raise UserError("ONNX Runtime is measured on the CPU and from float32 weights only.")
-    session = onnx_session(model, pruned=False, int8=is_quantised, threads=torch.get_num_threads())
-    return session.run
+    threads = torch.get_num_threads()
+    return onnx_session(model, pruned=is_pruned, int8=is_quantised, threads=threads).run
 
 
 _sdpa = functools.partial(_hugging_face, attention="sdpa")
 _eager = functools.partial(_hugging_face, attention="eager")
-_onnx_float = functools.partial(_onnx, is_quantised=False)
-_onnx_int8 = functools.partial(_onnx, is_quantised=True)
+_onnx_pruned = functools.partial(_onnx, is_pruned=True)
 
 BUILDERS: dict[str, Builder] = {
     "packed": _packed,
@@ -251,7 +250,10 @@ BUILDERS: dict[str, Builder] = {
     "hugging_face": _sdpa,
     "hugging_face_sorted": _sdpa,
     "hugging_face_eager": _eager,
-    "onnx": _onnx_float,
-    "onnx_sorted": _onnx_float,
-    "onnx_int8_sorted": _onnx_int8,
+    "onnx": _onnx,
+    "onnx_sorted": _onnx,
+    "onnx_int8_sorted": functools.partial(_onnx, is_quantised=True),
+    "onnx_pruned": _onnx_pruned,
+    "onnx_pruned_sorted": _onnx_pruned,
+    "onnx_pruned_int8_sorted": functools.partial(_onnx, is_pruned=True, is_quantised=True),
 }

@@ -7,8 +7,10 @@ from importlib.metadata import version
 from typing import Any
 
 from ltp_core import environment, store
+from ltp_core.bench.answers import is_coarse
 from ltp_core.bench.catalogue import CONTENDERS
 from ltp_core.bench.contenders import Entry
+from ltp_core.bench.figures import own_control
 from ltp_core.bench.results import FORMAT_VERSION
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.records import UserError
@@ -31,13 +33,14 @@ def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str,
 
 
 def describe_contenders(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
-    """By name: title, meaning, method, and how good its answers are as far as its run says."""
+    """By name: title, meaning, method, control, and how good its answers are as far as its run says."""
     return {
         entry.name: {
             "title": entry.contender.title,
             "meaning": entry.contender.meaning,
             "checkpoint": entry.model.name,
             "method": entry.method.name,
+            "control": own_control(entry.contender, [each.name for each in entries]),
             "metric": _headline(entry),
         }
         for entry in entries
@@ -47,10 +50,10 @@ def describe_contenders(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
 def _headline(entry: Entry) -> dict[str, Any] | None:
     """Name and value of the first metric on validation; None where nothing pruned or unknown.
 
-    A contender that does not prune computes with the checkpoint's weights, pruning switched off:
-    the run has no figure of that.
+    A contender that does not prune computes with the checkpoint's weights, pruning switched off, and
+    others compute in coarser numbers: the run has no figure of that.
     """
-    if not entry.contender.is_pruned:
+    if not entry.contender.is_pruned or is_coarse(entry):
         return None
     try:
         manifest = store.read_manifest(store.find_run(entry.model.name))

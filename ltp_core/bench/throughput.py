@@ -9,23 +9,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ltp_core.bench.catalogue import BASELINE, CEILING, CONTROL, METHOD
+from ltp_core.bench.answers import (
+    Reference,
+    compare_answers,
+    is_coarse,
+    needs_reference,
+    reference_of,
+)
 from ltp_core.bench.contenders import Entry, Survey, cast, count_tokens, device_of, enter
 from ltp_core.bench.document import card, describe_contenders
-from ltp_core.bench.measure import Probe, Report, seconds_of, spread, take_turns, using_threads
+from ltp_core.bench.figures import figures
+from ltp_core.bench.measure import Probe, Report, seconds_of, take_turns, using_threads
 from ltp_core.bench.pieces import Place, finish, measure_pieces
 from ltp_core.bench.results import Session, open_session
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.workload import (
     Batches,
     LayerLengths,
+    attention_blanks_flops,
     batches_of,
     fixed_length,
     flops_of,
@@ -81,13 +89,18 @@ def bench(
         allow_downloads=downloads_allowed(),
     )
     with using_threads(settings.threads):
-        dtype = getattr(torch, settings.dtype)
-        models = [cast(each, dtype) for each in (model, *against)]
-        encoded = {m.name: encode(m.tokenizer, rows.texts, m.max_length) for m in models}
+        given = (model, *against)
+        encoded = {m.name: encode(m.tokenizer, rows.texts, m.max_length) for m in given}
+        references = {
+            m.name: reference_of(m, task, encoded[m.name], rows.labels)
+            for m in given
+            if needs_reference(settings, m)
+        }
+        models = [cast(each, getattr(torch, settings.dtype)) for each in given]
         entries = enter(models[0], settings.contenders, models[1:])
         facts = card(settings, task=task, device=settings.device)
         with open_session(facts["plan"], store) as session:
-            measurement = _Measurement(settings, entries, encoded, session, report)
+            measurement = _Measurement(settings, entries, encoded, references, session, report)
             return measurement.run(facts)
 
 
@@ -110,6 +123,7 @@ class _Point:
     length: int | None
     encoded: dict[str, Encoded]
     counted: dict[Survey, LayerLengths]
+    answers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def batches(self, entry: Entry, seed: int) -> Batches:
         """The entry's batches in a round."""
@@ -120,8 +134,12 @@ class _Point:
         """What the entry computes in a round, padding included."""
         config = entry.model.encoder.config
         counted, batches = self.counted[entry.survey], self.batches(entry, seed)
-        lengths = with_blanks(counted, batches, entry.contender.blanks)
-        return flops_of(lengths, hidden=config.hidden_size, intermediate=config.intermediate_size)
+        blanks, hidden = entry.contender.blanks, config.hidden_size
+        lengths = with_blanks(counted, batches, blanks)
+        flops = flops_of(lengths, hidden=hidden, intermediate=config.intermediate_size)
+        if blanks != "attention":
+            return flops
+        return flops + attention_blanks_flops(lengths, batches, hidden=hidden)
 
 
 class _Measurement:
@@ -132,12 +150,14 @@ class _Measurement:
         settings: BenchSettings,
         entries: list[Entry],
         encoded: dict[str, Encoded],
+        references: dict[str, Reference],
         session: Session,
         report: Report,
     ) -> None:
         model = entries[0].model
         config = model.encoder.config
         self._settings, self._entries, self._encoded = settings, entries, encoded
+        self._references = references
         self._session, self._report = session, report
         self._device = device_of(model)
         dtype = getattr(torch, settings.dtype)
@@ -180,7 +200,21 @@ class _Measurement:
             entry.survey: count_tokens(entry.model, entry.survey, encoded[entry.model.name])
             for entry in {entry.survey: entry for entry in self._entries}.values()
         }
-        return _Point(batch_size, length, encoded, counted)
+        point = _Point(batch_size, length, encoded, counted)
+        return point if length is not None else replace(point, answers=self._answers(point, chosen))
+
+    def _answers(self, point: _Point, chosen: np.ndarray) -> dict[str, dict[str, float]]:
+        """What contenders in coarser numbers answer, against float32."""
+        return {
+            entry.name: compare_answers(
+                entry,
+                point.encoded[entry.model.name],
+                point.batches(entry, seed=0),
+                self._references[entry.model.name].take(chosen),
+            )
+            for entry in self._entries
+            if entry.model.name in self._references and is_coarse(entry)
+        }
 
     def _warm_up(self, point: _Point) -> float:
         """Seconds for one batch of every contender; at the first point, after one that does not count."""
@@ -253,9 +287,10 @@ class _Measurement:
                 "rounds": rounds,
                 "sequences": len(rows),
                 "mean_length": float(rows.length.mean()),
-                **_figures(name, taken, flops, len(rows)),
+                **figures(entry.contender, name, taken, flops, len(rows)),
+                **point.answers.get(name, {}),
             }
-            for name in taken
+            for name, entry in {entry.name: entry for entry in self._entries}.items()
         ]
 
 
@@ -286,29 +321,3 @@ def _rounds(point: _Point, taken: dict[str, list[float]]) -> list[Line]:
         for name, times in taken.items()
         for number, seconds in enumerate(times)
     ]
-
-
-def _figures(
-    name: str, taken: dict[str, list[float]], flops: dict[str, list[float]], sequences: int
-) -> dict[str, float | None]:
-    """A contender's speed, and its ratios to baseline and control where these took part."""
-    own, own_flops = np.array(taken[name]), np.array(flops[name])
-    figures: dict[str, float | None] = {
-        **spread("sequences_per_s", sequences / own),
-        "flops_per_sequence": float(own_flops.mean() / sequences),
-        "flops_per_s": float(np.median(own_flops / own)),
-    }
-    for ratio, other in (("relative_throughput", BASELINE), ("speedup", CONTROL)):
-        if other in taken:
-            promised = float(np.median(np.array(flops[other]) / own_flops))
-            measured = spread(ratio, np.array(taken[other]) / own)
-            figures |= {**measured, f"theoretical_{ratio}": promised}
-    if CONTROL in taken:
-        realised = np.array(taken[CONTROL]) / own / (np.array(flops[CONTROL]) / own_flops)
-        figures |= spread("realised_share", realised)
-    if name == METHOD and {CONTROL, *CEILING} <= set(taken):
-        whole, pruned = (np.array(taken[each]) for each in CEILING)
-        ceiling = whole / pruned
-        figures |= spread("ceiling_speedup", ceiling)
-        figures |= spread("ceiling_share", np.array(taken[CONTROL]) / own / ceiling)
-    return figures

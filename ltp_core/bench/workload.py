@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from ltp_core.bench.catalogue import Blanks, Contender
 from ltp_core.data.batching import Encoded, sorted_batches
-from ltp_core.flops import total_flops
+from ltp_core.flops import FLOPS_PER_MAC, total_flops
 
 Batches = Sequence[Int[np.ndarray, " _"]]
 """Positions of the sequences of each batch; the last may be smaller."""
@@ -82,9 +82,10 @@ def with_blanks(lengths: LayerLengths, batches: Batches, blanks: Blanks) -> Laye
     Args:
         lengths: Live tokens; for what is masked, but computed, those without pruning.
         batches: Every sequence in one of them.
-        blanks: Up to what each sequence is padded.
+        blanks: Up to what each sequence is padded; blanks in attention alone have no tokens here,
+            `attention_blanks_flops` has them.
     """
-    if blanks == "none":
+    if blanks in ("none", "attention"):
         return lengths
     padded = [np.empty_like(each) for each in (lengths.attention, lengths.query, lengths.ffn)]
     for index in batches:
@@ -104,6 +105,22 @@ def without_pruning(length: Int[np.ndarray, " examples"], runs: Sequence[bool]) 
     """
     full = np.outer(length, np.asarray(runs, dtype=np.int64))
     return LayerLengths(full, full, full)
+
+
+def attention_blanks_flops(lengths: LayerLengths, batches: Batches, *, hidden: int) -> float:
+    """FLOPs beyond `flops_of` where only attention is padded, to a batch's longest survivor.
+
+    Both products are then done for all queries, also for those of tokens that leave; a sequence on
+    its own has no blanks and does the second for its survivors only.
+    """
+    macs = 0.0
+    for index in batches:
+        if len(index) > 1:
+            own = lengths.take(index)
+            padded = len(index) * own.query.max(axis=0) * own.attention.max(axis=0)
+            macs += hidden * float((2 * padded).sum())
+            macs -= hidden * float(((own.query + own.ffn) * own.attention).sum())
+    return FLOPS_PER_MAC * macs
 
 
 def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:

@@ -231,6 +231,7 @@ def _card(document: dict[str, Any]) -> str:
         "",
         *(f"{who['title']}: {who['meaning']}" for who in document["contenders"].values()),
         *_ceilings(document),
+        *_answers(document),
     ]
     return "\n".join(lines + _notes(document))
 
@@ -243,6 +244,17 @@ def _ceilings(document: dict[str, Any]) -> list[str]:
         "realised"
         for line in document["results"]
         if "ceiling_speedup" in line
+    ]
+
+
+def _answers(document: dict[str, Any]) -> list[str]:
+    """What coarser numbers do to the answers."""
+    return [
+        f"batch {line['batch_size']}, {document['contenders'][line['contender']]['title']}: "
+        f"{percent(line['equal_predictions'])} of {line['sequences']} predictions are those of "
+        f"float32; metric {percent(line['metric'])}, there {percent(line['reference_metric'])}"
+        for line in document["results"]
+        if "equal_predictions" in line
     ]
 
 

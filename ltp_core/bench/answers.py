@@ -1,0 +1,100 @@
+"""Whether contenders with coarser numbers still give the same answers, and how good these are.
+
+In float32 the contenders agree to within rounding. Int8 and bfloat16 change logits, and decisions of
+scores near a threshold with them; a speed without the price would be half a figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Num, Shaped
+
+from ltp_core.bench.catalogue import CONTENDERS
+from ltp_core.bench.contenders import Entry, batch_inputs, unpruned
+from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.workload import Batches
+from ltp_core.checkpoint import PrunedModel
+from ltp_core.data.batching import Encoded, sorted_batches
+from ltp_core.evaluate import predictions_from
+from ltp_core.metrics import compute_metrics
+
+Predictions = Num[np.ndarray, " examples"]
+
+REFERENCE_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a checkpoint answers in float32, by whether its method prunes.
+
+    Attributes:
+        task: Task of the rows.
+        labels: The truth.
+        predictions: Class of each row, with pruning and without.
+    """
+
+    task: str
+    labels: Shaped[np.ndarray, " examples"]
+    predictions: dict[bool, Predictions]
+
+    def take(self, index: np.ndarray) -> Reference:
+        """The rows at these positions."""
+        predictions = {key: values[index] for key, values in self.predictions.items()}
+        return Reference(task=self.task, labels=self.labels[index], predictions=predictions)
+
+
+def reference_of(
+    model: PrunedModel, task: str, encoded: Encoded, labels: Shaped[np.ndarray, " examples"]
+) -> Reference:
+    """The packed runner's answers; the model must still be in float32."""
+    answers = {}
+    for is_pruned, method in ((True, model.method), (False, unpruned(model))):
+        logits = np.empty((len(encoded), model.encoder.config.num_labels), dtype=np.float32)
+        for index in sorted_batches(encoded.length, REFERENCE_BATCH):
+            output = model.packed(batch_inputs(model, encoded, index), method)
+            logits[index] = output.logits.float().cpu().numpy()
+        answers[is_pruned] = predictions_from(logits)
+    return Reference(task=task, labels=labels, predictions=answers)
+
+
+def compare_answers(
+    entry: Entry, encoded: Encoded, batches: Batches, reference: Reference
+) -> dict[str, float]:
+    """Share of equal predictions and the headline metric on these rows.
+
+    Args:
+        entry: Who answers.
+        encoded: The sequences.
+        batches: As they are measured: quantisation of a batch looks at all of it.
+        reference: Of the same rows, from the same checkpoint.
+    """
+    logits = np.empty((len(encoded), entry.model.encoder.config.num_labels), dtype=np.float32)
+    for index in batches:
+        logits[index] = entry.logits(encoded, index).float().cpu().numpy()
+    predictions = predictions_from(logits)
+    expected = reference.predictions[entry.contender.is_pruned]
+    scores = {
+        "metric": compute_metrics(reference.task, predictions, reference.labels),
+        "reference_metric": compute_metrics(reference.task, expected, reference.labels),
+    }
+    return {
+        "equal_predictions": float(np.mean(predictions == expected)),
+        **{name: next(iter(found.values())) for name, found in scores.items()},
+    }
+
+
+def is_coarse(entry: Entry) -> bool:
+    """It answers in coarser numbers than float32."""
+    weight = next(entry.model.encoder.parameters())
+    is_own = entry.contender.precision != "settings"
+    return entry.contender.is_model and (is_own or weight.dtype != torch.float32)
+
+
+def needs_reference(settings: BenchSettings, model: PrunedModel) -> bool:
+    """Some contender will answer with classes in coarser numbers."""
+    precisions = {CONTENDERS[name].precision for name in settings.contenders}
+    has_classes = model.encoder.config.num_labels > 1
+    return has_classes and (settings.dtype != "float32" or precisions != {"settings"})
