@@ -13,6 +13,7 @@ from ltp_core.commands import (
     runs,
     sweep,
     trace,
+    tradeoff,
     train,
 )
 from ltp_core.commands.base import Command
@@ -26,6 +27,7 @@ COMMANDS: tuple[Command, ...] = (
     bench.COMMAND,
     export.COMMAND,
     lengths.COMMAND,
+    tradeoff.COMMAND,
     robustness.COMMAND,
     checkpoints.COMMAND,
     runs.COMMAND,
