@@ -20,6 +20,7 @@ NOT_IMPORTED = {
 
 DEV_NOT_IMPORTED = {
     "beartype": "pytest checks shapes with it (pyproject.toml)",
+    "pytest-xdist": "pytest runs in several processes with it (pyproject.toml)",
     "ruff": "a command",
     "mypy": "a command",
     "pandas-stubs": "mypy reads it",
