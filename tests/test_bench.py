@@ -27,6 +27,7 @@ from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.repadded import run_repadded
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.throughput import bench
+from ltp_core.bench.training import bench_training
 from ltp_core.bench.workload import (
     LayerLengths,
     attention_blanks_flops,
@@ -36,6 +37,7 @@ from ltp_core.bench.workload import (
     with_blanks,
 )
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.commands.bench_cards import training_card
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
@@ -91,6 +93,11 @@ def answering() -> list[str]:
     return [name for name in available_contenders() if CONTENDERS[name].is_model]
 
 
+def is_float32(name: str) -> bool:
+    """It computes in the type of the model, which is float32 here."""
+    return CONTENDERS[name].precision == "settings"
+
+
 def test_every_contender_can_be_built() -> None:
     """The catalogue has a builder for each, and the default ones need nothing that is not required."""
     assert set(CONTENDERS) == set(BUILDERS)
@@ -99,7 +106,7 @@ def test_every_contender_can_be_built() -> None:
 
 def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Peers and controls compute the same function: the same weights, nothing pruned."""
-    names = [n for n in answering() if not CONTENDERS[n].is_pruned and "int8" not in n]
+    names = [n for n in answering() if not CONTENDERS[n].is_pruned and is_float32(n)]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed_unpruned"], rtol=0, atol=1e-4)
@@ -107,7 +114,7 @@ def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None
 
 def test_pruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Removed, masked, or removed and padded again: the same answer, which is not the unpruned one."""
-    names = [n for n in answering() if CONTENDERS[n].is_pruned and "int8" not in n]
+    names = [n for n in answering() if CONTENDERS[n].is_pruned and is_float32(n)]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
@@ -341,6 +348,7 @@ def test_ratios_are_taken_within_rounds() -> None:
         ("onnx_pruned_int8_sorted", ("onnx_int8_sorted",), "onnx_int8_sorted"),
         ("onnx_pruned_int8_sorted", ("packed_unpruned",), None),
         ("onnx_int8_sorted", ("packed_unpruned",), None),
+        ("packed_bfloat16", ("packed_unpruned",), None),
         ("packed", (), None),
     ],
 )
@@ -362,6 +370,10 @@ def test_own_control(name: str, taking_part: tuple[str, ...], control: str | Non
                 )
             },
             {"onnx_int8_sorted", "onnx_pruned_int8_sorted"},
+        ),
+        (
+            {"contenders": ("packed_bfloat16", "hugging_face_bfloat16_sorted", "packed")},
+            {"packed_bfloat16", "hugging_face_bfloat16_sorted"},
         ),
         ({"dtype": "bfloat16", "contenders": ("packed", "masked")}, {"packed", "masked"}),
     ],
@@ -423,6 +435,23 @@ def test_other_types(dtype: Any, model: PrunedModel) -> None:
     found = bench(small(dtype=dtype), model)
     assert 4 == len(found["results"])
     assert dtype == found["settings"]["dtype"]
+
+
+def test_training_steps(model: PrunedModel, tmp_path: Path) -> None:
+    """A step of every stage beside plain finetuning; the model and the store stay as they are."""
+    before = {name: weight.clone() for name, weight in model.encoder.state_dict().items()}
+    chosen = small(what="training", lengths=(4, 9), repeats=2)
+    found = bench_training(chosen, model)
+    assert [4, 4, 4, 9, 9, 9] == [line["length"] for line in found["results"]]
+    assert ["finetune", "soft", "hard"] == [line["contender"] for line in found["results"][:3]]
+    assert all(line["step_s"] > 0 and 2 == line["rounds"] for line in found["results"])
+    assert 1.0 == found["results"][0]["relative_time"]
+    for name, weight in model.encoder.state_dict().items():
+        assert torch.equal(weight, before[name])
+        assert not weight.requires_grad
+    assert "stage" in training_card(found)
+    with pytest.raises(UserError, match="give numbers of tokens"):
+        small(what="training")
 
 
 # --- limits, stops, noise ---------------------------------------------------------------------------

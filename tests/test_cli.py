@@ -252,6 +252,18 @@ def test_evaluate_document(tiny_store: Path) -> None:
     assert found["difference"]["low"] <= difference <= found["difference"]["high"]
 
 
+def test_evaluate_in_bfloat16(tiny_store: Path) -> None:
+    """The same rows in coarser numbers, which the store does not keep."""
+    found = document(run("evaluate", REVIEWS, "--limit", "30", "--dtype", "bfloat16", "--json"))
+    assert ("bfloat16", 30) == (found["dtype"], found["rows"])
+    whole = document(run("evaluate", REVIEWS, "--limit", "30", "--json"))
+    assert "float32" == whole["dtype"]
+    assert abs(whole["relative_flops"]["paper"] - found["relative_flops"]["paper"]) < 0.1
+    refused = run("evaluate", REVIEWS, "--dtype", "bfloat16", "--records")
+    assert 2 == refused.status
+    assert "float32 only" in refused.stderr
+
+
 def test_evaluate_card(tiny_store: Path) -> None:
     """Without `--json` the three models stand side by side."""
     ran = run("evaluate", REVIEWS, "--task", "rotten_tomatoes", "--limit", "20")

@@ -141,25 +141,77 @@ def test_a_method_that_looks_at_nothing_costs_no_scores(monkeypatch: pytest.Monk
     assert expected.ffn_length.tolist() == actual.ffn_length.tolist()
 
 
-# --- float32 on the processor ------------------------------------------------------------------------
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
+def test_layers_in_bfloat16_around_float32(case: Case, thresholds: tuple[float, ...]) -> None:
+    """Only the layers' states and weights are coarser: scores and logits stay in float32, near."""
+    tolerance, margin = TOLERANCES[torch.bfloat16]
+    encoder, method = tiny.copy_of(case.encoder).float(), ltp(thresholds).float()
+    expected = run("packed", encoder, case.inputs, method)
+    assume(is_far_from(expected, thresholds, margin))
+    coarse = PackedRunner(encoder, dtype=torch.bfloat16)(case.inputs, method, record=True)
+    assert torch.float32 == coarse.logits.dtype
+    assert {torch.float32} == {layer.score.dtype for layer in coarse.layers}
+    assert_same(expected, coarse, atol=tolerance)
+    assert not torch.equal(coarse.logits, expected.logits)
 
 
+# --- packed weights on the processor -----------------------------------------------------------------
+
+
+PACKED = [(torch.float32, 1e-4), (torch.bfloat16, 0.3)]
+"""Types whose weights are packed where the processor allows it, and how near sums of 24 stay."""
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PACKED)
 @pytest.mark.parametrize("rows", [*range(1, 20), 63, 64, 65, 300, 1023, 1024, 1025, 3000])
-def test_packed_weights_serve_any_number_of_rows(rows: int) -> None:
+def test_packed_weights_serve_any_number_of_rows(
+    rows: int, dtype: torch.dtype, tolerance: float
+) -> None:
     """A linear map gives what PyTorch's does, whatever its weights were laid out for."""
     generator = torch.Generator().manual_seed(rows)
-    weight, bias, x = (torch.randn(s, generator=generator) for s in ((40, 24), (40,), (rows, 24)))
+    sizes = ((40, 24), (40,), (rows, 24), (rows, 40))
+    weight, bias, x, y = (torch.randn(s, generator=generator).to(dtype) for s in sizes)
     expected = functional.linear(x.double(), weight.double(), bias.double())
-    torch.testing.assert_close(LinearMap(weight, bias)(x).double(), expected, rtol=0, atol=1e-4)
+    linear_map = LinearMap(weight, bias)
+    for actual, wanted in (
+        (linear_map(x), expected),
+        (linear_map.gelu(x), functional.gelu(expected)),
+        (linear_map.add(x, y), expected + y.double()),
+    ):
+        assert dtype == actual.dtype
+        torch.testing.assert_close(actual.double(), wanted, rtol=0, atol=tolerance)
 
 
-def test_runner_without_packed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("begin", "end"), [(0, 5), (3, 20), (250, 300), (290, 300)])
+def test_rows_behind_the_rows_do_not_matter(begin: int, end: int) -> None:
+    """What lies behind them in memory is multiplied along, and never looked at."""
+    storage = torch.full((300, 24), torch.nan, dtype=torch.bfloat16)
+    storage[begin:end] = torch.randn(end - begin, 24, dtype=torch.bfloat16)
+    rows = storage[begin:end]
+    linear_map = LinearMap(torch.randn(40, 24), torch.randn(40), torch.bfloat16)
+    assert torch.equal(linear_map(rows), linear_map(rows.clone()))
+    rounded = linear._rounded(rows)
+    assert torch.equal(rounded[: end - begin], rows)
+    assert storage.isnan().sum() == 24 * (300 - (end - begin))
+
+
+def test_few_numbers_of_rows_are_met() -> None:
+    """Each costs a compilation and a place in a cache of 1,024 shapes."""
+    counts = [len(linear._rounded(torch.zeros(count, 2))) for count in range(1, 1025)]
+    assert len(set(counts)) <= 32
+    assert all(0 <= met - count < 64 for count, met in enumerate(counts, start=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_runner_without_packed_weights(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where PyTorch offers no packing, plain linear maps give the same answer."""
     encoder, inputs = tiny.float32_encoder(1), tiny.inputs((9, 4, 30), 3)
-    method = ltp((0.3, 0.5, 0.7)).float()
-    expected = run("packed", encoder, inputs, method)
-    monkeypatch.setattr(linear, "_pack", lambda weight: None)
-    assert_same(expected, run("packed", encoder, inputs, method), atol=1e-5)
+    method = ltp((0.0, 0.0, 0.0)).float()
+    expected = PackedRunner(encoder, dtype=dtype)(inputs, method, record=True)
+    monkeypatch.setattr(linear, "_engine", lambda weight: "plain")
+    plain = PackedRunner(encoder, dtype=dtype)(inputs, method, record=True)
+    assert_same(expected, plain, atol=1e-5 if dtype == torch.float32 else 0.5)
 
 
 class _Largest(TorchDispatchMode):

@@ -179,6 +179,12 @@ def _packed(model: PrunedModel, *, is_pruned: bool = True, last_layer: LastLayer
     return lambda inputs: model.packed(inputs, method, last_layer=last_layer).logits
 
 
+def _packed_bfloat16(model: PrunedModel, *, is_pruned: bool = True) -> Pass:
+    packed = PackedRunner(model.encoder, dtype=torch.bfloat16)
+    coarse = dataclasses.replace(model, packed=packed)
+    return _packed(coarse, is_pruned=is_pruned, last_layer="first")
+
+
 def _products(model: PrunedModel) -> MatrixProducts:
     return MatrixProducts(model.encoder)
 
@@ -195,11 +201,11 @@ def _masked(model: PrunedModel) -> Pass:
     return run
 
 
-def _peer(model: PrunedModel, attention: str) -> Any:
+def _peer(model: PrunedModel, attention: str, dtype: torch.dtype | None) -> Any:
     """The same weights in transformers' own model."""
     from transformers import AutoModelForSequenceClassification
 
-    dtype = next(model.encoder.parameters()).dtype
+    dtype = dtype or next(model.encoder.parameters()).dtype
     with tempfile.TemporaryDirectory() as folder:
         save_encoder(model.encoder, Path(folder), label_names=model.label_names)
         peer = AutoModelForSequenceClassification.from_pretrained(
@@ -212,8 +218,10 @@ def _has_token_types(model: PrunedModel) -> bool:
     return model.encoder.config.family == "bert"
 
 
-def _hugging_face(model: PrunedModel, *, attention: str) -> Pass:
-    peer = _peer(model, attention)
+def _hugging_face(
+    model: PrunedModel, *, attention: str = "sdpa", dtype: torch.dtype | None = None
+) -> Pass:
+    peer = _peer(model, attention, dtype)
     has_token_types = _has_token_types(model)
 
     @torch.inference_mode()
@@ -234,8 +242,6 @@ def _onnx(model: PrunedModel, *, is_pruned: bool = False, is_quantised: bool = F
     return onnx_session(model, pruned=is_pruned, int8=is_quantised, threads=threads).run
 
 
-_sdpa = functools.partial(_hugging_face, attention="sdpa")
-_eager = functools.partial(_hugging_face, attention="eager")
 _onnx_pruned = functools.partial(_onnx, is_pruned=True)
 
 BUILDERS: dict[str, Builder] = {
@@ -243,13 +249,16 @@ BUILDERS: dict[str, Builder] = {
     "packed_unpruned": functools.partial(_packed, is_pruned=False),
     "packed_first": functools.partial(_packed, last_layer="first"),
     "packed_unpruned_first": functools.partial(_packed, is_pruned=False, last_layer="first"),
+    "packed_bfloat16": _packed_bfloat16,
+    "packed_unpruned_bfloat16": functools.partial(_packed_bfloat16, is_pruned=False),
     "products": _products,
     "products_unpruned": _products,
     "repadded": _repadded,
     "masked": _masked,
-    "hugging_face": _sdpa,
-    "hugging_face_sorted": _sdpa,
-    "hugging_face_eager": _eager,
+    "hugging_face": _hugging_face,
+    "hugging_face_sorted": _hugging_face,
+    "hugging_face_eager": functools.partial(_hugging_face, attention="eager"),
+    "hugging_face_bfloat16_sorted": functools.partial(_hugging_face, dtype=torch.bfloat16),
     "onnx": _onnx,
     "onnx_sorted": _onnx,
     "onnx_int8_sorted": functools.partial(_onnx, is_quantised=True),

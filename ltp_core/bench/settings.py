@@ -9,10 +9,11 @@ from typing import Any, Literal
 from ltp_core.bench.catalogue import CONTENDERS, default_contenders, missing_package
 from ltp_core.strict import require, require_above_zero
 
-What = Literal["throughput", "scaling", "topk"]
+What = Literal["throughput", "scaling", "topk", "training"]
 DType = Literal["float32", "bfloat16", "float16"]
 
 SCALING_LENGTHS = (32, 64, 128, 256, 512)
+TRAINING_LENGTHS = (32, 128)
 TOPK_LENGTHS = (128, 256, 512, 1024)
 RETAIN_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
@@ -22,8 +23,8 @@ class BenchSettings:
     """A benchmark, without a path of this machine.
 
     Attributes:
-        what: `throughput` by batch size and length, `scaling` with the length, or `topk` against
-            threshold.
+        what: `throughput` by batch size and length, `scaling` with the length, `topk` against
+            threshold, or a step of `training` by stage.
         checkpoint: Name of the checkpoint; None for `topk`, which needs none.
         against: Names of other checkpoints that run beside it, each with its own method.
         task: Whose texts; None takes the checkpoint's own.
@@ -66,6 +67,8 @@ class BenchSettings:
         require(all(size > 0 for size in self.batch_sizes), "batch_sizes: must be above 0")
         if self.what == "topk":
             self._check_topk()
+        elif self.what == "training":
+            require(None not in self.lengths, "lengths: give numbers of tokens")
         else:
             self._check_contenders()
 

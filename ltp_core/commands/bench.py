@@ -11,6 +11,7 @@ from ltp_core.bench.settings import (
     RETAIN_RATIOS,
     SCALING_LENGTHS,
     TOPK_LENGTHS,
+    TRAINING_LENGTHS,
     BenchSettings,
     DType,
     What,
@@ -21,13 +22,12 @@ from ltp_core.commands.base import (
     add_data,
     add_device,
     add_subset,
-    columns,
     factor,
-    percent,
     positive,
     positives,
     usable_device,
 )
+from ltp_core.commands.bench_cards import throughput_card, topk_card, training_card
 from ltp_core.commands.events import Report, reporter
 from ltp_core.records import UserError
 
@@ -46,10 +46,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--what",
-        choices=("throughput", "scaling", "topk"),
+        choices=("throughput", "scaling", "topk", "training"),
         default="throughput",
-        help="throughput by batch size and length (default), time against length, or top-k "
-        "selection against a threshold",
+        help="throughput by batch size and length (default), time against length, top-k selection "
+        "against a threshold, or a training step by stage (never stored)",
     )
     _add_contenders(parser)
     add_subset(parser, rows=256)
@@ -79,14 +79,18 @@ def _add_contenders(parser: ArgumentParser) -> None:
 
 def _add_extent(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--batch-sizes", type=positives, metavar="N,N", help="default: 1,8,32; for topk 32"
+        "--batch-sizes",
+        type=positives,
+        metavar="N,N",
+        help="default: 1,8,32; for topk and training 32",
     )
     parser.add_argument(
         "--lengths",
         type=_lengths,
         metavar="N,N",
         help=f"tokens of every sequence; {DATA_LENGTHS} for those of the data (default: "
-        f"{DATA_LENGTHS}; for scaling {_listed(SCALING_LENGTHS)}; for topk {_listed(TOPK_LENGTHS)})",
+        f"{DATA_LENGTHS}; for scaling {_listed(SCALING_LENGTHS)}; for topk {_listed(TOPK_LENGTHS)}; "
+        f"for training {_listed(TRAINING_LENGTHS)})",
     )
     parser.add_argument(
         "--retain-ratios",
@@ -139,9 +143,23 @@ def run(arguments: Namespace) -> Output:
         from ltp_core.bench.topk import bench_topk
 
         document = bench_topk(_settings(arguments, device, None, ()), store=keep, report=report)
-        return Output(document=document, text=_topk_card(document))
+        return Output(document=document, text=topk_card(document))
+    if arguments.what == "training":
+        document = _training(arguments, device, report)
+        return Output(document=document, text=training_card(document))
     document = _bench(arguments, device, keep, report)
-    return Output(document=document, text=_card(document))
+    return Output(document=document, text=throughput_card(document))
+
+
+def _training(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
+    from ltp_core.bench.training import bench_training
+    from ltp_core.checkpoint import load_checkpoint
+
+    if arguments.checkpoint is None:
+        raise UserError("Name the checkpoint whose sizes are to be trained.")
+    model = load_checkpoint(arguments.checkpoint, device=device)
+    settings = _settings(arguments, device, model.name, ())
+    return bench_training(settings, model, report=report)
 
 
 def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report) -> dict[str, Any]:
@@ -194,8 +212,9 @@ def _extent(arguments: Namespace) -> tuple[tuple[int | None, ...], tuple[int, ..
     lengths: tuple[int | None, ...] = {
         "scaling": SCALING_LENGTHS,
         "topk": TOPK_LENGTHS,
+        "training": TRAINING_LENGTHS,
     }.get(arguments.what, (None,))
-    sizes = {"scaling": (8,), "topk": (32,)}.get(arguments.what, (1, 8, 32))
+    sizes = {"scaling": (8,), "topk": (32,), "training": (32,)}.get(arguments.what, (1, 8, 32))
     return tuple(arguments.lengths or lengths), tuple(arguments.batch_sizes or sizes)
 
 
@@ -204,119 +223,6 @@ def _contenders(arguments: Namespace) -> tuple[str, ...]:
         return available_contenders()
     default = SCALING_CONTENDERS if arguments.what == "scaling" else default_contenders()
     return tuple(arguments.contenders or default)
-
-
-_HEADER = (
-    "batch",
-    "length",
-    "contender",
-    "rounds",
-    "sequences/s (quartiles)",
-    "to Hugging Face",
-    "to packed, unpruned",
-    "by FLOPs",
-    "realised",
-)
-
-
-def _card(document: dict[str, Any]) -> str:
-    lines = [
-        f"{document['checkpoint']} on {document['task']}/{document['settings']['split']}",
-        *_machine(document),
-        "",
-        columns(
-            _HEADER,
-            [_row(line, document) for line in document["results"]],
-        ),
-        "",
-        *(f"{who['title']}: {who['meaning']}" for who in document["contenders"].values()),
-        *_ceilings(document),
-        *_answers(document),
-    ]
-    return "\n".join(lines + _notes(document))
-
-
-def _ceilings(document: dict[str, Any]) -> list[str]:
-    """What the matrix products alone allow, where they took part."""
-    return [
-        f"batch {line['batch_size']}: the same matrix products alone become "
-        f"{_times(line['ceiling_speedup'])} as fast; {percent(line['ceiling_share'], 0)} of that is "
-        "realised"
-        for line in document["results"]
-        if "ceiling_speedup" in line
-    ]
-
-
-def _answers(document: dict[str, Any]) -> list[str]:
-    """What coarser numbers do to the answers."""
-    return [
-        f"batch {line['batch_size']}, {document['contenders'][line['contender']]['title']}: "
-        f"{percent(line['equal_predictions'])} of {line['sequences']} predictions are those of "
-        f"float32; metric {percent(line['metric'])}, there {percent(line['reference_metric'])}"
-        for line in document["results"]
-        if "equal_predictions" in line
-    ]
-
-
-def _machine(document: dict[str, Any]) -> list[str]:
-    machine, noise = document["environment"], document["noise"]
-    processor = machine.get("accelerator") or machine["processor"]
-    rate = noise["matmul_flops_per_s"] / 1e9
-    return [
-        f"{processor}, {machine['threads']} threads, {machine['device']}, "
-        f"{document['settings']['dtype']}; matrix products reach {rate:,.0f} GFLOP/s; identical work "
-        f"varied by {percent(noise['identical_work_spread'])}"
-    ]
-
-
-def _row(line: dict[str, Any], document: dict[str, Any]) -> tuple[str, ...]:
-    speed = f"{line['sequences_per_s']:.0f}"
-    quartiles = f"{line['sequences_per_s_q1']:.0f}–{line['sequences_per_s_q3']:.0f}"
-    length = str(line["length"]) if line["length"] else f"data, {line['mean_length']:.0f}"
-    return (
-        str(line["batch_size"]),
-        length,
-        document["contenders"][line["contender"]]["title"],
-        f"{line['rounds']} × {line['sequences']}",
-        f"{speed} ({quartiles})",
-        _times(line.get("relative_throughput")),
-        _times(line.get("speedup")),
-        _times(line.get("theoretical_speedup")),
-        percent(line.get("realised_share"), 0),
-    )
-
-
-def _times(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.2f}×"
-
-
-def _topk_card(document: dict[str, Any]) -> str:
-    rows = [
-        (
-            str(line["length"]),
-            percent(line["retain_ratio"], 0),
-            document["contenders"][line["contender"]]["title"],
-            f"{line['time_us']:.1f} ({line['time_us_q1']:.1f}–{line['time_us_q3']:.1f})",
-            _times(line["slowdown"]),
-        )
-        for line in document["results"]
-    ]
-    header = ("length", "kept", "selection", "µs (quartiles)", "to threshold")
-    sizes = ", ".join(map(str, document["settings"]["batch_sizes"]))
-    title = f"Selecting tokens, batch {sizes}"
-    table = columns(header, rows)
-    return "\n".join([title, *_machine(document), "", table, *_notes(document)])
-
-
-def _notes(document: dict[str, Any]) -> list[str]:
-    notes = []
-    if document["skipped"]:
-        notes.append(f"The time limit left out {len(document['skipped'])} measurements.")
-    if document["noise"]["warning"]:
-        notes.append(f"Noisy machine: {document['noise']['warning']}.")
-    if document["name"]:
-        notes.append(f"Kept in the store as {document['name']}.")
-    return ["", *notes] if notes else []
 
 
 COMMAND = Command(

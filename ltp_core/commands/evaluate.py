@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_data(parser)
     add_device(parser)
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the layers' weights and states; scores are in float32 (default: float32)",
+    )
+    parser.add_argument(
         "--scales",
         type=factors,
         metavar="X,Y,…",
@@ -61,7 +68,6 @@ def run(arguments: Namespace) -> Output:
     _check(arguments)
     device = usable_device(arguments.device)
 
-    from ltp_core.checkpoint import load_checkpoint
     from ltp_core.evaluate import evaluate_checkpoint, kind_counter
     from ltp_core.pruning import Unpruned
     from ltp_core.save_evaluation import save_evaluation
@@ -73,16 +79,17 @@ def run(arguments: Namespace) -> Output:
         limit=arguments.limit,
         data_dir=arguments.data_dir,
     )
-    model = load_checkpoint(arguments.checkpoint, device=device)
+    load = partial(_load, device=device, dtype=arguments.dtype)
+    model = load(arguments.checkpoint)
     curve = _curve(arguments, model, evaluate)
     counter = kind_counter(model) if arguments.records else None
     pruned = evaluate(model, counter=counter)
     saved = save_evaluation(model, pruned, counter, limit=arguments.limit) if counter else None
     is_pruned = model.method.name != Unpruned.name
     same = evaluate(model, method=Unpruned.control_of(model.method)) if is_pruned else pruned
-    dense_model = _dense(model, device)
+    dense_model = _dense(model, load)
     dense = evaluate(dense_model) if dense_model else None
-    document = _document(model, pruned, same, dense) | curve
+    document = _document(model, pruned, same, dense) | {"dtype": arguments.dtype} | curve
     document |= {"records": saved.name} if saved else {}
     return Output(document=document, text=_card(document))
 
@@ -91,20 +98,35 @@ def _check(arguments: Namespace) -> None:
     """Refuses to keep what would not fit the run's other records."""
     if arguments.save and not arguments.scales:
         raise UserError("--save keeps the figures of --scales: name some, as --scales 0.5,1,1.5.")
+    if arguments.dtype != "float32" and (arguments.save or arguments.records):
+        raise UserError(
+            "The store keeps figures of float32 only: leave --dtype out, or what keeps."
+        )
     if arguments.save and (arguments.limit or arguments.task):
         raise UserError(
             "--save keeps whole splits of the run's task: leave --limit and --task out."
         )
 
 
-def _dense(model: PrunedModel, device: str) -> PrunedModel | None:
-    """The dense counterpart, if the store has it."""
-    from ltp_core.checkpoint import load_checkpoint
+def _load(name: str, *, device: str, dtype: str) -> PrunedModel:
+    """A checkpoint whose packed runner computes in that type."""
+    import torch
 
+    from ltp_core.checkpoint import load_checkpoint
+    from ltp_core.runners import PackedRunner
+
+    model = load_checkpoint(name, device=device)
+    if dtype == "float32":
+        return model
+    return replace(model, packed=PackedRunner(model.encoder, dtype=getattr(torch, dtype)))
+
+
+def _dense(model: PrunedModel, load: Callable[[str], PrunedModel]) -> PrunedModel | None:
+    """The dense counterpart, if the store has it."""
     if model.dense is None:
         return None
     try:
-        return load_checkpoint(model.dense, device=device)
+        return load(model.dense)
     except UserError as error:
         print(f"Without the dense counterpart: {error}", file=sys.stderr)
         return None
@@ -195,7 +217,7 @@ def _card(document: dict[str, Any]) -> str:
     flops, gap = document["relative_flops"], document["difference"]
     lines = [
         f"{document['checkpoint']} on {document['task']}/{document['split']}, "
-        f"{document['rows']} rows",
+        f"{document['rows']} rows, {document['dtype']}",
         "",
         columns(("", "pruned", "dense counterpart", "same weights, unpruned"), rows),
         "",

@@ -105,12 +105,19 @@ def _split(
 ) -> tuple[Tensor, ...]:
     """Each part as `batch_head seq head_size`: views of one sequence, a padded copy of several."""
     if len(group) == 1:
-        parts = projected[group.span].view(group.width, num_parts, num_heads, -1)
+        parts = _wide(projected[group.span]).view(group.width, num_parts, num_heads, -1)
         return parts.permute(1, 2, 0, 3).unbind(0)
     is_dense = group.span is not None and group.live is None
     padded = group.take(projected) if is_dense else projected.index_select(0, group.padded_rows)
     parts = padded.view(len(group), group.width, num_parts, num_heads, -1)
-    return parts.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)
+    return _wide(parts.permute(2, 0, 3, 1, 4)).flatten(1, 2).unbind(0)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 on a processor: there oneDNN would compile the small products of each shape anew."""
+    if values.device.type != "cpu" or values.dtype.itemsize >= 4:
+        return values
+    return values.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _probabilities(
@@ -231,6 +238,6 @@ def attend_from_first(
         num_heads: Attention heads.
     """
     key, value = _split(projected, group, 2, num_heads)
-    asking = query.index_select(0, group.member).view(len(group) * num_heads, 1, -1)
+    asking = _wide(query.index_select(0, group.member)).view(len(group) * num_heads, 1, -1)
     probs = _probabilities(asking, key, group.live, num_heads)
     return torch.bmm(probs.to(value.dtype), value).view(len(group), -1)

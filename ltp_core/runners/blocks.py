@@ -36,7 +36,9 @@ class Block:
         return self.layout.starts[-1]
 
 
-def pack(encoder: Encoder, inputs: Inputs, lengths: list[int], limits: Limits) -> list[Block]:
+def pack(
+    encoder: Encoder, inputs: Inputs, lengths: list[int], limits: Limits, dtype: torch.dtype
+) -> list[Block]:
     """Embeds the real tokens of a batch, the longest sequence first.
 
     Args:
@@ -44,6 +46,7 @@ def pack(encoder: Encoder, inputs: Inputs, lengths: list[int], limits: Limits) -
         inputs: Padded batch.
         lengths: Real tokens of each row.
         limits: Size of a block.
+        dtype: Type of the states.
     """
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     cells, position = _cells(inputs.attention_mask, rows)
@@ -66,7 +69,7 @@ def pack(encoder: Encoder, inputs: Inputs, lengths: list[int], limits: Limits) -
         begin = own.stop
         blocks.append(
             Block(
-                hidden=encoder.embeddings(ids[own], types[own], places[own]),
+                hidden=encoder.embeddings(ids[own], types[own], places[own]).to(dtype),
                 position=position[own],
                 protected=protected[own],
                 carry=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,67 +14,153 @@ from torch.nn import functional
 from ltp_core.encoder.model import DenseResidual, EncoderLayer
 
 PACKING_ROWS = 256
-"""Rows of the input that the packed weights are laid out for; they serve any number.
+"""Rows of the input that MKL's packed weights are laid out for; they serve any number.
 
 MKL picks one of two layouts by it. On two cores of a Xeon, 128 to 320 gave the layout that is the
 fastest for every number of rows up to 1,000; from 384 on it gave one that takes half as long again
 for 20 to 200 rows and a quarter longer for 300.
 """
 
+STEPS = ((128, 16), (512, 32), (math.inf, 64))
+"""Up to how many rows oneDNN's input is rounded up to a multiple of what."""
+
+Engine = Literal["plain", "mkl", "onednn"]
+"""Who multiplies: PyTorch's own choice, or a library from weights in its own layout."""
+
 
 class LinearMap:
     """`x W^T + b`, with the weights packed beforehand where that is faster.
 
     In float32 on processors with Intel's MKL, packing saves a third of the time for up to 20 rows, a
-    tenth to a fifth for up to 300, and nothing from about 500 on. It doubles the weights' memory.
+    tenth to a fifth for up to 300, and nothing from about 500 on. It doubles the weights' memory. In
+    bfloat16 on processors that multiply it, oneDNN's packed weights save a third to a half.
+
+    Args:
+        weight: The map.
+        bias: Added to each row.
+        dtype: Type to compute in; None takes the weight's.
     """
 
-    def __init__(self, weight: Float[Tensor, "outer inner"], bias: Float[Tensor, " outer"]) -> None:
-        self.weight = weight.detach().contiguous()
-        self.bias = bias.detach()
-        self._packed = _pack(self.weight)
+    def __init__(
+        self,
+        weight: Float[Tensor, "outer inner"],
+        bias: Float[Tensor, " outer"],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        dtype = dtype or weight.dtype
+        self.weight = weight.detach().to(dtype).contiguous()
+        self.bias = bias.detach().to(dtype)
+        self.engine = _engine(self.weight)
+        self._packed = _pack(self.weight, self.engine)
+
+    def rounded(self, rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]:
+        """The rows, and some more where that saves work; what these hold is nobody's business."""
+        return _rounded(rows) if self.engine == "onednn" else rows
 
     def __call__(self, rows: Float[Tensor, "row inner"]) -> Float[Tensor, "row outer"]:
         """The product for each row."""
-        if self._packed is None:
-            return functional.linear(rows, self.weight, self.bias)
-        product: Tensor = torch.ops.mkl._mkl_linear.default(
-            rows, self._packed, self.weight, self.bias, rows.shape[0]
+        if self.engine == "onednn":
+            return self._pointwise(rows, "none")
+        if self.engine == "mkl":
+            product: Tensor = torch.ops.mkl._mkl_linear.default(
+                rows, self._packed, self.weight, self.bias, rows.shape[0]
+            )
+            return product
+        return functional.linear(rows, self.weight, self.bias)
+
+    def gelu(self, rows: Float[Tensor, "row inner"]) -> Float[Tensor, "row outer"]:
+        """GELU of the product."""
+        if self.engine == "onednn":
+            return self._pointwise(rows, "gelu")
+        return functional.gelu(self(rows))
+
+    def add(
+        self, rows: Float[Tensor, "row inner"], residual: Float[Tensor, "row outer"]
+    ) -> Float[Tensor, "row outer"]:
+        """The product plus something else."""
+        if self.engine == "onednn":
+            count = len(rows)
+            summed: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+                _rounded(rows), _rounded(residual), self._packed, self.bias, "add"
+            )
+            return summed[:count]
+        return self(rows).add_(residual)
+
+    def _pointwise(self, rows: Tensor, function: str) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(
+            _rounded(rows), self._packed, self.bias, function, [], "none"
         )
-        return product
+        return product[: len(rows)]
 
 
-def _pack(weight: Float[Tensor, "outer inner"]) -> Tensor | None:
-    """The weights in MKL's own layout; None where PyTorch does not offer it.
+def _engine(weight: Tensor) -> Engine:
+    """The fastest for this type and processor; the packing operators are no public interface.
 
-    The operator is what `torch.compile` uses for frozen weights, and no public interface.
+    They are what `torch.compile` uses for frozen weights.
     """
-    is_plain = weight.device.type == "cpu" and weight.dtype == torch.float32
-    if not (is_plain and _has_packing()):
+    if weight.device.type != "cpu":
+        return "plain"
+    if weight.dtype == torch.float32 and _has_mkl_packing():
+        return "mkl"
+    return "onednn" if weight.dtype == torch.bfloat16 and _has_onednn_bfloat16() else "plain"
+
+
+def _has_mkl_packing() -> bool:
+    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")
+
+
+def _has_onednn_bfloat16() -> bool:
+    is_there = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+        torch.ops.mkldnn, "_reorder_linear_weight"
+    )
+    return is_there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _pack(weight: Float[Tensor, "outer inner"], engine: Engine) -> Tensor | None:
+    """The weights in the library's layout."""
+    if engine == "plain":
         return None
-    packed: Tensor = torch.ops.mkl._mkl_reorder_linear_weight.default(weight, PACKING_ROWS)
+    packed: Tensor = (
+        torch.ops.mkl._mkl_reorder_linear_weight.default(weight, PACKING_ROWS)
+        if engine == "mkl"
+        else torch.ops.mkldnn._reorder_linear_weight.default(weight)
+    )
     return packed
 
 
-def _has_packing() -> bool:
-    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    return has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")
+def _rounded(rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]:
+    """The rows and some more, whatever these hold: their products are never looked at.
+
+    oneDNN generates code for every number of rows that it meets, which takes 1 to 20 ms a shape, and
+    forgets the oldest of 1,024; so it meets a few numbers only. Where the storage goes on behind the
+    rows, as behind rows that were cut off an earlier product, nothing is copied.
+    """
+    count, width = rows.shape
+    step = next(step for limit, step in STEPS if count <= limit)
+    wanted = -(-count // step) * step
+    if wanted == count:
+        return rows
+    size = rows.untyped_storage().size() // rows.element_size()
+    if rows.is_contiguous() and rows.storage_offset() + wanted * width <= size:
+        return rows.as_strided((wanted, width), (width, 1))
+    return functional.pad(rows, (0, 0, 0, wanted - count))
 
 
 class ResidualMap:
     """Linear map, residual connection and layer norm (Eqs. 2 and 4)."""
 
-    def __init__(self, module: DenseResidual) -> None:
-        norm = module.LayerNorm
-        self._linear = LinearMap(module.dense.weight, module.dense.bias)
-        self._shape = list(norm.normalized_shape)
-        self._weight, self._bias, self._eps = norm.weight.detach(), norm.bias.detach(), norm.eps
+    def __init__(self, module: DenseResidual, dtype: torch.dtype | None = None) -> None:
+        norm, dtype = module.LayerNorm, dtype or module.dense.weight.dtype
+        self._linear = LinearMap(module.dense.weight, module.dense.bias, dtype)
+        self._shape, self._eps = list(norm.normalized_shape), norm.eps
+        self._weight, self._bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
 
     def __call__(
         self, rows: Float[Tensor, "row inner"], residual: Float[Tensor, "row hidden"]
     ) -> Float[Tensor, "row hidden"]:
         """`LN(W rows + b + residual)`."""
-        summed = self._linear(rows).add_(residual)
+        summed = self._linear.add(rows, residual)
         return torch.layer_norm(summed, self._shape, self._weight, self._bias, self._eps)
 
 
@@ -82,10 +169,11 @@ class LayerWeights:
 
     Attributes:
         num_heads: Attention heads.
+        dtype: Type of weights, states and matrix products, scores and probabilities excepted.
         projection: From hidden states to query, key and value.
     """
 
-    def __init__(self, layer: EncoderLayer) -> None:
+    def __init__(self, layer: EncoderLayer, dtype: torch.dtype | None = None) -> None:
         source = layer.attention.self
         scale = 1 / math.sqrt(layer.head_size)
         parts = (source.query, source.key, source.value)
@@ -94,12 +182,13 @@ class LayerWeights:
         self.projection = LinearMap(
             torch.cat([p.weight * s for p, s in zip(parts, scales, strict=True)]),
             torch.cat([p.bias * s for p, s in zip(parts, scales, strict=True)]),
+            dtype,
         )
-        self._attention_output = ResidualMap(layer.attention.output)
-        self._intermediate = LinearMap(
-            layer.intermediate.dense.weight, layer.intermediate.dense.bias
-        )
-        self._output = ResidualMap(layer.output)
+        self.dtype = self.projection.weight.dtype
+        self._attention_output = ResidualMap(layer.attention.output, dtype)
+        dense = layer.intermediate.dense
+        self._intermediate = LinearMap(dense.weight, dense.bias, dtype)
+        self._output = ResidualMap(layer.output, dtype)
 
     @cached_property
     def query(self) -> LinearMap:
@@ -122,5 +211,7 @@ class LayerWeights:
         self, context: Float[Tensor, "kept hidden"], residual: Float[Tensor, "kept hidden"]
     ) -> Float[Tensor, "kept hidden"]:
         """Output projection, residual, FFN: everything after attention, token by token."""
-        attended = self._attention_output(context, residual)
-        return self._output(functional.gelu(self._intermediate(attended)), attended)
+        rounded = self.projection.rounded
+        attended = self._attention_output(rounded(context.to(self.dtype)), rounded(residual))
+        finished = self._output(self._intermediate.gelu(attended), attended)
+        return finished[: len(residual)]

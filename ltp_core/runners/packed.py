@@ -34,13 +34,21 @@ class PackedRunner:
     Args:
         encoder: Whose weights.
         limits: How much one step takes; None takes what suits the encoder's device.
+        dtype: Type of the layers' weights and states; None takes the encoder's. Scores and
+            probabilities are in float32 or wider, embeddings and head in the encoder's type.
     """
 
-    def __init__(self, encoder: Encoder, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        limits: Limits | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.encoder = encoder
         is_processor = next(encoder.parameters()).device.type == "cpu"
         self._limits = limits or (PROCESSOR if is_processor else ACCELERATOR)
-        self._layers = [LayerWeights(layer) for layer in encoder.layers]
+        self._layers = [LayerWeights(layer, dtype) for layer in encoder.layers]
 
     @torch.inference_mode()
     def __call__(
@@ -70,7 +78,8 @@ class PackedRunner:
         if self.encoder.training:
             raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
         done = _Pass(self.encoder, inputs, method, is_recorded=record)
-        blocks = pack(self.encoder, inputs, done.initial_length, self._limits)
+        dtype = self._layers[0].dtype
+        blocks = pack(self.encoder, inputs, done.initial_length, self._limits, dtype)
         running = [i for i in range(len(self._layers)) if method.runs_layer(i)]
         if not done.is_first_certain:
             done.take_first(blocks)
@@ -159,7 +168,8 @@ class _Pass:
             if not self.is_first_certain:
                 is_first = block.position[starts] == 0
                 rows, starts = rows[is_first], starts[is_first]
-            self._first.index_copy_(0, rows, block.hidden.index_select(0, starts))
+            first = block.hidden.index_select(0, starts)
+            self._first.index_copy_(0, rows, first.to(self._first.dtype))
 
     def output(self) -> RunOutput:
         """Logits and counts."""
@@ -212,7 +222,7 @@ def _finish_first(weights: LayerWeights, block: Block) -> Block:
     context = torch.empty_like(first)
     for group in layout.groups:
         asked = attend_from_first(query, projected, group, weights.num_heads)
-        context.index_copy_(0, group.member, asked)
+        context.index_copy_(0, group.member, asked.to(context.dtype))
     return Block(
         hidden=weights.finish(context, first),
         position=block.position.index_select(0, starts),
