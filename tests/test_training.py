@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import time
@@ -27,17 +28,24 @@ from ltp_core.config import (
     dense_config,
     from_dict,
     parent_config,
+    to_toml,
 )
 from ltp_core.data import token_kinds
 from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import LearnedTokenPruning
 from ltp_core.records import RunManifest, UserError
-from ltp_core.training import loop, results
+from ltp_core.training import loop, losses, results
 from ltp_core.training import train as training
 from ltp_core.training.journal import Journal
-from ltp_core.training.snapshot import SNAPSHOT_FILE
+from ltp_core.training.snapshot import (
+    SNAPSHOT_FILE,
+    Position,
+    restore_snapshot,
+    save_snapshot,
+)
 from tests import tiny
+from tests.commands import run
 from tests.trainings import Workplace, save_data
 
 KINDS = ("lora", "full")
@@ -475,6 +483,50 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None
         log(self, name, at, *rest)
 
     monkeypatch.setattr(Journal, "log", interrupted)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_training(
+    place: Workplace, beside: Workplace, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """One sentence, before any weight sees it; from the last snapshot the same command goes on."""
+    config, steps = place.config(), steps_taken(monkeypatch)
+    with monkeypatch.context() as patch:
+        task_loss = losses.task_loss
+
+        def lose(*arguments: Any) -> torch.Tensor:
+            return task_loss(*arguments) * (value if [("hard", 13)] == steps[-1:] else 1)
+
+        patch.setattr(losses, "task_loss", lose)
+        with pytest.raises(UserError, match=f"The loss is {value} in step 14 of the hard stage: "):
+            beside.train(config, snapshot_every=4)
+    steps.clear()
+    assert_same_run(folder_of(place, config), beside.train(config))
+    assert [("hard", step) for step in range(12, 18)] == steps
+
+
+def test_a_rate_that_is_too_high_is_said(
+    place: Workplace, beside: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line fails with status 2 and the setting to change, whatever broke first."""
+    monkeypatch.setenv("LTP_STORE", str(beside.store))
+    preset = beside.folder / "wild.toml"
+    preset.write_text(to_toml(place.config("full", soft={"learning_rate": 1e30})))
+    ran = run("train", str(preset), "--data-dir", str(beside.folder / "data"))
+    assert (2, "") == (ran.status, ran.stdout)
+    assert "of the soft stage: lower soft.learning_rate" in ran.stderr.splitlines()[-1]
+
+
+def test_a_snapshot_holds_the_scale_of_the_loss(tmp_path: Path) -> None:
+    """In float16 training it is found step by step; a resumed run goes on with it."""
+    student = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(student.parameters())
+    scaler, other = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (64.0, 2.0))
+    here = Position(stage="soft", step=1, duration_s=1.0)
+    save_snapshot(tmp_path, student, optimizer, here, scaler)
+    restore_snapshot(tmp_path, student, optimizer, other)
+    assert scaler.state_dict() == other.state_dict()
+    restore_snapshot(tmp_path, student, optimizer)
 
 
 @pytest.mark.parametrize("content", [b"", None])

@@ -165,9 +165,9 @@ def _die_at(stage: str, step: str, where: str) -> None:
         die(name, at)
         log(self, name, at, *rest)
 
-    def save_or_die(path: Path, student: Any, optimizer: Any, position: Any) -> None:
+    def save_or_die(path: Path, student: Any, optimizer: Any, position: Any, scaler: Any) -> None:
         die(position.stage, position.step)
-        save(path, student, optimizer, position)
+        save(path, student, optimizer, position, scaler)
 
     if where == "step":
         Journal.log = log_or_die  # type: ignore[method-assign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ltp_core.config import HardConfig, SoftConfig, StageConfig
 from ltp_core.data.batching import Encoded, bucketed_batches, collate
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.lat import LengthAdaptive
+from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Student
@@ -87,6 +89,10 @@ def run_stage(
 
     Returns:
         Seconds that all stages took so far.
+
+    Raises:
+        UserError: A loss or a gradient is not finite. No weight has seen it, and the last snapshot
+            stays.
     """
     optimizer = _optimizer(stage, student)
     torch.manual_seed(seed)
@@ -94,7 +100,7 @@ def run_stage(
     position = read_position(folder)
     start = 0
     if position is not None and position.stage == name:
-        restore_snapshot(folder, student, optimizer)
+        restore_snapshot(folder, student, optimizer, accelerator.scaler)
         start, elapsed_s = position.step, position.duration_s
     journal.forget_after(name, start)
     is_adaptive = isinstance(student.method, LengthAdaptive)
@@ -119,7 +125,9 @@ def run_stage(
         moment = Moment(seed=seed, step=step, progress=progress, temperature=temperature)
         loss = objective(model, student.method, batch, stage, moment)
         accelerator.backward(loss.total)
-        accelerator.clip_grad_norm_(_weights(student), 1.0)
+        norm = accelerator.clip_grad_norm_(_weights(student), 1.0)
+        # A scaler leaves out steps of infinite gradients by itself, and lowers its scale.
+        _require_finite(loss.total, norm if accelerator.scaler is None else None, name, step)
         stepper.step()
         stepper.zero_grad()
         flops = accelerator.reduce(loss.out.relative_flops.detach(), "mean")
@@ -134,6 +142,18 @@ def run_stage(
     done = Position(stage=name, step=total_steps, duration_s=time.perf_counter() - began)
     _snapshot(accelerator, folder, student, optimizer, done, journal)
     return done.duration_s
+
+
+def _require_finite(
+    loss: Float[Tensor, ""], gradient_norm: Float[Tensor, ""] | None, stage: str, step: int
+) -> None:
+    """Refuses a step that would make every weight nan."""
+    for what, value in (("loss", loss), ("norm of the gradient", gradient_norm)):
+        if value is not None and not math.isfinite(number := value.item()):
+            raise UserError(
+                f"The {what} is {number} in step {step} of the {stage} stage: lower "
+                f"{stage}.learning_rate. The last snapshot is kept."
+            )
 
 
 def num_steps(stage: StageConfig, num_rows: int, num_processes: int) -> int:
@@ -226,4 +246,4 @@ def _snapshot(
 ) -> None:
     if accelerator.is_main_process:
         journal.flush()
-        save_snapshot(folder, student, optimizer, position)
+        save_snapshot(folder, student, optimizer, position, accelerator.scaler)

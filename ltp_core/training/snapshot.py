@@ -1,7 +1,8 @@
 """Where a training stands, so that a killed one goes on to the same result.
 
 One safetensors file, written whole or not at all: trained tensors, AdamW's state, the random
-generator and the position. Several processes share the main one's generator.
+generator, the position, and in float16 the scale of the loss. Several processes share the main
+one's generator.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from ltp_core.files import atomic_write
@@ -36,7 +38,13 @@ class Position:
     duration_s: float
 
 
-def save_snapshot(folder: Path, student: nn.Module, optimizer: AdamW, position: Position) -> None:
+def save_snapshot(
+    folder: Path,
+    student: nn.Module,
+    optimizer: AdamW,
+    position: Position,
+    scaler: GradScaler | None = None,
+) -> None:
     """Writes the snapshot of a running stage."""
     tensors = {"rng": torch.get_rng_state()}
     for name, parameter in trained_parameters(student).items():
@@ -48,6 +56,8 @@ def save_snapshot(folder: Path, student: nn.Module, optimizer: AdamW, position: 
         tensors["cuda_rng"] = torch.cuda.get_rng_state()
     contiguous = {key: value.detach().cpu().clone() for key, value in tensors.items()}
     metadata = {"position": json.dumps(asdict(position))}
+    if scaler is not None:
+        metadata["scaler"] = json.dumps(scaler.state_dict())
     atomic_write(folder / SNAPSHOT_FILE, save(contiguous, metadata=metadata))
 
 
@@ -60,9 +70,12 @@ def read_position(folder: Path) -> Position | None:
         return None
 
 
-def restore_snapshot(folder: Path, student: nn.Module, optimizer: AdamW) -> None:
+def restore_snapshot(
+    folder: Path, student: nn.Module, optimizer: AdamW, scaler: GradScaler | None = None
+) -> None:
     """Puts a stage back to its snapshot; the position is in `read_position`."""
     with safe_open(folder / SNAPSHOT_FILE, framework="pt") as file:
+        metadata = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     with torch.no_grad():
         for name, tensor in trained_parameters(student).items():
@@ -73,6 +86,8 @@ def restore_snapshot(folder: Path, student: nn.Module, optimizer: AdamW) -> None
     torch.set_rng_state(tensors["rng"])
     if "cuda_rng" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda_rng"])
+    if scaler is not None and "scaler" in metadata:
+        scaler.load_state_dict(json.loads(metadata["scaler"]))
 
 
 def _optimizer_state(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
