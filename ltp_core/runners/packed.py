@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -113,8 +112,9 @@ class _Pass:
         self._mask = inputs.attention_mask
         self._needs_scores = is_recorded or bool(method.signals)
         self._protects_first = inputs.protects_first
-        shape = (3, len(self.initial_length), len(encoder.layers))
-        self._entered, self._asked, self._left = np.zeros(shape, dtype=np.int64)
+        self._entered, self._asked, self._left = (
+            [[0] * len(self.initial_length) for _ in encoder.layers] for _ in range(3)
+        )
         self._records: list[LayerRecord] = []
         self.is_first_certain = self._protects_first or not self._needs_scores
         weight = encoder.embeddings.word_embeddings.weight
@@ -130,9 +130,9 @@ class _Pass:
         else:
             rule = self._rule(index, finishes_first=finishes_first)
             after = merge([self._step(weights, block, rule) for block in blocks])
-        _note(self._entered, index, blocks)
-        _note(self._asked, index, after if is_short_cut else blocks)
-        _note(self._left, index, after)
+        _note(self._entered[index], blocks)
+        _note(self._asked[index], after if is_short_cut else blocks)
+        _note(self._left[index], after)
         if not self.is_first_certain:
             self.take_first(after)
         return after
@@ -175,16 +175,18 @@ class _Pass:
         """Logits and counts."""
         return RunOutput(
             logits=self._encoder.head(self._first),
-            attention_length=torch.from_numpy(self._entered),
-            ffn_length=torch.from_numpy(self._left),
+            attention_length=torch.tensor(self._entered).T,
+            ffn_length=torch.tensor(self._left).T,
             layers=tuple(self._records),
-            query_length=torch.from_numpy(self._asked),
+            query_length=torch.tensor(self._asked).T,
         )
 
 
-def _note(counts: Int[np.ndarray, "batch layer"], index: int, blocks: list[Block]) -> None:
+def _note(counts: list[int], blocks: list[Block]) -> None:
+    """Writes how many tokens each sequence has; plain lists, as an array costs more than it holds."""
     for block in blocks:
-        counts[block.layout.sequences, index] = block.layout.lengths
+        for sequence, length in zip(block.layout.sequences, block.layout.lengths, strict=True):
+            counts[sequence] = length
 
 
 def _live_starts(block: Block) -> tuple[Int[Tensor, " live"], Int[Tensor, " live"]]:
