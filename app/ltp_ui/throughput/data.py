@@ -43,6 +43,8 @@ COLUMNS = (
     "realised_share_q3",
     "ceiling_speedup",
     "ceiling_share",
+    "equal_predictions",
+    "metric",
     "time_us",
     "time_us_q1",
     "time_us_q3",

@@ -259,6 +259,7 @@ NUMBER_COLUMNS = {
     "realised_share": "Realised",
     "gflops_per_s": "GFLOP/s",
     "matmul_share": "Of a matrix product's rate",
+    "equal_predictions": "Answers as in float32",
     "time_us": "µs",
     "slowdown": "× threshold",
 }
@@ -276,17 +277,16 @@ def numbers(bench: Bench) -> pd.DataFrame:
         ],
         gflops_per_s=frame["flops_per_s"] / 1e9,
         matmul_share=_shares(frame["flops_per_s"] / (bench.matmul_flops_per_s or float("nan"))),
-        realised_share=frame["realised_share"].map(
-            lambda x: percent(x, 0) if pd.notna(x) else None
-        ),
-        retain_ratio=frame["retain_ratio"].map(lambda x: percent(x, 0) if pd.notna(x) else None),
+        realised_share=_shares(frame["realised_share"]),
+        equal_predictions=_shares(frame["equal_predictions"], digits=1),
+        retain_ratio=_shares(frame["retain_ratio"]),
     )
     kept = [name for name in NUMBER_COLUMNS if shown[name].notna().any()]
     return shown[kept].round(2).rename(columns=NUMBER_COLUMNS)
 
 
-def _shares(values: pd.Series[float]) -> pd.Series[Any]:
-    return values.map(lambda value: percent(value, 0) if pd.notna(value) else None)
+def _shares(values: pd.Series[float], digits: int = 0) -> pd.Series[Any]:
+    return values.map(lambda value: percent(value, digits) if pd.notna(value) else None)
 
 
 def _provenance(bench: Bench) -> dict[str, Any]:
