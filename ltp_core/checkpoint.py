@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltp_core import store
-from ltp_core.records import UserError
+from ltp_core.records import QuestionSettings, UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,6 +60,7 @@ class PrunedModel:
         max_length: Longest input in training and evaluation, in tokens.
         dense: Name of the dense counterpart's run, or None.
         base: Name of the base model.
+        questions: How it answers questions; None where it answers none.
     """
 
     name: str
@@ -72,6 +73,7 @@ class PrunedModel:
     max_length: int
     dense: str | None
     base: str
+    questions: QuestionSettings | None = None
 
 
 def save_pruning(
@@ -83,6 +85,7 @@ def save_pruning(
     max_length: int,
     base: dict[str, Any],
     dense: str | None,
+    questions: QuestionSettings | None = None,
 ) -> None:
     """Writes `pruning.json`: the method's state and what else the weights alone do not say."""
     store.write_json(
@@ -94,6 +97,7 @@ def save_pruning(
             "max_length": max_length,
             "base": base,
             "dense": dense,
+            **({} if questions is None else {"questions": questions.to_dict()}),
         },
     )
 
@@ -161,6 +165,7 @@ class _Pruning:
     base: str
     base_sha256: str | None
     dense: str | None
+    questions: QuestionSettings | None
 
 
 def _read_pruning(folder: Path) -> _Pruning:
@@ -199,6 +204,7 @@ def _parse_pruning(raw: dict[str, Any]) -> _Pruning:
         base=_text(base, "name"),
         base_sha256=None if base.get("sha256") is None else _text(base, "sha256"),
         dense=None if raw["dense"] is None else _text(raw, "dense"),
+        questions=QuestionSettings.from_dict(raw["questions"]) if "questions" in raw else None,
     )
 
 
@@ -239,6 +245,7 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
         dense=pruning.dense,
         base=pruning.base,
         device=device,
+        questions=pruning.questions,
     )
 
 
@@ -260,7 +267,11 @@ def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
             f"The adapter in {folder} was trained on other weights than those in {source} (SHA-256 "
             f"{expected[:12]}…): restore the base that it was trained on."
         )
-    encoder = load_encoder(source, num_labels=max(1, len(pruning.label_names)))
+    num_labels = max(1, len(pruning.label_names))
+    is_span = pruning.questions is not None
+    encoder = load_encoder(
+        source, num_labels=num_labels, head="span" if is_span else "classification"
+    )
     merge_adapter(encoder, folder / "adapter")
     return source, encoder
 
@@ -274,9 +285,11 @@ def _load_foreign(folder: Path, device: str) -> PrunedModel:
     raw = read_config(folder)
     encoder = load_encoder(folder)
     architectures = raw.get("architectures")
-    if architectures and "ForSequenceClassification" not in str(architectures):
+    is_span = encoder.config.head == "span"
+    if architectures and not is_span and "ForSequenceClassification" not in str(architectures):
         raise CheckpointError(
-            f"{folder} has no classification head: train one, with base={folder} in the settings."
+            f"{folder} has no head that classifies or answers questions: train one, with "
+            f"base={folder} in the settings."
         )
     return _model(
         name=folder.resolve().name,
@@ -289,6 +302,7 @@ def _load_foreign(folder: Path, device: str) -> PrunedModel:
         dense=None,
         base=str(folder),
         device=device,
+        questions=QuestionSettings() if is_span else None,
     )
 
 

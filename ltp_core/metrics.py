@@ -56,6 +56,15 @@ def _correlation_scores(predictions: Vector, labels: Vector) -> dict[str, float]
     }
 
 
+def _answer_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
+    groups = {
+        "f1": np.ones(len(labels), dtype=bool),
+        "has_answer_f1": labels == 1,
+        "no_answer_f1": labels == 0,
+    }
+    return {name: float(predictions[x].mean()) for name, x in groups.items() if x.any()}
+
+
 _SCORES: dict[str, Callable[[Vector, Vector], dict[str, float]]] = {
     "sst2": _accuracy_scores,
     "rotten_tomatoes": _accuracy_scores,
@@ -66,6 +75,8 @@ _SCORES: dict[str, Callable[[Vector, Vector], dict[str, float]]] = {
     "mrpc": _accuracy_f1_scores,
     "qqp": _accuracy_f1_scores,
     "stsb": _correlation_scores,
+    "squad": _answer_scores,
+    "squad_v2": _answer_scores,
 }
 
 
@@ -77,13 +88,15 @@ def compute_metrics(
     """Metrics of a task by name; the first one is the headline.
 
     Accuracy; for mrpc and qqp the mean of accuracy and F1 (of class 1), then both; for stsb the mean
-    of Pearson's and Spearman's correlation, then both. F1 is 0 where class 1 occurs neither in the
+    of Pearson's and Spearman's correlation, then both; for squad and squad_v2 the mean over all
+    questions, over those with an answer and over those without. F1 is 0 where class 1 occurs neither in the
     predictions nor in the labels; a correlation is 0 where either side is constant.
 
     Args:
         task: Name of a task.
-        predictions: Class index of each example, or the predicted value for stsb.
-        labels: The truth in the same form.
+        predictions: Class index of each example, or the predicted value for stsb; for squad and
+            squad_v2 the F1 of each answer.
+        labels: The truth in the same form; for squad and squad_v2 1 where there is an answer.
 
     Raises:
         UserError: The task has no metric.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,15 +35,125 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A part of a context that may be the answer.
+
+    Attributes:
+        text: As it stands in the context.
+        begin: Its first character there.
+        end: The character behind its last one.
+        score: Sum of the logits of its start and its end.
+        tokens: First and last position in the traced sequence; None where it is in another window.
+    """
+
+    text: str
+    begin: int
+    end: int
+    score: float
+    tokens: tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a question is answered with.
+
+    Attributes:
+        candidates: The likeliest parts of the context, the likeliest first.
+        null_score: The score of "no answer".
+        null_threshold: The question is left unanswered where "no answer" is likelier than the best
+            candidate by more than this; infinite: never. JSON has null for infinite.
+        window: Window of the context that the trace shows, from 1.
+        num_windows: Windows that the context was divided into.
+    """
+
+    candidates: tuple[Candidate, ...]
+    null_score: float
+    null_threshold: float
+    window: int = 1
+    num_windows: int = 1
+
+    @property
+    def best(self) -> Candidate | None:
+        """The likeliest part of the context."""
+        return self.candidates[0] if self.candidates else None
+
+    @property
+    def null_difference(self) -> float:
+        """How much likelier "no answer" is than the best candidate."""
+        return math.inf if self.best is None else self.null_score - self.best.score
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the best candidate is given as the answer."""
+        return self.best is not None and self.null_difference <= self.null_threshold
+
+    @property
+    def text(self) -> str | None:
+        """The answer; None where there is none."""
+        return self.best.text if self.is_answered and self.best else None
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Answer:
+        """Reads plain values, as `dataclasses.asdict` gives them and JSON keeps them."""
+        candidates = tuple(
+            Candidate(**{**each, "tokens": each["tokens"] and tuple(each["tokens"])})
+            for each in raw["candidates"]
+        )
+        threshold = math.inf if raw["null_threshold"] is None else raw["null_threshold"]
+        return cls(**{**raw, "candidates": candidates, "null_threshold": threshold})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What the head says about one input.
 
     `probabilities` and `label` are null for regression; `label` is the name of the likeliest class.
+    For a question, `answer` says what was found, `label` is its text (null: no answer), and the
+    logits are the scores of the best part of the context and of "no answer".
     """
 
     logits: tuple[float, ...]
     probabilities: tuple[float, ...] | None
     label: str | None
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionSettings:
+    """How a checkpoint answers questions, and which questions it learned from.
+
+    Attributes:
+        stride: Tokens of context that two neighbouring windows of a question share.
+        null_threshold: A question is left unanswered where "no answer" is likelier than the best
+            answer by more than this, in units of the logits; infinite: every question is answered.
+        train_task: Task whose training questions it learned from, if another than its own.
+        unanswerable_share: Share of them that was made unanswerable.
+    """
+
+    stride: int = 128
+    null_threshold: float = math.inf
+    train_task: str | None = None
+    unanswerable_share: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; an infinite threshold is null."""
+        threshold = self.null_threshold if math.isfinite(self.null_threshold) else None
+        return dataclasses.asdict(self) | {"null_threshold": threshold}
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> QuestionSettings:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: Something is missing or has the wrong type.
+        """
+        threshold, task = raw["null_threshold"], raw["train_task"]
+        return cls(
+            stride=int(raw["stride"]),
+            null_threshold=math.inf if threshold is None else float(threshold),
+            train_task=None if task is None else str(task),
+            unanswerable_share=float(raw["unanswerable_share"]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +193,7 @@ class Trace:
         relative_flops: Fraction of the unpruned FLOPs, by accounting (`paper`, `executed`).
         checkpoint: Name of the checkpoint that ran.
         num_cut: Tokens beyond the maximum length that were cut off before the pass.
+        answer: What a question is answered with; None for other tasks.
     """
 
     tokens: tuple[str, ...]
@@ -94,6 +206,21 @@ class Trace:
     relative_flops: dict[str, float]
     checkpoint: str
     num_cut: int = 0
+    answer: Answer | None = None
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the pruned pass says."""
+        return Prediction(
+            logits=self.logits,
+            probabilities=self.probabilities,
+            label=self.label,
+            answer=self.answer,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; what is infinite is null."""
+        return {key: _finite(value) for key, value in dataclasses.asdict(self).items()}
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -109,7 +236,7 @@ class Trace:
 
     def to_json(self) -> str:
         """One JSON object with the fields of this class."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Trace:
@@ -129,12 +256,15 @@ class Trace:
                 )
                 for layer in raw.pop("layers")
             )
-            unpruned = raw.pop("unpruned")
+            unpruned, answer = raw.pop("unpruned"), raw.pop("answer", None)
             fields: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()
             }
             return cls(
-                layers=layers, unpruned=_prediction(unpruned) if unpruned else None, **fields
+                layers=layers,
+                unpruned=_prediction(unpruned) if unpruned else None,
+                answer=Answer.from_dict(answer) if answer else None,
+                **fields,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"This is not a trace written by this program: {error}") from error
@@ -146,7 +276,17 @@ def _prediction(raw: dict[str, Any]) -> Prediction:
         logits=tuple(raw["logits"]),
         probabilities=None if probabilities is None else tuple(probabilities),
         label=raw["label"],
+        answer=Answer.from_dict(raw["answer"]) if raw.get("answer") else None,
     )
+
+
+def _finite(value: Any) -> Any:
+    """Plain values with null for what is infinite, which JSON cannot say."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)

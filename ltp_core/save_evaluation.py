@@ -14,7 +14,7 @@ from ltp_core.records import RunManifest, UserError
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.data.token_kinds import KindCounter
-    from ltp_core.evaluate import Evaluation
+    from ltp_core.passes import Evaluation
 
 
 def save_evaluation(

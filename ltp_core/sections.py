@@ -36,10 +36,23 @@ class DataConfig:
     """Random subset of the training rows; None takes all."""
     max_train_length: int | None = None
     """Only training rows of at most this many tokens (length-robustness experiment)."""
+    heldout_rows: int | None = None
+    """Random subset of the held-out training rows for the evaluation; None takes all."""
+    validation_rows: int | None = None
+    """Random subset of the validation rows for the evaluation; None takes all."""
+    stride: int = 128
+    """Questions: tokens of context that two neighbouring windows share."""
+    train_task: str | None = None
+    """Questions: learn from the training rows of this task instead, as squad for squad_v2."""
+    unanswerable_share: float = 0.0
+    """Questions: share of the training rows that get another paragraph of their article."""
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""
         require_above_zero(self, "max_length", "train_rows", "max_train_length")
+        require_above_zero(self, "heldout_rows", "validation_rows")
+        require_between(self, 0, math.inf, "stride")
+        require_between(self, 0, 1, "unanswerable_share")
 
 
 @dataclass(frozen=True, kw_only=True)

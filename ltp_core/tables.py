@@ -63,7 +63,15 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "label": "int16 or float",
             "prediction": "int16 or float",
         },
-        {"logit_*": "float"},
+        {
+            "logit_*": "float",
+            "exact_match": "float",
+            "null_difference": "float",
+            "answer_exact_match": "float",
+            "answer_f1": "float",
+            "answer_begin": "int32",
+            "answer_end": "int32",
+        },
     ),
     "layers": _columns(
         {
@@ -73,7 +81,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
             "attention_length": "int16",
             "ffn_length": "int16",
         },
-        {},
+        {"window": "int16"},
     ),
     "traces": _columns(
         {

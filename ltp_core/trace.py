@@ -15,10 +15,11 @@ from torch import Tensor
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, encode_text
 from ltp_core.data.tasks import TASKS
-from ltp_core.evaluate import model_inputs
 from ltp_core.flops import relative_flops
+from ltp_core.passes import model_inputs
 from ltp_core.pruning.base import Decision, LayerState, PruningMethod, ThresholdMethod
 from ltp_core.pruning.unpruned import Unpruned
+from ltp_core.questions.ask import Asked, answer, ask
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
 from ltp_core.runners import Inputs, LayerRecord, RunOutput, run_masked
 
@@ -53,11 +54,12 @@ class Forced(PruningMethod):
 
 @dataclass(frozen=True)
 class _Tokens:
-    """One input as the network sees it."""
+    """One input as the network sees it; of a question the window that is shown."""
 
     encoding: Encoding
     inputs: Inputs
     num_cut: int
+    asked: Asked | None = None
 
 
 def trace_text(
@@ -75,9 +77,11 @@ def trace_text(
 
     Args:
         model: Loaded checkpoint; it is not changed.
-        text: First text; may be empty. Cut at the encoder's longest input, which may be longer than
-            what the checkpoint was trained on (`model.max_length`).
-        text_pair: Second text of a pair task.
+        text: First text, or the question; may be empty but for a question. Cut at the encoder's
+            longest input, which may be longer than what the checkpoint was trained on
+            (`model.max_length`).
+        text_pair: Second text of a pair task, or the context; a long context is divided into the
+            checkpoint's windows, and the trace shows the one in which the unpruned model answers.
         thresholds: Absolute thresholds to use instead of the learned ones, one per layer.
         keep: Token positions that are never dropped.
         drop: Token positions that are dropped after the first layer; the first token stays.
@@ -86,17 +90,17 @@ def trace_text(
 
     Raises:
         UserError: A pair task got one text or the other way round, the text is not valid Unicode,
-            the thresholds do not fit the method, or a position is none of a token.
+            question or context are empty or too long, the thresholds do not fit the method, or a
+            position is none of a token.
     """
     tokens = _tokens(model, text, text_pair)
     _check_positions(tokens, {*keep, *drop})
-    method = _method(model, thresholds, keep, drop, len(tokens.encoding))
+    method = _method(model, thresholds, keep, drop)
     output = _run(model, tokens.inputs, method, runner, record=True)
     unpruned = None
     if same_weights_unpruned:
-        control = Unpruned.control_of(model.method)
-        unpruned = _prediction(model, _run(model, tokens.inputs, control, runner).logits[0])
-    prediction = _prediction(model, output.logits[0])
+        unpruned = _predict(model, tokens, Unpruned.control_of(model.method), runner)
+    prediction = _predict(model, tokens, method, runner, output)
     config = model.encoder.config
     return Trace(
         tokens=tuple(tokens.encoding.tokens),
@@ -115,6 +119,7 @@ def trace_text(
         ),
         checkpoint=model.name,
         num_cut=tokens.num_cut,
+        answer=prediction.answer,
     )
 
 
@@ -133,8 +138,7 @@ def predict_text(model: PrunedModel, text: str, text_pair: str | None = None) ->
     Raises:
         UserError: As `trace_text`.
     """
-    tokens = _tokens(model, text, text_pair)
-    return _prediction(model, _run(model, tokens.inputs, model.method, "packed").logits[0])
+    return _predict(model, _tokens(model, text, text_pair), model.method, "packed")
 
 
 def received_attention(
@@ -205,6 +209,8 @@ def _tokens(model: PrunedModel, text: str, text_pair: str | None) -> _Tokens:
     if task is not None and task.is_pair != (text_pair is not None):
         wanted = "two texts" if task.is_pair else "one text"
         raise UserError(f"{model.name} was trained on {task.name}, which takes {wanted}.")
+    if model.questions is not None:
+        return _question(model, text, text_pair)
     texts = (text,) if text_pair is None else (text, text_pair)
     encoding, num_cut = encode_text(model.tokenizer, texts, model.encoder.config.max_length)
     if not len(encoding):
@@ -217,6 +223,27 @@ def _tokens(model: PrunedModel, text: str, text_pair: str | None) -> _Tokens:
     )
     batch = collate(encoded, [0], None, model.encoder.config.pad_id)
     return _Tokens(encoding, model_inputs(model, batch).to(_device(model)), num_cut)
+
+
+def _question(model: PrunedModel, question: str, context: str | None) -> _Tokens:
+    if context is None:
+        raise UserError(f"{model.name} answers questions about a text: give both.")
+    asked = ask(model, question, context)
+    shown = torch.tensor([asked.shown], device=_device(model))
+    length = int(asked.windows.encoded.length[asked.shown])
+    whole = asked.inputs
+    inputs = Inputs(
+        *(
+            values.index_select(0, shown)[:, :length]
+            for values in (
+                whole.input_ids,
+                whole.token_type_ids,
+                whole.attention_mask,
+                whole.protected,
+            )
+        )
+    )
+    return _Tokens(asked.windows.encodings[asked.shown], inputs, 0, asked)
 
 
 def _device(model: PrunedModel) -> torch.device:
@@ -235,7 +262,6 @@ def _method(
     thresholds: Sequence[float] | None,
     keep: Collection[int],
     drop: Collection[int],
-    length: int,
 ) -> PruningMethod:
     """The checkpoint's method with what the caller changes about it."""
     method = model.method
@@ -262,6 +288,25 @@ def _run(
     if runner == "masked":
         return run_masked(model.encoder, inputs, method, record=record)
     raise UserError(f"There is no runner {runner!r}; known are packed and masked.")
+
+
+def _predict(
+    model: PrunedModel,
+    tokens: _Tokens,
+    method: PruningMethod,
+    runner: str,
+    output: RunOutput | None = None,
+) -> Prediction:
+    """What the model says; `output` is that of the tokens where it is known already."""
+    output = output or _run(model, tokens.inputs, method, runner)
+    if tokens.asked is None:
+        return _prediction(model, output.logits[0])
+    elsewhere = method.method if isinstance(method, Forced) else method
+    found = answer(model, tokens.asked, output, elsewhere)
+    best = -math.inf if found.best is None else found.best.score
+    return Prediction(
+        logits=(best, found.null_score), probabilities=None, label=found.text, answer=found
+    )
 
 
 def _prediction(model: PrunedModel, logits: Float[Tensor, " label"]) -> Prediction:

@@ -69,6 +69,12 @@ def frames() -> dict[str, pd.DataFrame]:
                 "prediction": [0, 1, 0],
                 "logit_0": [1.5, -1.0, 0.25],
                 "logit_1": [-1.5, 1.0, -0.25],
+                "exact_match": [0.0, 1.0, 0.0],
+                "null_difference": [-1.5, 2.0, 0.25],
+                "answer_exact_match": [0.0, 1.0, 1.0],
+                "answer_f1": [0.5, 1.0, 1.0],
+                "answer_begin": [0, 7, 100],
+                "answer_end": [3, 70000, 110],
             }
         ),
         "layers": pd.DataFrame(
@@ -78,6 +84,7 @@ def frames() -> dict[str, pd.DataFrame]:
                 "layer": layer,
                 "attention_length": [12, 9, 512],
                 "ffn_length": [9, 1, 300],
+                "window": [0, 0, 1],
             }
         ),
         "traces": pd.DataFrame(

@@ -82,6 +82,19 @@ def encoder(
     return model
 
 
+@functools.lru_cache(maxsize=32)
+def span_encoder(family: str = "bert", seed: int = 0) -> Encoder:
+    """The same with a span head; shared, so do not change it."""
+    import dataclasses
+
+    from ltp_core.encoder.model import Encoder
+
+    config = dataclasses.replace(encoder(family).config, head="span", num_labels=2)
+    model = Encoder(config).double().eval()
+    randomise(model, seed)
+    return model
+
+
 def copy_of(model: Encoder) -> Encoder:
     """A copy that a test may change."""
     return copy.deepcopy(model)
@@ -155,8 +168,10 @@ def row(batch: Inputs, index: int) -> Inputs:
     )
 
 
-def hugging_face(architecture: str, seed: int = 0, **changes: Any) -> Any:
-    """A random `...ForSequenceClassification` in float64, eager attention, evaluation mode."""
+def hugging_face(
+    architecture: str, seed: int = 0, *, kind: str = "ForSequenceClassification", **changes: Any
+) -> Any:
+    """A random model with a head of this kind in float64, eager attention, evaluation mode."""
     import transformers
 
     name = {"bert": "Bert", "roberta": "Roberta", "xlm-r": "XLMRoberta"}[architecture]
@@ -169,9 +184,10 @@ def hugging_face(architecture: str, seed: int = 0, **changes: Any) -> Any:
             "type_vocab_size": 1,
             "layer_norm_eps": 1e-5,
         }
-    sizes = {**SIZES, "num_labels": 3, **special, **changes}
+    num_labels = 3 if kind == "ForSequenceClassification" else 2
+    sizes = {**SIZES, "num_labels": num_labels, **special, **changes}
     config = getattr(transformers, f"{name}Config")(**sizes)
-    model = getattr(transformers, f"{name}ForSequenceClassification")(config).double().eval()
+    model = getattr(transformers, f"{name}{kind}")(config).double().eval()
     model.set_attn_implementation("eager")
     randomise(model, seed)
     return model

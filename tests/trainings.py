@@ -61,6 +61,49 @@ def save_data(folder: Path, task: str, *, train: int = 40, validation: int = 12)
     return folder
 
 
+def question_frame(count: int, seed: int, *, unanswerable: bool) -> pd.DataFrame:
+    """Questions in the hub's schema: the answer is the word behind the one that is asked for.
+
+    Args:
+        count: Number of rows, two for each context, eight for each article.
+        seed: Of the texts.
+        unanswerable: Every fifth question asks for a word that its context lacks.
+    """
+    random = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for i in range(count):
+        if i % 2 == 0:
+            words = random.permutation(tiny.WORDS)
+            context = list(words[: random.integers(6, 24)])
+        has_answer = not (unanswerable and i % 5 == 0)
+        place = int(random.integers(len(context) - 1))
+        asked = context[place] if has_answer else str(words[-1])
+        begin = len(" ".join(context[: place + 1])) + 1
+        rows.append(
+            {
+                "id": str(i),
+                "title": f"article {i // 8}",
+                "context": " ".join(context),
+                "question": f"what was with {asked}",
+                "answers": {
+                    "text": [context[place + 1]] if has_answer else [],
+                    "answer_start": [begin] if has_answer else [],
+                },
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def save_questions(folder: Path) -> Path:
+    """A data folder with squad and squad_v2."""
+    for task, is_v2 in (("squad", False), ("squad_v2", True)):
+        (folder / task).mkdir(parents=True, exist_ok=True)
+        for split, count, seed in (("train", 64, 1), ("validation", 24, 2)):
+            frame = question_frame(count, seed, unanswerable=is_v2)
+            frame.to_parquet(folder / task / f"{split}.parquet")
+    return folder
+
+
 @dataclass(frozen=True)
 class Workplace:
     """A folder with `data/`, `base/` and `store/`."""

@@ -28,6 +28,31 @@ class ModelSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowLengths:
+    """Lengths of inputs of which several can belong to one example, as windows of a long context.
+
+    Attributes:
+        example: Position of the example that each window belongs to, ascending.
+        attention_length: Tokens that entered each layer's attention.
+        ffn_length: Tokens that stayed after each layer.
+    """
+
+    example: Int[np.ndarray, " windows"]
+    attention_length: Int[np.ndarray, "windows layers"]
+    ffn_length: Int[np.ndarray, "windows layers"]
+
+    def take(self, index: Int[np.ndarray, " chosen"]) -> WindowLengths:
+        """The windows of the examples at these positions, which they are numbered by."""
+        found = [np.flatnonzero(self.example == i) for i in index]
+        windows = np.concatenate([*found, np.empty(0, dtype=np.int64)])
+        return WindowLengths(
+            example=np.repeat(np.arange(len(index)), [len(each) for each in found]),
+            attention_length=self.attention_length[windows],
+            ffn_length=self.ffn_length[windows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExampleRecords:
     """One run on one split, examples in ascending order of their row.
 
@@ -43,6 +68,8 @@ class ExampleRecords:
         attention_length: Tokens that entered each layer's attention; 0 where the layer is left out.
         ffn_length: Tokens that stayed after each layer; 0 where the layer is left out.
         size: Size of the model; None where nothing says it, and FLOPs cannot be counted.
+        windows: Lengths of each window, of which `attention_length` and `ffn_length` are the sums;
+            None where every example is one input.
     """
 
     name: str
@@ -56,6 +83,7 @@ class ExampleRecords:
     attention_length: Int[np.ndarray, "examples layers"]
     ffn_length: Int[np.ndarray, "examples layers"]
     size: ModelSize | None
+    windows: WindowLengths | None = None
 
     def __len__(self) -> int:
         """Number of examples."""
@@ -68,35 +96,40 @@ class ExampleRecords:
 
     @property
     def is_correct(self) -> Bool[np.ndarray, " examples"] | None:
-        """Whether each prediction is the truth; None for regression, which has no right or wrong."""
-        return None if find_task(self.task).is_regression else self.prediction == self.label
+        """Whether each prediction is the truth; None where answers are not just right or wrong."""
+        task = find_task(self.task)
+        return None if task.is_regression or task.asks_questions else self.prediction == self.label
 
     def flops(self, accounting: str) -> Float[np.ndarray, " examples"] | None:
         """FLOPs of each example through all layers; None where the model's size is not known."""
+        source = self.windows or self
+        return self._flops(source.attention_length, source.ffn_length, accounting)
+
+    def unpruned_flops(self) -> Float[np.ndarray, " examples"] | None:
+        """The same for the model without pruning and without padding; both accountings agree."""
+        length = self.length if self.windows is None else self.windows.attention_length.max(axis=1)
+        lengths = np.repeat(length[:, None], self.num_layers, axis=1)
+        return self._flops(lengths, lengths, "paper")
+
+    def _flops(
+        self,
+        attention_length: Int[np.ndarray, "inputs layers"],
+        ffn_length: Int[np.ndarray, "inputs layers"],
+        accounting: str,
+    ) -> Float[np.ndarray, " examples"] | None:
         if self.size is None:
             return None
         macs = flops.layer_macs(
-            self.attention_length.astype(np.float64),
-            self.ffn_length.astype(np.float64),
+            attention_length.astype(np.float64),
+            ffn_length.astype(np.float64),
             hidden=self.size.hidden,
             intermediate=self.size.intermediate,
             accounting=accounting,
         )
-        return np.asarray(flops.FLOPS_PER_MAC * macs.sum(axis=1))
-
-    def unpruned_flops(self) -> Float[np.ndarray, " examples"] | None:
-        """The same for the model without pruning and without padding; both accountings agree."""
-        if self.size is None:
-            return None
-        length = self.length.astype(np.float64)
-        macs = flops.layer_macs(
-            length,
-            length,
-            hidden=self.size.hidden,
-            intermediate=self.size.intermediate,
-            accounting="paper",
-        )
-        return np.asarray(flops.FLOPS_PER_MAC * self.num_layers * macs)
+        found = np.asarray(flops.FLOPS_PER_MAC * macs.sum(axis=1))
+        if self.windows is None:
+            return found
+        return np.bincount(self.windows.example, weights=found, minlength=len(self))
 
     def take(self, index: Int[np.ndarray, " chosen"]) -> ExampleRecords:
         """The examples at these positions."""
@@ -104,7 +137,8 @@ class ExampleRecords:
             key: value[index] if isinstance(value, np.ndarray) else value
             for key, value in vars(self).items()
         }
-        return ExampleRecords(**fields)
+        windows = None if self.windows is None else self.windows.take(index)
+        return ExampleRecords(**(fields | {"windows": windows}))
 
 
 def evaluated_splits(manifest: RunManifest) -> list[str]:
@@ -129,7 +163,15 @@ def read_examples(folder: Path, split: str) -> ExampleRecords:
     if examples.empty:
         raise store.StoreError(f"The run {folder.name} was not evaluated on {split}.")
     examples = examples.sort_values("row", kind="stable")
-    attention_length, ffn_length = _layer_lengths(folder.name, examples, layers)
+    windows = None
+    if "window" in layers:
+        windows = _window_lengths(folder.name, examples, layers)
+        attention_length, ffn_length = (
+            np.add.reduceat(lengths, np.searchsorted(windows.example, np.arange(len(examples))))
+            for lengths in (windows.attention_length, windows.ffn_length)
+        )
+    else:
+        attention_length, ffn_length = _layer_lengths(folder.name, examples, layers)
     return ExampleRecords(
         name=folder.name,
         task=manifest.task,
@@ -142,7 +184,23 @@ def read_examples(folder: Path, split: str) -> ExampleRecords:
         attention_length=attention_length,
         ffn_length=ffn_length,
         size=model_size(folder, manifest),
+        windows=windows,
     )
+
+
+def _window_lengths(name: str, examples: pd.DataFrame, layers: pd.DataFrame) -> WindowLengths:
+    """Lengths by window; every question has a window, and every window every layer."""
+    key = layers["row"].to_numpy(dtype=np.int64) * 2**15 + layers["window"].to_numpy(dtype=np.int64)
+    numbers = np.unique(key)
+    rows, example = np.unique(numbers >> 15, return_inverse=True)
+    if not np.array_equal(rows, examples["row"].to_numpy(dtype=np.int64)):
+        raise store.StoreError(
+            f"layers.parquet of the run {name} does not have every question: restore it or repeat "
+            "the run."
+        )
+    inputs = pd.DataFrame({"row": numbers})
+    attention_length, ffn_length = _layer_lengths(name, inputs, layers.assign(row=key))
+    return WindowLengths(example=example, attention_length=attention_length, ffn_length=ffn_length)
 
 
 def _of_split(frame: pd.DataFrame, split: str) -> pd.DataFrame:

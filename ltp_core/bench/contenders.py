@@ -24,8 +24,8 @@ from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.loading import save_encoder
-from ltp_core.evaluate import model_inputs
 from ltp_core.export import onnx_session
+from ltp_core.passes import model_inputs
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError

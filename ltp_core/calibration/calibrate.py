@@ -27,8 +27,8 @@ from ltp_core.calibration.search import (
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.tokenizer import separator_id
-from ltp_core.evaluate import model_inputs
 from ltp_core.flops import relative_flops
+from ltp_core.passes import model_inputs
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.pruning.unpruned import Unpruned

@@ -27,7 +27,7 @@ from ltp_core.records import UserError
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.curve import CurvePoint
-    from ltp_core.evaluate import Evaluation
+    from ltp_core.passes import Evaluation
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ltp_core.commands.base import (
     factor,
     percent,
 )
-from ltp_core.records import LayerTrace, Prediction, Trace, UserError
+from ltp_core.records import Answer, Candidate, LayerTrace, Prediction, Trace, UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
@@ -24,7 +23,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_checkpoint(parser)
     parser.add_argument("text", metavar="TEXT", help="text; put -- before one that starts with -")
-    parser.add_argument("text_pair", metavar="TEXT2", nargs="?", help="second text of a pair task")
+    parser.add_argument(
+        "text_pair",
+        metavar="TEXT2",
+        nargs="?",
+        help="second text of a pair task; of a question (TEXT) its context",
+    )
     parser.add_argument(
         "--threshold-scale",
         type=factor,
@@ -52,7 +56,7 @@ def run(arguments: Namespace) -> Output:
         thresholds=_thresholds(model, arguments.threshold_scale),
         runner=arguments.runner,
     )
-    return Output(document=dataclasses.asdict(trace), text=_card(trace))
+    return Output(document=trace.to_dict(), text=_card(trace))
 
 
 def _thresholds(model: PrunedModel, scale: float | None) -> list[float] | None:
@@ -68,8 +72,7 @@ def _thresholds(model: PrunedModel, scale: float | None) -> list[float] | None:
 
 
 def _card(trace: Trace) -> str:
-    pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
-    lines = [trace.checkpoint, f"prediction         {_answer(pruned)}"]
+    lines = [trace.checkpoint, f"prediction         {_answer(trace.prediction)}"]
     if trace.unpruned:
         lines.append(f"same, unpruned     {_answer(trace.unpruned)}")
     paper, executed = trace.relative_flops["paper"], trace.relative_flops["executed"]
@@ -79,6 +82,8 @@ def _card(trace: Trace) -> str:
     ]
     if absent := [str(i) for i, layer in enumerate(trace.layers, start=1) if not layer.runs]:
         lines.append(f"layers left out    {', '.join(absent)}")
+    if trace.answer is not None:
+        lines += _about_answer(trace.answer, trace)
     if trace.num_cut:
         lines.append(f"cut off            {trace.num_cut} tokens beyond the maximum length")
     rows = [
@@ -88,7 +93,38 @@ def _card(trace: Trace) -> str:
     return "\n".join([*lines, "", columns(("token", "layers", ""), rows)])
 
 
+def _about_answer(answer: Answer, trace: Trace) -> list[str]:
+    """How sure the answer is, how far its tokens get, and which window is shown."""
+    lines = [
+        f"no answer          likelier by {answer.null_difference:.2f}; unanswered above "
+        f"{answer.null_threshold:.2f}"
+    ]
+    if answer.best is not None and answer.best.tokens is None:
+        lines.append("answer's tokens    in another window than the one below")
+    elif answer.best is not None and answer.best.tokens is not None:
+        lines.append(f"answer's tokens    {survival(trace, answer.best)}")
+    if answer.num_windows > 1:
+        lines.append(
+            f"windows            the context was read in {answer.num_windows}; below is number "
+            f"{answer.window}"
+        )
+    return lines
+
+
+def survival(trace: Trace, candidate: Candidate) -> str:
+    """How far the tokens of a candidate get."""
+    assert candidate.tokens is not None
+    first, last = candidate.tokens
+    counts = trace.num_survived[first : last + 1]
+    num_layers, whole = len(trace.layers), sum(n == len(trace.layers) for n in counts)
+    if whole == len(counts):
+        return f"all {len(counts)} survive all {num_layers} layers"
+    return f"{whole} of {len(counts)} survive all {num_layers} layers; the first leaves after layer {min(counts) + 1}"
+
+
 def _answer(prediction: Prediction) -> str:
+    if prediction.answer is not None:
+        return "no answer" if prediction.label is None else repr(prediction.label)
     if prediction.probabilities is None:
         return ", ".join(f"{value:.3f}" for value in prediction.logits)
     return f"{prediction.label} ({percent(max(prediction.probabilities))})"

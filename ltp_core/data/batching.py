@@ -28,12 +28,14 @@ class Encoded:
         token_type_ids: 0 for the first text, 1 for the second where the tokenizer tells them apart.
         length: Tokens of each input, after truncation.
         cut: Tokens of each input that truncation cut off.
+        question_end: Position behind the last token of each question; None where none is asked.
     """
 
     input_ids: list[list[int]]
     token_type_ids: list[list[int]]
     length: Int[np.ndarray, " examples"]
     cut: Int[np.ndarray, " examples"]
+    question_end: Int[np.ndarray, " examples"] | None = None
 
     def __len__(self) -> int:
         """Number of inputs."""
@@ -46,6 +48,7 @@ class Encoded:
             token_type_ids=[self.token_type_ids[i] for i in index],
             length=self.length[index],
             cut=self.cut[index],
+            question_end=None if self.question_end is None else self.question_end[index],
         )
 
 
@@ -57,15 +60,18 @@ class Batch:
         input_ids: Vocabulary ids; `pad_id` behind the end.
         token_type_ids: 0 behind the end.
         attention_mask: True where there is a token, False where there is padding.
-        labels: Class indices (int64) or values (float32); None where not given.
+        labels: Class indices (int64), values (float32), or first and last token of an answer; None
+            where not given.
         row: Position of each input in the `Encoded` that it came from.
+        question: True for the tokens of a question, special tokens left out.
     """
 
     input_ids: Int[Tensor, "batch seq"]
     token_type_ids: Int[Tensor, "batch seq"]
     attention_mask: Bool[Tensor, "batch seq"]
-    labels: Num[Tensor, " batch"] | None
+    labels: Num[Tensor, "batch ..."] | None
     row: Int[Tensor, " batch"]
+    question: Bool[Tensor, "batch seq"] | None = None
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:
@@ -86,7 +92,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: i
     if max_length <= tokenizer.num_special_tokens_to_add(any(len(t) == 2 for t in texts)):
         raise ValueError(f"max_length {max_length} leaves no room beside the special tokens")
     inputs = [text[0] if len(text) == 1 else text for text in texts]
-    with _own_settings(tokenizer):
+    with own_settings(tokenizer):
         encodings = _encode_batch(tokenizer, inputs)
         full = np.array([len(e) for e in encodings], dtype=np.int64)
         too_long = np.flatnonzero(full > max_length)
@@ -112,7 +118,7 @@ def encode_text(
         UserError: A text cannot be written as UTF-8.
     """
     first, second = (*texts, None)[:2]
-    with _own_settings(tokenizer):
+    with own_settings(tokenizer):
         try:
             encoding = tokenizer.encode(first, second)
             full = len(encoding)
@@ -131,7 +137,7 @@ _settings_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def _own_settings(tokenizer: Tokenizer) -> Iterator[None]:
+def own_settings(tokenizer: Tokenizer) -> Iterator[None]:
     """Truncation and padding off; the caller's settings come back at the end."""
     with _settings_lock:
         truncation, padding = tokenizer.truncation, tokenizer.padding
@@ -157,7 +163,7 @@ def _encode_batch(tokenizer: Tokenizer, inputs: list[str | tuple[str, ...]]) -> 
 def collate(
     encoded: Encoded,
     index: Sequence[int] | Int[np.ndarray, " batch"],
-    labels: Num[np.ndarray, " examples"] | None,
+    labels: Num[np.ndarray, "examples ..."] | None,
     pad_id: int,
 ) -> Batch:
     """The inputs at `index` as one batch, padded to the longest of them.
@@ -183,10 +189,21 @@ def collate(
         attention_mask=torch.arange(width) < length[:, None],
         labels=None if labels is None else _label_tensor(labels[chosen]),
         row=torch.from_numpy(chosen),
+        question=_question(encoded, chosen, width),
     )
 
 
-def _label_tensor(labels: Num[np.ndarray, " batch"]) -> Num[Tensor, " batch"]:
+def _question(
+    encoded: Encoded, chosen: Int[np.ndarray, " batch"], width: int
+) -> Bool[Tensor, "batch seq"] | None:
+    if encoded.question_end is None:
+        return None
+    position = torch.arange(width)
+    end = torch.from_numpy(encoded.question_end[chosen])
+    return (position > 0) & (position < end[:, None])
+
+
+def _label_tensor(labels: Num[np.ndarray, "batch ..."]) -> Num[Tensor, "batch ..."]:
     tensor = torch.from_numpy(labels)
     return tensor.float() if tensor.is_floating_point() else tensor.long()
 

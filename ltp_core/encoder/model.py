@@ -20,15 +20,19 @@ from torch.nn import functional
 
 Family = Literal["bert", "roberta"]
 
+Head = Literal["classification", "span"]
+"""What reads the last states: a classifier of the first token, or start and end of an answer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Shape of an encoder with a classification head.
+    """Shape of an encoder with its head.
 
     Attributes:
         family: "bert" (BERT, MiniLM) or "roberta" (RoBERTa, XLM-R).
-        num_labels: Outputs of the head; 1 means regression.
+        num_labels: Outputs of the head; 1 means regression. A span head has 2: start and end.
         pad_id: Vocabulary id of the padding token.
+        head: Kind of head.
     """
 
     family: Family
@@ -44,6 +48,12 @@ class EncoderConfig:
     layer_norm_eps: float = 1e-12
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
+    head: Head = "classification"
+
+    @property
+    def reads_every_token(self) -> bool:
+        """True where the head reads every token's state, False where only the first one's."""
+        return self.head == "span"
 
     @property
     def position_offset(self) -> int:
@@ -218,7 +228,7 @@ class RobertaHead(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Embeddings, layers and a classification head that reads the first token."""
+    """Embeddings, layers and a head: of the first token's class, or of every token as start and end."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -226,7 +236,9 @@ class Encoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.encoder = LayerStack(config)
         self.head_dropout = nn.Dropout(config.hidden_dropout)
-        if config.family == "bert":
+        if config.head == "span":
+            self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
+        elif config.family == "bert":
             self.pooler = Dense(config.hidden_size, config.hidden_size)
             self.classifier: nn.Module = nn.Linear(config.hidden_size, config.num_labels)
         else:
@@ -245,8 +257,12 @@ class Encoder(nn.Module):
         embedded: Tensor = self.embeddings(input_ids, token_type_ids, positions)
         return embedded
 
-    def head(self, first: Float[Tensor, "batch hidden"]) -> Float[Tensor, "batch label"]:
-        """Logits from the first token's final state."""
+    def head(self, states: Float[Tensor, "... hidden"]) -> Float[Tensor, "... label"]:
+        """Logits from final states: the first token's, or for a span head those of any tokens."""
+        if self.config.head == "span":
+            spans: Tensor = self.qa_outputs(states)
+            return spans
+        first = states
         if self.config.family == "bert":
             logits: Tensor = self.classifier(
                 self.head_dropout(torch.tanh(self.pooler.dense(first)))

@@ -54,6 +54,9 @@ class Decision:
     carry: Float[Tensor, " live"] | None = None
 
 
+PrunedAnswers = Literal["restored", "excluded"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
     """Settings that every method has.
@@ -61,10 +64,16 @@ class MethodConfig:
     Attributes:
         protect_first: The first token ([CLS], `<s>`), which the head reads, is never pruned.
         protect_separators: Separator tokens are never pruned.
+        protect_question: In question answering, the question's tokens are never pruned.
+        pruned_answers: What a span head makes of a pruned token. "restored": it reads the token's
+            last computed state, the input of the layer that dropped it. "excluded": the token
+            cannot be start or end of an answer.
     """
 
     protect_first: bool = True
     protect_separators: bool = False
+    protect_question: bool = False
+    pruned_answers: PrunedAnswers = "restored"
 
 
 Signal = Literal["score", "diagonal"]

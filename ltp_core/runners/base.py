@@ -52,6 +52,7 @@ def make_inputs(
     *,
     protect_first: bool = True,
     separator_id: int | None = None,
+    protected: Bool[Tensor, "batch seq"] | None = None,
 ) -> Inputs:
     """Inputs with the protected tokens marked.
 
@@ -61,12 +62,15 @@ def make_inputs(
         attention_mask: True for real tokens.
         protect_first: Protect position 0 of every sequence.
         separator_id: Protect every token with this id; None protects no separator.
+        protected: Protect these tokens besides.
     """
-    protected = torch.zeros_like(attention_mask)
-    protected[:, 0] = protect_first
+    marked = torch.zeros_like(attention_mask)
+    marked[:, 0] = protect_first
     if separator_id is not None:
-        protected |= (input_ids == separator_id) & attention_mask
-    return Inputs(input_ids, token_type_ids, attention_mask, protected)
+        marked |= input_ids == separator_id
+    if protected is not None:
+        marked |= protected
+    return Inputs(input_ids, token_type_ids, attention_mask, marked & attention_mask)
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,14 @@ class RunOutput:
     """What a pass computed and how much it computed on.
 
     Attributes:
-        logits: Head output.
+        logits: Head output; of a span head `batch seq label`, -inf where no answer may be.
         attention_length: Tokens that entered each layer's attention; 0 where the layer is left out.
         ffn_length: Tokens that entered each layer's output projection and FFN.
         layers: Records of the layers that ran if they were asked for, else empty.
         query_length: Tokens whose queries were computed in each layer; None: all that entered.
     """
 
-    logits: Float[Tensor, "batch label"]
+    logits: Float[Tensor, "batch ..."]
     attention_length: Int[Tensor, "batch layer"]
     ffn_length: Int[Tensor, "batch layer"]
     layers: tuple[LayerRecord, ...] = ()

@@ -14,9 +14,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
-from ltp_core.pruning.base import LayerState, PruningMethod, Signal, SoftMaskForm, decide
+from ltp_core.pruning.base import (
+    LayerState,
+    MethodConfig,
+    PruningMethod,
+    Signal,
+    SoftMaskForm,
+    decide,
+)
 from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
+from ltp_core.runners.head import head_logits, is_answerable
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Called after each layer with its index, attention probabilities and output."""
@@ -33,8 +41,7 @@ def run_masked(
     """One pass in which pruned tokens are no key, no query and no part of a score any more.
 
     Their rows are still computed (this runner saves nothing) but never read again. The head reads
-    the first token's last state as a live token: if it is not protected and layer l drops it, that
-    is layer l's input. A layer that the method leaves out has no record and lengths of 0.
+    a token's last state as a live token: if layer l drops it, that is layer l's input. A layer that the method leaves out has no record and lengths of 0.
 
     Args:
         encoder: Model to run.
@@ -49,7 +56,8 @@ def run_masked(
     entered: list[Tensor] = []
     left: list[Tensor] = []
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
-    first = hidden[:, 0]
+    width = hidden.shape[1] if encoder.config.reads_every_token else 1
+    states = hidden[:, :width]
     for index, layer in enumerate(encoder.layers):
         if not method.runs_layer(index):
             entered.append(torch.zeros_like(inputs.length))
@@ -63,7 +71,7 @@ def run_masked(
         retained[live] = decision.retained
         carry = None if decision.carry is None else decision.carry[decision.retained]
         hidden = layer.finish(layer.context(probs, hidden), hidden)
-        first = torch.where(retained[:, :1], hidden[:, 0], first)
+        states = torch.where(retained[:, :width, None], hidden[:, :width], states)
         if observer is not None:
             observer(index, probs, hidden)
         if record:
@@ -72,7 +80,8 @@ def run_masked(
         left.append(retained.sum(dim=1))
         live = retained
     attention_length, ffn_length = (torch.stack(x, dim=1).cpu() for x in (entered, left))
-    return RunOutput(encoder.head(first), attention_length, ffn_length, tuple(records))
+    logits = head_logits(encoder, states, is_answerable(inputs, method, live))
+    return RunOutput(logits, attention_length, ffn_length, tuple(records))
 
 
 def _diagonal(
@@ -110,6 +119,7 @@ def _flat_state(
 class SoftMethod(Protocol):
     """A method that can fade tokens instead of removing them."""
 
+    config: MethodConfig
     signals: frozenset[Signal]
 
     def soft_mask(
@@ -132,11 +142,11 @@ class SoftOutput:
     """A soft pass.
 
     Attributes:
-        logits: Head output.
+        logits: Head output, as in `RunOutput`.
         weights: Weight of each token at the input (1) and after each layer; padding 0.
     """
 
-    logits: Float[Tensor, "batch label"]
+    logits: Float[Tensor, "batch ..."]
     weights: Float[Tensor, "states batch seq"]
 
 
@@ -157,12 +167,17 @@ def run_soft(
     With `form="output"`, the paper's Eqs. 10-11, the layer's output is multiplied by the layer's
     own mask, nothing is cumulative and attention is not weighted; `weights` are the masks.
 
+    A span head reads a mixture of each token's states: with the share w its state as a live token
+    so far, with the rest what was mixed before. For temperature → 0 that is the hard runners' last
+    computed state. Where pruned tokens are no answer, log w is added to a token's logits.
+
     Differs from the paper: the cumulative form is ours; see `form="output"` for the paper's.
     """
     mask = inputs.attention_mask
     weight = mask.float()
     weights = [weight]
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    mixed, share = hidden, weight
     for index, layer in enumerate(encoder.layers):
         cumulative = form == "softmax"
         log_weight = _safe_log(weight) if cumulative else None
@@ -171,11 +186,19 @@ def run_soft(
         signals = _soft_signals(method, probs, mask)
         fade = method.soft_mask(score, inputs.protected, index, temperature, **signals) * mask
         hidden = layer.finish(layer.context(probs, hidden), hidden)
+        share = share * fade
+        if encoder.config.reads_every_token:
+            mixed = mixed + share[..., None] * (hidden - mixed)
         if not cumulative:
             hidden = hidden * fade[..., None].to(hidden.dtype)
         weight = weight * fade if cumulative else fade
         weights.append(weight)
-    return SoftOutput(encoder.head(hidden[:, 0]), torch.stack(weights))
+    if not encoder.config.reads_every_token:
+        return SoftOutput(encoder.head(hidden[:, 0]), torch.stack(weights))
+    logits = head_logits(encoder, mixed, mask)
+    if method.config.pruned_answers == "excluded":
+        logits[:, 1:] += _safe_log(share)[:, 1:, None]
+    return SoftOutput(logits, torch.stack(weights))
 
 
 def _soft_signals(

@@ -20,6 +20,7 @@ from ltp_core.pruning.base import PruningMethod
 from ltp_core.runners.attention import Attended, Rule, attend, attend_from_first
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.blocks import Block, join, merge, pack
+from ltp_core.runners.head import head_logits, is_answerable
 from ltp_core.runners.layout import ACCELERATOR, PROCESSOR, Limits
 from ltp_core.runners.linear import LayerWeights
 
@@ -73,20 +74,23 @@ class PackedRunner:
 
         Raises:
             RuntimeError: The encoder is in training mode.
+            ValueError: The head reads every token, and only the first one is to be finished.
         """
         if self.encoder.training:
             raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
+        if last_layer == "first" and self.encoder.config.reads_every_token:
+            raise ValueError("a span head reads every token: finish them all")
         done = _Pass(self.encoder, inputs, method, is_recorded=record)
         dtype = self._layers[0].dtype
         blocks = pack(self.encoder, inputs, done.initial_length, self._limits, dtype)
         running = [i for i in range(len(self._layers)) if method.runs_layer(i)]
-        if not done.is_first_certain:
-            done.take_first(blocks)
+        if not done.is_read_at_the_end:
+            done.take(blocks)
         for index in running:
             finishes_first = last_layer == "first" and index == running[-1]
             blocks = done.layer(index, self._layers[index], blocks, finishes_first=finishes_first)
-        done.take_first(blocks)
-        return done.output()
+        done.take(blocks)
+        return done.output(blocks)
 
 
 def run_packed(
@@ -109,22 +113,25 @@ class _Pass:
     ) -> None:
         self.initial_length: list[int] = inputs.length.tolist()
         self._encoder, self._method, self._is_recorded = encoder, method, is_recorded
-        self._mask = inputs.attention_mask
+        self._inputs, self._mask = inputs, inputs.attention_mask
         self._needs_scores = is_recorded or bool(method.signals)
         self._protects_first = inputs.protects_first
         self._entered, self._asked, self._left = (
             [[0] * len(self.initial_length) for _ in encoder.layers] for _ in range(3)
         )
         self._records: list[LayerRecord] = []
-        self.is_first_certain = self._protects_first or not self._needs_scores
+        self._reads_all = encoder.config.reads_every_token
+        is_first_certain = self._protects_first and not self._reads_all
+        self.is_read_at_the_end = is_first_certain or not self._needs_scores
         weight = encoder.embeddings.word_embeddings.weight
-        self._first = weight.new_empty(len(self.initial_length), weight.shape[1])
+        num_read = self._mask.numel() if self._reads_all else len(self.initial_length)
+        self._states = weight.new_zeros(num_read, weight.shape[1])
 
     def layer(
         self, index: int, weights: LayerWeights, blocks: list[Block], *, finishes_first: bool
     ) -> list[Block]:
         """All blocks through one layer, one after another."""
-        is_short_cut = finishes_first and self.is_first_certain and not self._is_recorded
+        is_short_cut = finishes_first and self.is_read_at_the_end and not self._is_recorded
         if is_short_cut:
             after = [_finish_first(weights, block) for block in blocks]
         else:
@@ -133,15 +140,15 @@ class _Pass:
         _note(self._entered[index], blocks)
         _note(self._asked[index], after if is_short_cut else blocks)
         _note(self._left[index], after)
-        if not self.is_first_certain:
-            self.take_first(after)
+        if not self.is_read_at_the_end:
+            self.take(after)
         return after
 
     def _rule(self, index: int, *, finishes_first: bool) -> Rule | None:
         if not self._needs_scores:
             return None
         if self._is_recorded:
-            self._records.append(_empty_record(self._mask, self._first.dtype))
+            self._records.append(_empty_record(self._mask, self._states.dtype))
         return Rule(
             method=self._method,
             layer_index=index,
@@ -161,20 +168,33 @@ class _Pass:
             _record(self._records[-1], block, results)
         return _finish(weights, block, results)
 
-    def take_first(self, blocks: list[Block]) -> None:
-        """Notes the state of the first token of every sequence in which it is live."""
+    def take(self, blocks: list[Block]) -> None:
+        """Notes the states of the live tokens that the head reads: all, or each first one."""
         for block in blocks:
+            if self._reads_all:
+                cells = _cells(block, self._mask.shape[1])
+                self._states.index_copy_(0, cells, block.hidden.to(self._states.dtype))
+                continue
             rows, starts = _live_starts(block)
-            if not self.is_first_certain:
+            if not self.is_read_at_the_end:
                 is_first = block.position[starts] == 0
                 rows, starts = rows[is_first], starts[is_first]
             first = block.hidden.index_select(0, starts)
-            self._first.index_copy_(0, rows, first.to(self._first.dtype))
+            self._states.index_copy_(0, rows, first.to(self._states.dtype))
 
-    def output(self) -> RunOutput:
-        """Logits and counts."""
+    def output(self, blocks: list[Block]) -> RunOutput:
+        """Logits and counts.
+
+        Args:
+            blocks: What is live in the end.
+        """
+        live = torch.zeros_like(self._mask)
+        for block in blocks if self._reads_all else ():
+            live.view(-1)[_cells(block, live.shape[1])] = True
+        states = self._states.view(len(self.initial_length), -1, self._states.shape[1])
+        answerable = is_answerable(self._inputs, self._method, live)
         return RunOutput(
-            logits=self._encoder.head(self._first),
+            logits=head_logits(self._encoder, states, answerable),
             attention_length=torch.tensor(self._entered).T,
             ffn_length=torch.tensor(self._left).T,
             layers=tuple(self._records),
@@ -187,6 +207,15 @@ def _note(counts: list[int], blocks: list[Block]) -> None:
     for block in blocks:
         for sequence, length in zip(block.layout.sequences, block.layout.lengths, strict=True):
             counts[sequence] = length
+
+
+def _cells(block: Block, width: int) -> Int[Tensor, " packed"]:
+    """Place of each token in the flat padded batch."""
+    layout, device = block.layout, block.hidden.device
+    rows = torch.tensor(layout.sequences, device=device, dtype=torch.long)
+    lengths = torch.tensor(layout.lengths, device=device)
+    rows = rows.repeat_interleave(lengths, output_size=len(block))
+    return rows * width + block.position
 
 
 def _live_starts(block: Block) -> tuple[Int[Tensor, " live"], Int[Tensor, " live"]]:

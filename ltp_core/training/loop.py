@@ -40,11 +40,12 @@ class TrainingSet:
     """Encoded training rows with their labels and, once there is a teacher, its logits."""
 
     encoded: Encoded
-    labels: Num[np.ndarray, " examples"]
-    teacher_logits: Float[Tensor, "examples label"] | None
+    labels: Num[np.ndarray, "examples ..."]
+    teacher_logits: Float[Tensor, "examples ..."] | None
     pad_id: int
     separator_id: int | None
     protect_first: bool
+    protect_question: bool = False
 
     def inputs(self, index: Int[np.ndarray, " batch"]) -> tuple[Inputs, Tensor]:
         """One padded batch and its labels."""
@@ -56,8 +57,15 @@ class TrainingSet:
             batch.attention_mask,
             protect_first=self.protect_first,
             separator_id=self.separator_id,
+            protected=batch.question if self.protect_question else None,
         )
         return inputs, batch.labels
+
+    def teacher(self, index: Int[np.ndarray, " batch"], width: int) -> Tensor | None:
+        """The teacher's logits; of a span head for as many tokens as the batch is wide."""
+        if self.teacher_logits is None or self.teacher_logits.dim() == 2:
+            return None if self.teacher_logits is None else self.teacher_logits[index]
+        return self.teacher_logits[index, :width].float()
 
 
 def run_stage(
@@ -120,7 +128,7 @@ def run_stage(
             group["lr"] = rate * _schedule(step, total_steps, stage.warmup_fraction)
 
         inputs, labels = data.inputs(index)
-        teacher = None if data.teacher_logits is None else data.teacher_logits[index]
+        teacher = data.teacher(index, inputs.input_ids.shape[1])
         batch = TrainingBatch(inputs, labels, teacher).to(accelerator.device)
         moment = Moment(seed=seed, step=step, progress=progress, temperature=temperature)
         loss = objective(model, student.method, batch, stage, moment)

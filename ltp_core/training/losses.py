@@ -29,7 +29,7 @@ class Pass:
         regularizer: The method's own, instead of `mean_retained`.
     """
 
-    logits: Float[Tensor, "batch label"]
+    logits: Float[Tensor, "batch ..."]
     relative_flops: Float[Tensor, ""]
     mean_retained: Float[Tensor, ""]
     regularizer: Float[Tensor, ""] | None = None
@@ -87,29 +87,64 @@ class Student(nn.Module):
 
 
 def task_loss(
-    logits: Float[Tensor, "batch label"], labels: Num[Tensor, " batch"]
+    logits: Float[Tensor, "batch ..."], labels: Num[Tensor, "batch ..."]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy, or mean squared error where there is one output."""
-    if logits.shape[1] == 1:
+    """Cross-entropy, or mean squared error where there is one output.
+
+    For a span head the classes are the positions, and the loss is the mean of start's and end's. A
+    start or end that cannot be named any more adds nothing.
+    """
+    if logits.shape[1:] == (1,):
         return functional.mse_loss(logits[:, 0].float(), labels.float())
-    return functional.cross_entropy(logits.float(), labels)
+    if logits.dim() == 2:
+        return functional.cross_entropy(logits.float(), labels)
+    named = logits.detach().gather(1, labels[:, None]).squeeze(1).isfinite()
+    known = labels.masked_fill(~named, UNKNOWN)
+    total = functional.cross_entropy(logits.float(), known, ignore_index=UNKNOWN, reduction="sum")
+    return total / labels.numel()
+
+
+UNKNOWN = -100
+"""Label that the cross-entropy leaves out."""
 
 
 def distillation_loss(
-    logits: Float[Tensor, "batch label"],
-    teacher_logits: Float[Tensor, "batch label"],
+    logits: Float[Tensor, "batch ..."],
+    teacher_logits: Float[Tensor, "batch ..."],
     temperature: float,
 ) -> Float[Tensor, ""]:
     """`T² KL(teacher || student)` of the softened distributions; squared error for regression.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015.
     """
-    if logits.shape[1] == 1:
+    if logits.shape[1:] == (1,):
         return functional.mse_loss(logits.float(), teacher_logits)
-    student = functional.log_softmax(logits.float() / temperature, dim=1)
-    teacher = functional.log_softmax(teacher_logits / temperature, dim=1)
-    divergence = functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
-    return temperature**2 * divergence
+    return temperature**2 * divergence(teacher_logits / temperature, logits / temperature)
+
+
+def divergence(
+    source: Float[Tensor, "batch ..."], target: Float[Tensor, "batch ..."]
+) -> Float[Tensor, ""]:
+    """KL(source || target) of the distributions over dimension 1, mean over the rest.
+
+    For a span head that is the mean over examples, start and end. A position that either side
+    cannot name is left out on both.
+    """
+    source, target = source.float(), target.float()
+    if source.dim() > 2:
+        unnamed = source.isinf() | target.detach().isinf()
+        source, target = source.masked_fill(unnamed, LOWEST), target.masked_fill(unnamed, LOWEST)
+    found: Tensor = functional.kl_div(
+        functional.log_softmax(target, dim=1),
+        functional.log_softmax(source, dim=1),
+        log_target=True,
+        reduction="sum",
+    )
+    return found / (source.numel() / source.shape[1])
+
+
+LOWEST = -1e4
+"""A logit that is as good as -inf and has no infinite differences."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +161,9 @@ class PredictionLoss:
 
 def prediction_loss(
     stage: StageConfig,
-    logits: Float[Tensor, "batch label"],
-    labels: Num[Tensor, " batch"],
-    teacher_logits: Float[Tensor, "batch label"] | None,
+    logits: Float[Tensor, "batch ..."],
+    labels: Num[Tensor, "batch ..."],
+    teacher_logits: Float[Tensor, "batch ..."] | None,
 ) -> PredictionLoss:
     """Task loss and distillation, mixed by the stage's `distillation_weight`."""
     task = task_loss(logits, labels)

@@ -20,8 +20,8 @@ class TrainingBatch:
     """What a step learns from."""
 
     inputs: Inputs
-    labels: Num[Tensor, " batch"]
-    teacher_logits: Float[Tensor, "batch label"] | None
+    labels: Num[Tensor, "batch ..."]
+    teacher_logits: Float[Tensor, "batch ..."] | None
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on another device."""

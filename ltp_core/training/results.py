@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,21 @@ from safetensors import SafetensorError
 from ltp_core import environment, store
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
-from ltp_core.data.batching import collate, encode
-from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.batching import Encoded, collate, encode
+from ltp_core.data.loading import Rows
 from ltp_core.data.tasks import Task
+from ltp_core.data.windows import encode_windows
 from ltp_core.encoder.adapter import save_adapter
-from ltp_core.encoder.loading import downloads_allowed, save_encoder, sha256
+from ltp_core.encoder.loading import save_encoder, sha256
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
-from ltp_core.evaluate import Evaluation, evaluate_checkpoint, kind_counter, model_inputs
+from ltp_core.evaluate import evaluate_checkpoint, kind_counter, load_split
+from ltp_core.passes import Evaluation, model_inputs
 from ltp_core.pruning import PruningMethod
-from ltp_core.records import RunManifest
+from ltp_core.questions.measure import answer_scores, with_threshold
+from ltp_core.questions.scores import best_threshold
+from ltp_core.records import QuestionSettings, RunManifest
+from ltp_core.training.rows import question_settings
 from ltp_core.training.snapshot import SNAPSHOT_FILE
 
 EVALUATED_SPLITS = ("heldout", "validation")
@@ -30,6 +35,9 @@ EVALUATED_SPLITS = ("heldout", "validation")
 
 TRACED_ROWS = 64
 """Examples of each evaluated split whose full traces are stored."""
+
+TRACED_QUESTIONS = 12
+"""The same for questions, whose contexts are ten times as long as a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +79,42 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
         ) from error
     model = load_checkpoint(str(folder), device=trained.device)
     counters = {split: kind_counter(model) for split in EVALUATED_SPLITS}
-    results = {
-        split: evaluate_checkpoint(model, split=split, data_dir=data_dir, counter=counter)
-        for split, counter in counters.items()
-    }
+    results: dict[str, Evaluation] = {}
+    for split, counter in counters.items():
+        results[split] = evaluate_checkpoint(
+            model, split=split, data_dir=data_dir, counter=counter, limit=_limit(trained, split)
+        )
+        if split == "heldout" and trained.task.allows_no_answer:
+            model, results[split] = _with_null_threshold(trained, folder, model, results[split])
     store.write_json(folder / "config.json", to_dict(trained.config))
     for table in ("examples", "layers"):
         frames = [getattr(result, table) for result in results.values()]
         store.write_table(folder, table, pd.concat(frames, ignore_index=True))
     kinds = [counter.frame(split) for split, counter in counters.items()]
     store.write_table(folder, "token_kinds", pd.concat(kinds, ignore_index=True))
-    store.write_table(folder, "traces", _traces(model, results, data_dir))
+    limits = {split: _limit(trained, split) for split in EVALUATED_SPLITS}
+    store.write_table(folder, "traces", _traces(model, results, data_dir, limits))
     if trained.candidates is not None:
         store.write_table(folder, "candidates", trained.candidates)
     manifest = _manifest(trained, results)
     store.finish_run(folder, manifest)
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
+
+
+def _limit(trained: Trained, split: str) -> int | None:
+    data = trained.config.data
+    return data.heldout_rows if split == "heldout" else data.validation_rows
+
+
+def _with_null_threshold(
+    trained: Trained, folder: Path, model: PrunedModel, heldout: Evaluation
+) -> tuple[PrunedModel, Evaluation]:
+    """The threshold above which a question is left unanswered, chosen on held-out training rows."""
+    assert model.questions is not None
+    threshold = best_threshold(answer_scores(heldout.examples))
+    questions = replace(model.questions, null_threshold=threshold)
+    _save_pruning(trained, folder, questions)
+    return replace(model, questions=questions), with_threshold(heldout, threshold)
 
 
 def _save_weights(trained: Trained, folder: Path) -> None:
@@ -102,6 +130,11 @@ def _save_weights(trained: Trained, folder: Path) -> None:
     else:
         save_encoder(trained.encoder, folder / "model", label_names=task.label_names)
         load_tokenizer(trained.base).save(str(folder / "model" / "tokenizer.json"))
+    _save_pruning(trained, folder, question_settings(config))
+
+
+def _save_pruning(trained: Trained, folder: Path, questions: QuestionSettings | None) -> None:
+    config, task = trained.config, trained.task
     save_pruning(
         folder,
         trained.method,
@@ -110,6 +143,7 @@ def _save_weights(trained: Trained, folder: Path) -> None:
         max_length=config.data.max_length,
         base=_base(trained),
         dense=_dense_name(config),
+        questions=questions,
     )
 
 
@@ -153,17 +187,25 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
 
 
 def _dataset(rows: Rows) -> dict[str, Any]:
-    return {"source": rows.source, "rows": len(rows), "sha256": rows.sha256}
+    about = {"source": rows.source, "rows": len(rows), "sha256": rows.sha256}
+    if rows.answers is not None:
+        about["unanswerable_rows"] = int((rows.labels == 0).sum())
+    return about
 
 
 def _traces(
-    model: PrunedModel, results: dict[str, Evaluation], data_dir: Path | None
+    model: PrunedModel,
+    results: dict[str, Evaluation],
+    data_dir: Path | None,
+    limits: dict[str, int | None],
 ) -> pd.DataFrame:
     """Positions, scores and masks of the first examples of each split; no token, no text."""
     frames = []
     for split, result in results.items():
-        rows = load_rows(result.task, split, data_dir=data_dir, allow_downloads=downloads_allowed())
-        texts = rows.texts[:TRACED_ROWS]
+        rows = load_split(
+            result.task, split, model.questions, data_dir=data_dir, limit=limits[split]
+        )
+        texts = rows.texts[: TRACED_ROWS if rows.answers is None else TRACED_QUESTIONS]
         for row, text in zip(rows.row, texts, strict=False):
             frames += [
                 frame.assign(split=split, row=int(row)) for frame in _layer_frames(model, text)
@@ -171,9 +213,17 @@ def _traces(
     return pd.concat(frames, ignore_index=True)
 
 
+def _first_input(model: PrunedModel, text: tuple[str, ...]) -> Encoded:
+    """The tokens of an example; of a question its first window."""
+    if model.questions is None:
+        return encode(model.tokenizer, [text], model.max_length)
+    stride = model.questions.stride
+    return encode_windows(model.tokenizer, [text], model.max_length, stride).encoded
+
+
 def _layer_frames(model: PrunedModel, text: tuple[str, ...]) -> list[pd.DataFrame]:
     """Per layer, position, score and mask of the tokens that entered it."""
-    encoded = encode(model.tokenizer, [text], model.max_length)
+    encoded = _first_input(model, text)
     batch = collate(encoded, [0], None, model.encoder.config.pad_id)
     inputs = model_inputs(model, batch).to(next(model.encoder.parameters()).device)
     output = model.packed(inputs, model.method, record=True)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ltp_core.config import StageConfig
 from ltp_core.pruning import LengthAdaptive, PruningMethod
-from ltp_core.training.losses import Pass, PredictionLoss, prediction_loss
+from ltp_core.training.losses import Pass, PredictionLoss, divergence, prediction_loss
 from ltp_core.training.objective import Moment, StepLoss, TrainingBatch
 
 
@@ -48,19 +48,17 @@ def sandwich_loss(
 
 
 def sub_model_divergence(
-    logits: Float[Tensor, "batch label"], full_logits: Float[Tensor, "batch label"], kind: str
+    logits: Float[Tensor, "batch ..."], full_logits: Float[Tensor, "batch ..."], kind: str
 ) -> Float[Tensor, ""]:
     """Divergence of a sub-model from the full model, mean over the batch; MSE for regression.
 
     `reverse` is KL(sub-model || full model), which the authors' code minimises; `forward` is
     KL(full model || sub-model), as in ordinary distillation.
     """
-    if logits.shape[1] == 1:
+    if logits.shape[1:] == (1,):
         return functional.mse_loss(logits.float(), full_logits.float())
-    sub = functional.log_softmax(logits.float(), dim=1)
-    full = functional.log_softmax(full_logits.float(), dim=1)
-    source, target = (full, sub) if kind == "reverse" else (sub, full)
-    return functional.kl_div(source, target, log_target=True, reduction="batchmean")
+    source, target = (logits, full_logits) if kind == "reverse" else (full_logits, logits)
+    return divergence(source, target)
 
 
 def _mean_costs(passes: list[Pass]) -> Pass:

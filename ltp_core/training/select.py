@@ -17,6 +17,7 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import UNTRAINED, TrainConfig
 from ltp_core.data.batching import encode
 from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.tasks import find_task
 from ltp_core.encoder.loading import downloads_allowed
 from ltp_core.pruning import PruningMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
@@ -88,6 +89,8 @@ def check_selectable(config: TrainConfig) -> None:
         UserError: It does not fit the method.
     """
     name = config.method.name
+    if config.select is not None and find_task(config.task).asks_questions:
+        raise UserError(f"select: for {config.task} there is no choice after training yet.")
     if config.select is not None and name not in SELECTORS:
         raise UserError(f"select: {name} has nothing to choose; it is for {', '.join(SELECTORS)}.")
     if config.select is None and name in UNTRAINED:

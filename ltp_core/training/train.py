@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -18,13 +17,11 @@ from accelerate.state import AcceleratorState
 from ltp_core import store
 from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, load_checkpoint
 from ltp_core.config import StageConfig, TrainConfig, parent_config
-from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
-from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.loading import Rows
 from ltp_core.data.tasks import Task, find_task
 from ltp_core.encoder.loading import downloads_allowed, find_base, load_encoder
-from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.model import Encoder, Head
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
-from ltp_core.evaluate import model_inputs
 from ltp_core.pruning import METHODS, MethodConfig, PruningMethod
 from ltp_core.records import UserError
 from ltp_core.strict import build
@@ -32,6 +29,7 @@ from ltp_core.training.journal import Journal
 from ltp_core.training.loop import TrainingSet, run_stage
 from ltp_core.training.losses import Student
 from ltp_core.training.results import Trained, finish
+from ltp_core.training.rows import teacher_logits, training_rows
 from ltp_core.training.select import check_selectable, select_method
 from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
 from ltp_core.training.weights import make_trainable
@@ -202,21 +200,22 @@ def _prepare(
     task = find_task(config.task)
     torch.manual_seed(config.seed)
     base = find_base(config.base, allow_downloads=downloads_allowed())
-    encoder = load_encoder(base, num_labels=task.num_labels)
+    head: Head = "span" if task.asks_questions else "classification"
+    encoder = load_encoder(base, num_labels=task.num_labels, head=head)
     method = make_method(config, encoder.config.num_layers)
-    rows, encoded = _training_rows(config, base, encoder.config.max_length, data_dir)
-    method.prepare_(encoded.length)
+    tokenizer = load_tokenizer(base)
+    found = training_rows(config, tokenizer, encoder.config.max_length, data_dir)
+    method.prepare_(found.encoded.length)
     teacher = None if parent_folder is None else load_checkpoint(str(parent_folder), device=device)
     make_trainable(encoder, method, config, parent_folder)
     data = TrainingSet(
-        encoded=encoded,
-        labels=rows.labels,
-        teacher_logits=_teacher_logits(teacher, encoded) if _distils(config) else None,
+        encoded=found.encoded,
+        labels=found.labels,
+        teacher_logits=teacher_logits(teacher, found.encoded) if _distils(config) else None,
         pad_id=encoder.config.pad_id,
-        separator_id=separator_id(load_tokenizer(base))
-        if method.config.protect_separators
-        else None,
+        separator_id=separator_id(tokenizer) if method.config.protect_separators else None,
         protect_first=method.config.protect_first,
+        protect_question=method.config.protect_question,
     )
     return Prepared(
         config=config,
@@ -224,7 +223,7 @@ def _prepare(
         base=base,
         encoder=encoder,
         method=method,
-        rows=rows,
+        rows=found.rows,
         data=data,
         teacher=teacher,
     )
@@ -251,54 +250,10 @@ def make_method(config: TrainConfig, num_layers: int) -> PruningMethod:
     return METHODS[config.method.name](method_config(config), num_layers)
 
 
-def _training_rows(
-    config: TrainConfig, base: Path, longest: int, data_dir: Path | None
-) -> tuple[Rows, Encoded]:
-    """The rows that are learned from, and their tokens."""
-    settings = config.data
-    if settings.max_length > longest:
-        raise UserError(
-            f"data.max_length = {settings.max_length}: {config.base} takes at most {longest} tokens."
-        )
-    rows = load_rows(
-        config.task,
-        "train",
-        data_dir=data_dir,
-        limit=settings.train_rows,
-        seed=config.seed,
-        allow_downloads=downloads_allowed(),
-    )
-    try:
-        encoded = encode(load_tokenizer(base), rows.texts, settings.max_length)
-    except ValueError as error:
-        raise UserError(f"data.max_length: {error}.") from error
-    if settings.max_train_length is None:
-        return rows, encoded
-    kept = np.flatnonzero(encoded.length <= settings.max_train_length)
-    if not len(kept):
-        raise UserError(
-            f"data.max_train_length = {settings.max_train_length}: no training row is that short."
-        )
-    return rows.take(kept), encoded.take(kept)
-
-
 def _distils(config: TrainConfig) -> bool:
     return config.select is None and any(
         stage and stage.distillation_weight > 0 for stage in (config.soft, config.hard)
     )
-
-
-def _teacher_logits(teacher: PrunedModel | None, encoded: Encoded) -> torch.Tensor | None:
-    """What the finetuned model says about every training row."""
-    if teacher is None:
-        return None
-    config = teacher.encoder.config
-    device = next(teacher.encoder.parameters()).device
-    logits = torch.empty(len(encoded), config.num_labels)
-    for index in sorted_batches(encoded.length, 64):
-        inputs = model_inputs(teacher, collate(encoded, index, None, config.pad_id)).to(device)
-        logits[index] = teacher.packed(inputs, teacher.method).logits.cpu()
-    return logits
 
 
 def _run_stages(

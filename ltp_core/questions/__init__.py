@@ -1,0 +1,1 @@
+"""Question answering: windows become answers, answers become scores."""
