@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.ltp_ui import blocks, live, state
-from app.ltp_ui.explore import controls, exports, panels, tokens
+from app.ltp_ui.explore import answer, controls, exports, panels, tokens
 from app.ltp_ui.explore.picture import picture
 
 st.title("Explore a sentence", anchor=False)
@@ -49,6 +49,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
 shown = picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
 panels.outcomes(card, question, what_if, shown.trace)
+if shown.trace.answer is not None:
+    answer.answer_section(question, shown.trace, shown.trace.answer)
 tokens.tokens_section(shown)
 panels.summary_section(shown.view, shown.trace, shown.learned)
 with export_slot:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui.tradeoff import data, panels, tables
+from app.ltp_ui.tradeoff import data, groups, panels, tables
 from app.ltp_ui.wording import counted
 
 st.title("Accuracy vs FLOPs", anchor=False)
@@ -34,6 +34,8 @@ st.caption(
     "Grey: on held-out rows another point of the same method is no worse and needs no more FLOPs. Hollow "
     "and grey: the paper’s own numbers, of another model."
 )
+
+groups.answers_section([point for point in on_screen if point.method in methods])
 
 chosen = tables.choose(on_screen, shown)
 panels.smallest_section(chosen, shown)

@@ -201,3 +201,15 @@ def test_other_scripts_are_read(context: str) -> None:
     trace = traced(model_for(), context)
     assert trace.answer is not None
     assert all(candidate.text in context for candidate in trace.answer.candidates)
+
+
+def test_what_is_not_there_yet_is_a_sentence() -> None:
+    """No throughput and no ONNX file for a span head, and no traceback either."""
+    from ltp_core.bench.throughput import _check
+    from ltp_core.export import onnx_model
+
+    model = model_for()
+    with pytest.raises(UserError, match="throughput is measured on classifiers only"):
+        _check([model], [None])
+    with pytest.raises(UserError, match="cannot be exported to ONNX yet"):
+        onnx_model(model, pruned=True)

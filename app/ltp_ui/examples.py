@@ -47,6 +47,22 @@ _LONG_REVIEW = Example(
     "the first half hour.",
 )
 
+_LIGHTHOUSE = (
+    "The lighthouse on the north cape was built in 1811 by the engineer Clara Holm, after two ships "
+    "had been lost on the reef in a single winter. Its first lamp burned whale oil and could be seen "
+    "from twelve miles away; electric light came in 1934. The tower is 38 metres high, which made it "
+    "the tallest building of the island until the church was given its new spire in 1902. Since the "
+    "last keeper left in 1978 the light has been switched on by a sensor, and his rooms are now a "
+    "small museum with about nine thousand visitors a year."
+)
+
+_QUESTIONS = (
+    Example("A name", "Who built the lighthouse?", _LIGHTHOUSE),
+    Example("A number", "How high is the tower?", _LIGHTHOUSE),
+    Example("A reason", "Why was the lighthouse built?", _LIGHTHOUSE),
+    Example("Not in the text", "How many rooms does the museum have?", _LIGHTHOUSE),
+)
+
 _PAIRS = {
     "mrpc": (
         Example(
@@ -112,6 +128,8 @@ _PAIRS = {
             "The man is on his way to work.",
         ),
     ),
+    "squad": _QUESTIONS[:-1],
+    "squad_v2": _QUESTIONS,
     "stsb": (
         Example("Very similar", "A boy is riding his bicycle.", "A child rides a bike."),
         Example("Hardly related", "A woman is slicing an onion.", "The plane is landing."),

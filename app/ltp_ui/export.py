@@ -80,8 +80,7 @@ def png(svg: str) -> bytes:
 
 def facts(trace: Trace) -> list[str]:
     """What an exported page says above the picture."""
-    pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
-    lines = [f"{WITH_PRUNING}: {answer(pruned)}."]
+    lines = [f"{WITH_PRUNING}: {answer(trace.prediction)}."]
     if trace.unpruned:
         lines.append(f"{SAME_WEIGHTS}: {answer(trace.unpruned)}.")
     paper, executed = trace.relative_flops["paper"], trace.relative_flops["executed"]
@@ -96,7 +95,9 @@ def facts(trace: Trace) -> list[str]:
 
 
 def answer(prediction: Prediction) -> str:
-    """The likeliest class with its probability, or the value of a regression."""
+    """The likeliest class with its probability, the value of a regression, or the answer."""
+    if prediction.answer is not None:
+        return "no answer" if prediction.label is None else f"“{prediction.label}”"
     if prediction.probabilities is None:
         return ", ".join(f"{value:.2f}" for value in prediction.logits)
     return f"{prediction.label} {percent(max(prediction.probabilities))}"

@@ -12,6 +12,7 @@ from app.ltp_ui.examples import Example, examples
 from ltp_core.data.tasks import TASKS, Task
 
 EXAMPLE, FILLED = "texts.example", "texts.filled"
+CONTEXT_HEIGHT = 168
 
 
 class Texts(NamedTuple):
@@ -37,8 +38,9 @@ def ask(task_name: str | None) -> Texts | None:
         st.info("Write a text above or click an example.", icon=":material/edit:")
         return None
     if task is not None and task.is_pair and not pair.strip():
+        what = "answers questions about a text" if task.asks_questions else "judges pairs"
         st.info(
-            f"This checkpoint judges pairs: give the {second.lower()}, too, or click an example.",
+            f"This checkpoint {what}: give the {second.lower()}, too, or click an example.",
             icon=":material/edit:",
         )
         return None
@@ -56,7 +58,8 @@ def _labels(task: Task | None) -> tuple[str, str]:
 
 
 def _text_area(label: str, key: str, task: str | None) -> str:
-    value = st.text_area(label, key=key, height=84, persist_state="session")
+    height = CONTEXT_HEIGHT if label == "Context" else 84
+    value = st.text_area(label, key=key, height=height, persist_state="session")
     first = examples(task)[0]
     is_default = value == (first.text if key == state.TEXT else first.pair or "")
     state.publish(key, None if is_default else value)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from ltp_core import flops, store
 from ltp_core.analysis.example_records import model_size
@@ -120,14 +122,23 @@ def gigaflops(run: StoredRun, accounting: str = "paper", split: str = REPORTED_O
     layers = run.manifest.summary[split].get("mean_retained")
     if size is None or not isinstance(layers, list) or split not in run.results:
         return None
-    length = read_split(run.folder, "examples", split)["length"]
+    length, num_examples = _input_lengths(run.folder, split)
     whole = flops.unpruned_flops(
-        length.to_numpy(),
+        length,
         num_layers=len(layers),
         hidden=size.hidden,
         intermediate=size.intermediate,
     )
-    return run.results[split].relative_flops[accounting] * whole / len(length) / GIGA
+    return run.results[split].relative_flops[accounting] * whole / num_examples / GIGA
+
+
+def _input_lengths(folder: Path, split: str) -> tuple[Int[np.ndarray, " inputs"], int]:
+    """Tokens of every input, windows of a question one by one, and the number of examples."""
+    examples = read_split(folder, "examples", split)
+    if "null_difference" not in examples:
+        return examples["length"].to_numpy(), len(examples)
+    layers = read_split(folder, "layers", split)
+    return layers.loc[layers["layer"] == 0, "attention_length"].to_numpy(), len(examples)
 
 
 @dataclass(frozen=True, kw_only=True)

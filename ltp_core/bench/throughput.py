@@ -108,6 +108,9 @@ def _check(models: Sequence[PrunedModel], lengths: Sequence[int | None]) -> None
     names = [model.name for model in models]
     if len(names) > len(set(names)):
         raise UserError("A checkpoint is named twice: leave it out of --against.")
+    asked = [model.name for model in models if model.questions is not None]
+    if asked:
+        raise UserError(f"{asked[0]} answers questions; throughput is measured on classifiers only.")
     for model in models:
         longest = model.encoder.config.max_length
         for length in lengths:

@@ -86,6 +86,8 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.checkpoint import load_checkpoint
 
     model = load_checkpoint(arguments.checkpoint, device=device)
+    if model.questions is not None:
+        raise UserError(f"{model.name} answers questions; only classifiers can be calibrated yet.")
     request = _request(arguments, model)
     folder = calibrated_run.destination(request, arguments.output)
     if (folder / store.MANIFEST).exists():

@@ -173,6 +173,11 @@ def _properties(model: PrunedModel, *, pruned: bool) -> dict[str, str]:
 
 
 def _check_method(model: PrunedModel) -> None:
+    if model.questions is not None:
+        raise UserError(
+            f"{model.name} answers questions, whose head cannot be exported to ONNX yet: take "
+            "--format hf."
+        )
     method = model.method
     if method.signals and not isinstance(method, ThresholdMethod):
         raise UserError(

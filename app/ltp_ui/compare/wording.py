@@ -141,13 +141,15 @@ def setting(scale: float, *, has_thresholds: bool) -> str:
 
 def prediction_of(trace: Trace) -> Prediction:
     """The trace's own answer."""
-    return Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
+    return trace.prediction
 
 
 def answer_change(a: Prediction, b: Prediction, *, same_labels: bool) -> str:
     """B's answer against A's, in A's likeliest class."""
     if not same_labels:
         return "other classes"
+    if a.answer is not None or b.answer is not None:
+        return "same answer" if a.label == b.label else "another answer"
     if a.probabilities is None or b.probabilities is None:
         return f"{b.logits[0] - a.logits[0]:+.2f}".replace("-", "−")
     top = max(range(len(a.probabilities)), key=a.probabilities.__getitem__)

@@ -35,7 +35,7 @@ LATENCY_WAITED = "explore.latency"
 
 def outcomes(card: Card, question: Question, what_if: WhatIf, trace: Trace) -> None:
     """The three predictions and the cost."""
-    pruned = Prediction(logits=trace.logits, probabilities=trace.probabilities, label=trace.label)
+    pruned = trace.prediction
     with st.container(horizontal=True):
         title = WITH_PRUNING if card.prunes or not what_if.is_neutral else AS_TRAINED
         prediction_card(title, pruned, None, "The tokens below, removed as they leave.")
@@ -77,13 +77,23 @@ def prediction_card(
 
 
 def _value(prediction: Prediction) -> str:
+    if prediction.answer is not None:
+        return plain(shortened(prediction.label)) if prediction.label else "no answer"
     if prediction.probabilities is None:
         return f"{prediction.logits[0]:.2f}"
     return f"{plain(prediction.label or '')} {percent(max(prediction.probabilities))}"
 
 
+def shortened(text: str, limit: int = 40) -> str:
+    """A text in one line of at most this many signs."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def _change(pruned: Prediction, reference: Prediction) -> str:
     """What pruning does to the reference's answer."""
+    if reference.answer is not None:
+        return "pruning: same answer" if pruned.label == reference.label else "pruning: another"
     if reference.probabilities is None or pruned.probabilities is None:
         return f"pruning: {pruned.logits[0] - reference.logits[0]:+.2f}".replace("-", "−")
     top = max(range(len(reference.probabilities)), key=reference.probabilities.__getitem__)

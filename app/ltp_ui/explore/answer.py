@@ -1,0 +1,125 @@
+"""What a question is answered with: where it stands in the context, and how far its tokens get."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui.boundary import plain
+from app.ltp_ui.explore.panels import shortened
+from app.ltp_ui.live import Question
+from app.ltp_ui.wording import counted, percent
+from ltp_core.records import Answer, Candidate, Trace
+
+UNKNOWN = {"[UNK]", "<unk>"}
+MANY_UNKNOWN = 0.2
+CONTEXT_STYLE = "max-height: 16rem; overflow-y: auto; line-height: 1.6; overflow-wrap: anywhere"
+MARK_STYLE = "font-weight: 600; padding: 0 0.15em; border-radius: 3px; text-decoration: underline"
+
+
+def answer_section(question: Question, trace: Trace, answer: Answer) -> None:
+    """The context with the answer marked, what became of its tokens, and the runners-up."""
+    st.subheader("The answer", anchor=False)
+    left, right = st.columns([5, 3], gap="large")
+    with left:
+        st.html(context_html(question.text_pair or "", answer))
+        for line in notes(trace, answer):
+            st.markdown(plain(line))
+    with right:
+        st.dataframe(
+            candidates_frame(trace, answer),
+            hide_index=True,
+            height="content",
+            column_config={"Score": st.column_config.NumberColumn(format="%.2f", width=60)},
+            alt="The likeliest answers with their scores.",
+        )
+        st.caption(
+            "Score: the logits of start and end, added. “No answer” is the first token's. Layers: how "
+            "many of them all tokens of the answer survive."
+        )
+
+
+def context_html(context: str, answer: Answer) -> str:
+    """The context, escaped, with the best part of it marked; paler where it is not given."""
+    best = answer.best
+    if best is None:
+        return f'<div dir="auto" style="{CONTEXT_STYLE}">{escape(context)}</div>'
+    opacity = "" if answer.is_answered else "; opacity: 0.6; text-decoration-style: dotted"
+    title = "the answer" if answer.is_answered else "the likeliest part, not given as the answer"
+    parts = [escape(part) for part in _around(context, best)]
+    mark = f'<mark title="{title}" style="{MARK_STYLE}{opacity}">{parts[1]}</mark>'
+    return f'<div dir="auto" style="{CONTEXT_STYLE}">{parts[0]}{mark}{parts[2]}</div>'
+
+
+def _around(context: str, best: Candidate) -> tuple[str, str, str]:
+    return context[: best.begin], context[best.begin : best.end], context[best.end :]
+
+
+def notes(trace: Trace, answer: Answer) -> list[str]:
+    """How sure the answer is, what became of its tokens, and what the reader should know."""
+    lines = [certainty(answer)]
+    if answer.best is not None:
+        lines.append(fate(trace, answer.best))
+    if answer.num_windows > 1:
+        lines.append(
+            f"The context is too long for one pass: it was read in {answer.num_windows} windows that "
+            f"overlap. The tokens below are those of window {answer.window}, in which the model "
+            "answers when nothing is pruned."
+        )
+    share = sum(token in UNKNOWN for token in trace.tokens) / max(1, len(trace.tokens))
+    if share >= MANY_UNKNOWN:
+        lines.append(
+            f"{percent(share, 0)} of the tokens are unknown to the tokenizer: this model can hardly "
+            "read the text."
+        )
+    return lines
+
+
+def certainty(answer: Answer) -> str:
+    """Why the question is answered, or why not."""
+    if answer.best is None:
+        return "No token that is left can be an answer."
+    difference, bound = answer.null_difference, answer.null_threshold
+    if bound == float("inf"):
+        return "This checkpoint answers every question; it never says that there is no answer."
+    verdict = "answered" if answer.is_answered else "left unanswered"
+    return (
+        f"The question is {verdict}: “no answer” scores {difference:+.2f} against the best part of "
+        f"the text, and the limit chosen in training is {bound:+.2f}."
+    ).replace("-", "−")
+
+
+def fate(trace: Trace, best: Candidate) -> str:
+    """How far the tokens of the answer get."""
+    if best.tokens is None:
+        return "Its tokens are in another window than the one shown below."
+    first, last = best.tokens
+    counts, num_layers = trace.num_survived[first : last + 1], len(trace.layers)
+    tokens = counted(len(counts), "token")
+    if min(counts) == num_layers:
+        verb = "survives" if len(counts) == 1 else "survive"
+        return f"Its {tokens} {verb} all {num_layers} layers."
+    left = [
+        f"“{trace.tokens[first + i]}” after layer {count + 1}"
+        for i, count in enumerate(counts)
+        if count < num_layers
+    ]
+    named = ", ".join(left[:6]) + (" …" if len(left) > 6 else "")
+    return f"Of its {tokens}, {len(left)} left: {named}."
+
+
+def candidates_frame(trace: Trace, answer: Answer) -> pd.DataFrame:
+    """The likeliest answers, "no answer" among them, by falling score."""
+    rows = [(shortened(each.text), each.score, _layers(trace, each)) for each in answer.candidates]
+    rows.append(("(no answer)", answer.null_score, ""))
+    ordered = sorted(rows, key=lambda row: -row[1])
+    return pd.DataFrame(ordered, columns=["Answer", "Score", "Layers"])
+
+
+def _layers(trace: Trace, candidate: Candidate) -> str:
+    if candidate.tokens is None:
+        return "other window"
+    first, last = candidate.tokens
+    return f"{min(trace.num_survived[first : last + 1])} of {len(trace.layers)}"

@@ -1,0 +1,79 @@
+"""F1 of questions with and without an answer, point by point: the paper's Figure 5. Torch-free."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ltp_core.analysis.tradeoff import REPORTED_ON, Point, StoredRun
+
+GROUPS = {"f1": "all", "has_answer_f1": "has answer", "no_answer_f1": "no answer"}
+"""Metrics of a run and the questions that they are means over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPoint:
+    """F1 of a group of questions at an operating point.
+
+    Attributes:
+        method: Name of the pruning method; "unpruned" for the dense counterpart.
+        group: One of the values of `GROUPS`.
+        relative_flops: In the paper's accounting, mean over seeds.
+        f1: Mean over seeds.
+        difference: The same minus that of the dense counterparts; None where they are not known.
+    """
+
+    method: str
+    group: str
+    relative_flops: float
+    f1: float
+    difference: float | None
+
+
+def group_points(points: Sequence[Point]) -> list[GroupPoint]:
+    """Operating points and their dense counterparts by group; empty where no run has groups."""
+    found = [each for point in points for each in _of_point(point)]
+    dense = {run.name: run for point in points for run in point.dense.values()}
+    return found + [
+        GroupPoint(method="unpruned", group=GROUPS[name], relative_flops=1.0, f1=f1, difference=0.0)
+        for name in GROUPS
+        if (f1 := _mean([_metric(run, name) for run in dense.values()])) is not None
+    ]
+
+
+def _of_point(point: Point) -> list[GroupPoint]:
+    flops = point.relative_flops("paper")
+    if flops is None or not all("has_answer_f1" in _metrics(run) for run in point.runs):
+        return []
+    points = []
+    for name, group in GROUPS.items():
+        f1 = _mean([_metric(run, name) for run in point.runs])
+        pairs = [(_metric(a, name), _metric(b, name)) for a, b in point.pairs()]
+        gaps = [a - b for a, b in pairs if a is not None and b is not None]
+        if f1 is not None:
+            points.append(
+                GroupPoint(
+                    method=point.method,
+                    group=group,
+                    relative_flops=flops.mean,
+                    f1=f1,
+                    difference=statistics.fmean(gaps) if gaps else None,
+                )
+            )
+    return points
+
+
+def _metrics(run: StoredRun) -> dict[str, float]:
+    found = run.manifest.summary[REPORTED_ON]["metrics"]
+    return found if isinstance(found, dict) else {}
+
+
+def _metric(run: StoredRun, name: str) -> float | None:
+    value = _metrics(run).get(name)
+    return None if value is None else float(value)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

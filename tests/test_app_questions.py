@@ -1,0 +1,174 @@
+"""The explore page with a checkpoint that answers questions about a text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.ltp_ui.compare.wording import answer_change
+from app.ltp_ui.examples import examples
+from app.ltp_ui.explore.answer import candidates_frame, certainty, context_html, fate, notes
+from app.ltp_ui.export import facts
+from ltp_core import store
+from ltp_core.checkpoint import save_pruning
+from ltp_core.pruning import LearnedTokenPruning, LTPConfig
+from ltp_core.records import Answer, Candidate, LayerTrace, QuestionSettings, Trace
+from tests import runs, tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "squad_v2-ltp-0123456789"
+QUESTION = "was the movie good"
+CONTEXT = "the plot was slow but a good actor and a great story of love made it fun"
+
+
+@pytest.fixture(scope="module")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one tiny random model that answers questions."""
+    place = tmp_path_factory.mktemp("store")
+    folder = store.run_folder(place, NAME)
+    tiny.save_hugging_face("bert", folder / "model", kind="ForQuestionAnswering", seed=2)
+    save_pruning(
+        folder,
+        LearnedTokenPruning(LTPConfig(final_threshold=0.9), 3),
+        task="squad_v2",
+        label_names=("start", "end"),
+        max_length=24,
+        base={"name": "tiny", "sha256": None},
+        dense=None,
+        questions=QuestionSettings(stride=6, null_threshold=1e6),
+    )
+    summary = {"validation": {"metrics": {"f1": 0.6}, "relative_flops": {"paper": 0.5}}}
+    store.finish_run(folder, runs.manifest(NAME, summary=summary))
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This store, and caches of its own for every test."""
+    monkeypatch.setenv("LTP_STORE", str(store_folder))
+    yield
+    st.cache_data.clear()
+
+
+def explore(text: str, pair: str, **params: str) -> AppTest:
+    """The explore page on a question and its context."""
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    for name, value in {"model": NAME, "text": text, "pair": pair, **params}.items():
+        at.query_params[name] = value
+    at.switch_page(str(ROOT / "pages" / "explore.py")).run()
+    assert not at.exception, [e.value for e in at.exception]
+    return at
+
+
+def test_the_answer_is_marked_in_its_context() -> None:
+    """Question and context in, the answer out, with its runners-up."""
+    at = explore(QUESTION, CONTEXT)
+    assert ["Question", "Context"] == [area.label for area in at.text_area]
+    assert "The answer" in [heading.value for heading in at.subheader]
+    marked = next(each.proto.body for each in at.get("html") if "<mark" in each.proto.body)
+    answer = marked.split("<mark")[1].split(">")[1].split("<")[0]
+    assert answer in CONTEXT
+    shown = next(each.value for each in at.metric if each.label.startswith("With pruning"))
+    assert answer[:20] in shown.replace("\\", "")
+    table = next(each.value for each in at.dataframe if "Answer" in each.value)
+    assert "(no answer)" in table["Answer"].tolist()
+    assert any("The question is answered" in each.value for each in at.markdown)
+
+
+def test_a_long_context_says_which_window_is_shown() -> None:
+    """Read in windows, and said so."""
+    at = explore(QUESTION, " ".join([CONTEXT] * 4))
+    assert any("windows that overlap" in each.value for each in at.markdown)
+
+
+@pytest.mark.parametrize(
+    ("text", "pair", "message"),
+    [
+        ("", CONTEXT, "Write a text above"),
+        (QUESTION, " ", "answers questions about a text: give the context"),
+        ("movie " * 40, CONTEXT, "leaves no room for its context"),
+    ],
+)
+def test_bad_input_is_a_sentence(text: str, pair: str, message: str) -> None:
+    """No traceback, and what to do."""
+    at = explore(text, pair)
+    said = [each.value.replace("\\", "") for each in (*at.info, *at.error)]
+    assert any(message in each for each in said), said
+
+
+def test_markup_in_the_context_is_text() -> None:
+    """Escaped in front of, inside and behind the answer."""
+    answer = Answer(
+        candidates=(Candidate(text="<b>", begin=3, end=6, score=1.0, tokens=None),),
+        null_score=0.0,
+        null_threshold=0.0,
+    )
+    shown = context_html("<i><b></i>", answer)
+    assert "&lt;i&gt;<mark" in shown
+    assert ">&lt;b&gt;</mark>&lt;/i&gt;" in shown
+
+
+def trace(*, survived: tuple[int, ...], answer: Answer) -> Trace:
+    """A trace of two layers in which each token survives as many as given."""
+    layers = tuple(
+        LayerTrace(
+            threshold=0.5,
+            score=(1.0,) * len(survived),
+            retained=tuple(count > layer for count in survived),
+        )
+        for layer in (0, 1)
+    )
+    return Trace(
+        tokens=tuple(f"t{i}" for i in range(len(survived))),
+        token_ids=tuple(range(len(survived))),
+        layers=layers,
+        logits=(1.0, 0.0),
+        probabilities=None,
+        label=answer.text,
+        unpruned=None,
+        relative_flops={"paper": 0.5, "executed": 0.5},
+        checkpoint="tiny",
+        answer=answer,
+    )
+
+
+def found(tokens: tuple[int, int] | None = (1, 2), null_score: float = 0.0) -> Answer:
+    """An answer of two tokens."""
+    best = Candidate(text="x y", begin=0, end=3, score=1.0, tokens=tokens)
+    return Answer(candidates=(best,), null_score=null_score, null_threshold=0.5)
+
+
+def test_what_is_said_about_an_answer() -> None:
+    """Fate of its tokens, certainty, and tokens that the tokenizer does not know."""
+    answer = found()
+    best = answer.candidates[0]
+    whole = trace(survived=(2, 2, 2), answer=answer)
+    assert "Its 2 tokens survive all 2 layers." == fate(whole, best)
+    some = trace(survived=(2, 0, 2), answer=answer)
+    assert "Of its 2 tokens, 1 left: “t1” after layer 1." == fate(some, best)
+    assert "another window" in fate(whole, found(None).candidates[0])
+    assert "answered: “no answer” scores −1.00" in certainty(answer)
+    assert "left unanswered: “no answer” scores +4.00" in certainty(found(null_score=5.0))
+    assert "never says" in certainty(dataclasses.replace(answer, null_threshold=float("inf")))
+    assert "No token that is left" in certainty(dataclasses.replace(answer, candidates=()))
+    unknown = dataclasses.replace(whole, tokens=("[CLS]", "[UNK]", "[UNK]"))
+    assert "67 % of the tokens are unknown" in notes(unknown, answer)[-1]
+    assert ["x y", "(no answer)"] == candidates_frame(whole, answer)["Answer"].tolist()
+    assert "“x y”" in facts(whole)[0]
+    assert "no answer" in facts(trace(survived=(2, 2, 2), answer=found(null_score=5.0)))[0]
+    assert "another answer" == answer_change(
+        whole.prediction,
+        trace(survived=(2,) * 3, answer=found(null_score=5.0)).prediction,
+        same_labels=True,
+    )
+
+
+def test_examples_hold_their_questions() -> None:
+    """Every example has a context; SQuAD 1.1 has no question without an answer."""
+    assert all(example.pair for example in examples("squad_v2"))
+    assert len(examples("squad")) == len(examples("squad_v2")) - 1
