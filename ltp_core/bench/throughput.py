@@ -110,7 +110,9 @@ def _check(models: Sequence[PrunedModel], lengths: Sequence[int | None]) -> None
         raise UserError("A checkpoint is named twice: leave it out of --against.")
     asked = [model.name for model in models if model.questions is not None]
     if asked:
-        raise UserError(f"{asked[0]} answers questions; throughput is measured on classifiers only.")
+        raise UserError(
+            f"{asked[0]} answers questions; throughput is measured on classifiers only."
+        )
     for model in models:
         longest = model.encoder.config.max_length
         for length in lengths:

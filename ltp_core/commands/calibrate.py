@@ -18,6 +18,7 @@ from ltp_core.commands.base import (
     positive,
     usable_device,
 )
+from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.calibration.calibrate import Calibration
