@@ -62,8 +62,9 @@ def test_groups_by_hand() -> None:
 
 def test_other_tasks_have_no_groups() -> None:
     """A run without both groups is left out."""
-    single = run("ltp", 3, 0.5, {"f1": 0.5})
-    assert [] == group_points([Point(experiment=EXPERIMENT, runs=(single,))])
+    single, dense = run("ltp", 3, 0.5, {"f1": 0.5}), run("unpruned", 4, 1.0, {"f1": 0.6})
+    alone = Point(experiment=EXPERIMENT, runs=(single,), dense={single.name: dense})
+    assert [] == group_points([alone])
 
 
 def test_the_papers_observation_is_checked() -> None:

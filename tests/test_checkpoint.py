@@ -179,7 +179,7 @@ def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
 
     folder = tiny.save_hugging_face("bert", tmp_path / "mine")
     transformers.AutoModel.from_pretrained(folder).save_pretrained(folder)
-    assert_refused(folder, "no classification head: train one")
+    assert_refused(folder, "no head that classifies or answers questions")
 
 
 def test_names_of_labels_come_in_the_order_of_the_outputs(tmp_path: Path) -> None:

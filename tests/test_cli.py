@@ -199,7 +199,8 @@ def test_trace_document(tiny_store: Path) -> None:
     for layer in found["layers"]:
         assert {"threshold", "score", "retained", "runs"} == set(layer)
         assert length == len(layer["score"]) == len(layer["retained"])
-    assert {"logits", "probabilities", "label"} == set(found["unpruned"])
+    assert {"logits", "probabilities", "label", "answer"} == set(found["unpruned"])
+    assert found["answer"] is None
     assert {"paper", "executed"} == set(found["relative_flops"])
     assert REVIEWS == found["checkpoint"]
     assert REVIEWS == Trace.from_json(ran.stdout).checkpoint

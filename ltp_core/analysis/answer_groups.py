@@ -34,6 +34,8 @@ class GroupPoint:
 def group_points(points: Sequence[Point]) -> list[GroupPoint]:
     """Operating points and their dense counterparts by group; empty where no run has groups."""
     found = [each for point in points for each in _of_point(point)]
+    if not found:
+        return []
     dense = {run.name: run for point in points for run in point.dense.values()}
     return found + [
         GroupPoint(method="unpruned", group=GROUPS[name], relative_flops=1.0, f1=f1, difference=0.0)
