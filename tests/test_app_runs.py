@@ -12,6 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app.ltp_ui.charts import image
 from app.ltp_ui.runs import charts, data
 from ltp_core import store
 from ltp_core.config import load_config
@@ -148,11 +149,11 @@ def test_every_quantity_can_be_drawn(quantity: str) -> None:
     """As a picture, with the stages named."""
     frame = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
     chart = charts.history_chart(frame, quantity)
-    svg = charts.image(chart, "svg").decode()
+    svg = image(chart, "svg").decode()
     assert ">soft<" in svg
     assert ">hard<" in svg
     assert "NaN" not in svg
-    assert charts.image(chart, "png").startswith(b"\x89PNG")
+    assert image(chart, "png").startswith(b"\x89PNG")
 
 
 # --- the page -------------------------------------------------------------------------------------

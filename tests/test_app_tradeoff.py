@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui import method_style
+from app.ltp_ui.charts import image
 from app.ltp_ui.tradeoff import charts as tradeoff_charts
 from app.ltp_ui.tradeoff import data as tradeoff_data
 from app.ltp_ui.tradeoff import tables
@@ -176,17 +177,17 @@ def test_the_chart_can_be_drawn(view: View) -> None:
     for found in (points(), points()[:1]):
         frame = chart_frame(found, view)
         chart = tradeoff_charts.tradeoff_chart(frame, view, metric="accuracy", methods=["ltp"])
-        svg = tradeoff_charts.image(chart, "svg").decode()
+        svg = image(chart, "svg").decode()
         assert "GFLOPs" in svg if view.x == "gflops" else "relative FLOPs" in svg
         assert "NaN" not in svg
-    assert tradeoff_charts.image(chart, "png").startswith(b"\x89PNG")
+    assert image(chart, "png").startswith(b"\x89PNG")
 
 
 def test_an_unknown_method_is_drawn_too() -> None:
     """A method that has no place in the list gets its own name."""
     frame = chart_frame(points(), View()).assign(method="tr_bert")
     chart = tradeoff_charts.tradeoff_chart(frame, View(), metric="accuracy", methods=["tr_bert"])
-    assert "tr_bert" in tradeoff_charts.image(chart, "svg").decode()
+    assert "tr_bert" in image(chart, "svg").decode()
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from app.ltp_ui.method_style import LIGHT_COLORS
 from app.ltp_ui.palette import LIGHT
 from app.ltp_ui.token_view.view import TokenView
 from app.ltp_ui.wording import UNIT
@@ -27,7 +28,6 @@ Series = Mapping[str, Sequence[float | None]]
 
 THIS, LEARNED, SCORE, THRESHOLD = "this setting", "learned thresholds", "score", "threshold"
 SOFT, HARD = "soft mask (Eq. 9)", "hard mask (Eq. 8)"
-CATEGORIES = [LIGHT.keep, LIGHT.drop, "#00805e"]
 DASHES = [[1, 0], [6, 4], [2, 3]]
 HEIGHT = 300
 MAX_BARS = 14
@@ -110,13 +110,13 @@ def mask_chart(threshold: float, temperature: float) -> Figure:
     return Figure(spec=_mask_spec(), frame=pd.concat(frames, ignore_index=True))
 
 
-def image(chart: Figure, kind: ImageKind) -> bytes:
+def image(chart: Figure, kind: ImageKind, *, width: int = 560) -> bytes:
     """The chart as a picture with the light palette, drawn in this process."""
     import vl_convert
 
     spec = chart.to_dict()
-    spec["config"] = {"background": LIGHT.background, "range": {"category": CATEGORIES}}
-    spec["width"] = 560
+    spec["config"] = {"background": LIGHT.background, "range": {"category": list(LIGHT_COLORS)}}
+    spec["width"] = width
     if kind == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
@@ -240,10 +240,15 @@ def layer_axis(title: str) -> alt.X:
 
 
 def layered(layers: list[alt.Chart]) -> dict[str, Any]:
+    """A specification of the usual height, without data."""
+    return without_data(alt.layer(*layers).properties(height=HEIGHT))
+
+
+def without_data(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     """The specification without data and configuration, which the caller adds."""
-    spec: dict[str, Any] = alt.layer(*layers).properties(height=HEIGHT).to_dict()
+    spec: dict[str, Any] = chart.to_dict()
     for key in ("data", "datasets", "config"):
         spec.pop(key, None)
-    for layer in spec["layer"]:
+    for layer in spec.get("layer", ()):
         layer.pop("data", None)
     return spec

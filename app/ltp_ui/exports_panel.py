@@ -12,11 +12,11 @@ Files = dict[str, tuple[str, str, Callable[[], bytes]]]
 """By label: suffix, media type, and what makes the file."""
 
 
-def chart_files(chart: charts.Figure) -> Files:
+def chart_files(chart: charts.Figure, *, width: int = 560) -> Files:
     """A chart as the two kinds of picture."""
     return {
-        "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg")),
-        "PNG": ("png", "image/png", lambda: charts.image(chart, "png")),
+        "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg", width=width)),
+        "PNG": ("png", "image/png", lambda: charts.image(chart, "png", width=width)),
     }
 
 

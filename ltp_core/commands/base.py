@@ -131,6 +131,14 @@ def percent(fraction: float | None, digits: int = 1) -> str:
     return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
+def signed(gap: dict[str, float] | None, digits: int = 1) -> str:
+    """A difference of fractions in points with its interval; a dash where it is not known."""
+    if gap is None:
+        return "–"
+    value, low, high = (f"{100 * gap[key]:+.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lines of aligned columns, the first line the header."""
     lines = [list(header), *(list(row) for row in rows)]

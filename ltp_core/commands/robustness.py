@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from ltp_core.commands.base import Command, Output, columns, factor, percent, positive
+from ltp_core.commands.base import Command, Output, columns, factor, percent, positive, signed
 from ltp_core.records import UserError, nearest
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _card(comparison: Comparison, found: list[OperatingPoint], gaps: list[dict[s
         flops = [cell.relative_flops.get("paper") for cell in cells]
         rows.append(["  relative FLOPs", *(percent(x.value if x else None) for x in flops)])
     for gap in gaps:
-        shown = [_signed(each) for each in gap["by_band"]]
+        shown = [signed(each) for each in gap["by_band"]]
         rows.append([f"{gap['a'].split('-')[1]} − {gap['b'].split('-')[1]}", *shown])
     return (
         f"{comparison.task}/{comparison.split}, {comparison.metric_name} with 95 % intervals over "
@@ -170,12 +170,6 @@ def _with_bounds(estimate: Estimate | None) -> str:
     if estimate is None:
         return "–"
     return f"{percent(estimate.value)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
-
-
-def _signed(gap: dict[str, float] | None) -> str:
-    if gap is None:
-        return "–"
-    return f"{100 * gap['value']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
 
 
 COMMAND = Command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from ltp_core.commands.base import Command, Output, columns, factor, percent
+from ltp_core.commands.base import Command, Output, columns, factor, percent, signed
 from ltp_core.records import UserError, nearest
 
 if TYPE_CHECKING:
@@ -132,14 +132,8 @@ def _cells(point: dict[str, Any]) -> Sequence[str]:
         percent(flops["paper"]),
         percent(flops["executed"]),
         percent(point["value"]),
-        *(_signed(point["differences"][split]) for split in ("validation", "heldout")),
+        *(signed(point["differences"][split], 2) for split in ("validation", "heldout")),
     ]
-
-
-def _signed(gap: dict[str, float] | None) -> str:
-    if gap is None:
-        return "–"
-    return f"{100 * gap['value']:+.2f} [{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}]"
 
 
 COMMAND = Command(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.charts import Figure
+from app.ltp_ui.charts import Figure, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of, title_of
 from app.ltp_ui.wording import percent
 from ltp_core.analysis.bands import PAPER_TABLE_3, Band
@@ -172,12 +172,7 @@ def _band_spec(
     scale = alt.Scale(zero=False, padding=14) if is_metric else alt.Scale(domainMin=0)
     y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=PERCENT, tickCount=6))
     layers = [*_ours(base, y, methods), *_grey(base, y, methods)]
-    spec: dict[str, Any] = alt.layer(*layers).to_dict()
-    for key in ("data", "datasets", "config"):
-        spec.pop(key, None)
-    for layer in spec["layer"]:
-        layer.pop("data", None)
-    return spec
+    return without_data(alt.layer(*layers))
 
 
 def _ours(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:

@@ -15,7 +15,6 @@ from app.ltp_ui.robustness import charts as robustness_charts
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.charts import Axis, band_labels, estimate_of
 from app.ltp_ui.robustness.controls import Choice
-from app.ltp_ui.tradeoff import charts as tradeoff_charts
 from app.ltp_ui.wording import counted, percent
 from ltp_core.analysis.bands import PAPER_TABLE_3
 from ltp_core.analysis.intervals import Estimate
@@ -260,10 +259,7 @@ def _exports(comparison: Comparison, choice: Choice, figures: Mapping[str, Figur
 
 def chart_exports(title: str, subject: str, figure: Figure) -> None:
     """A chart as the two kinds of picture."""
-    files: exports_panel.Files = {
-        "SVG": ("svg", "image/svg+xml", lambda: tradeoff_charts.image(figure, "svg")),
-        "PNG": ("png", "image/png", lambda: tradeoff_charts.image(figure, "png")),
-    }
+    files = exports_panel.chart_files(figure, width=720)
     exports_panel.row(title, subject, files, key="robustness.export")
 
 

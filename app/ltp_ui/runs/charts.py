@@ -10,9 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, ImageKind
-from app.ltp_ui.method_style import LIGHT_COLORS
-from app.ltp_ui.palette import LIGHT
+from app.ltp_ui.charts import Figure, without_data
 
 QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "Loss": ("loss", "task_loss", "distillation_loss", "regularizer"),
@@ -77,18 +75,6 @@ def title_of_column(name: str) -> str:
     return name.replace("threshold_", "layer ").replace("_", " ")
 
 
-def image(chart: Figure, kind: ImageKind) -> bytes:
-    """The chart as a picture with the light palette, drawn in this process."""
-    import vl_convert
-
-    spec = chart.to_dict()
-    spec["config"] = {"background": LIGHT.background, "range": {"category": list(LIGHT_COLORS)}}
-    spec["width"] = 640
-    if kind == "svg":
-        return vl_convert.vegalite_to_svg(spec).encode()
-    return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
-
-
 @cache
 def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table"))
@@ -131,9 +117,4 @@ def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any
     rules = stages.mark_rule(color="gray", strokeDash=[4, 4]).encode(x=x)
     texts = stages.mark_text(align="left", baseline="bottom", color="gray", fontSize=12)
     named = texts.encode(x=x, y=alt.value(-3), text="stage:N")
-    spec: dict[str, Any] = alt.layer(rules, lines, named).properties(height=300).to_dict()
-    for key in ("data", "datasets", "config"):
-        spec.pop(key, None)
-    for layer in spec["layer"]:
-        layer.pop("data", None)
-    return spec
+    return without_data(alt.layer(rules, lines, named).properties(height=300))

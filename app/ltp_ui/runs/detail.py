@@ -166,8 +166,7 @@ def _training(entry: RunEntry) -> None:
     )
     files: exports_panel.Files = {
         "CSV": ("csv", "text/csv", lambda: history.to_csv(index=False).encode()),
-        "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg")),
-        "PNG": ("png", "image/png", lambda: charts.image(chart, "png")),
+        **exports_panel.chart_files(chart, width=640),
     }
     with st.popover("Export", icon=":material/download:", key="runs.export.history"):
         exports_panel.row(f"History {quantity}", entry.name, files, key="runs.export")

@@ -11,9 +11,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, ImageKind
-from app.ltp_ui.method_style import KNOWN, LIGHT_COLORS, MethodStyle, style_of
-from app.ltp_ui.palette import LIGHT
+from app.ltp_ui.charts import Figure, without_data
+from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of
 from app.ltp_ui.tradeoff.frame import CURVE, FRONT, PAPER, POINT, RULE, X_TITLES, View
 
 PICK = "pick"
@@ -70,18 +69,6 @@ def _y_range(frame: pd.DataFrame) -> Range:
     return low - margin, high + margin
 
 
-def image(chart: Figure, kind: ImageKind) -> bytes:
-    """The chart as a picture with the light palette, drawn in this process."""
-    import vl_convert
-
-    spec = chart.to_dict()
-    spec["config"] = {"background": LIGHT.background, "range": {"category": list(LIGHT_COLORS)}}
-    spec["width"] = 720
-    if kind == "svg":
-        return vl_convert.vegalite_to_svg(spec).encode()
-    return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
-
-
 @cache
 def _spec(
     view: View, metric: str, methods: tuple[str, ...], ranges: tuple[Range, Range]
@@ -97,12 +84,7 @@ def _spec(
         *_points(base, x, y, tooltip, methods),
         *_paper(base, x, y),
     ]
-    spec: dict[str, Any] = alt.layer(*layers).to_dict()
-    for key in ("data", "datasets", "config"):
-        spec.pop(key, None)
-    for layer in spec["layer"]:
-        layer.pop("data", None)
-    return spec
+    return without_data(alt.layer(*layers))
 
 
 def _x(view: View, ends: Range) -> alt.X:

@@ -171,8 +171,7 @@ def _chart_exports(chart: Figure, found: Sequence[Point], experiment: Experiment
         files: exports_panel.Files = {
             "CSV": ("csv", "text/csv", csv),
             "JSON": ("json", "application/json", document),
-            "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg")),
-            "PNG": ("png", "image/png", lambda: charts.image(chart, "png")),
+            **exports_panel.chart_files(chart, width=720),
         }
         subject = f"{experiment.task}-{experiment.key}"
         exports_panel.row("Accuracy vs FLOPs", subject, files, key="tradeoff.export")

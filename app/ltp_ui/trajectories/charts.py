@@ -225,7 +225,4 @@ def _histogram_spec(layers: tuple[str, ...]) -> dict[str, Any]:
         .facet(facet=alt.Facet("layer:N", title=None, sort=list(layers)), columns=4)
         .resolve_scale(x="independent", y="independent")
     )
-    spec: dict[str, Any] = facets.to_dict()
-    for key in ("data", "datasets", "config"):
-        spec.pop(key, None)
-    return spec
+    return charts.without_data(facets)
