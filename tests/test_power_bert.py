@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from ltp_core.pruning import load_method
 from ltp_core.pruning.base import LayerState
 from ltp_core.pruning.power_bert import PowerBert, PowerBertConfig
 from ltp_core.runners.masked import run_soft
-from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Pass, Student
 from ltp_core.training.search import length_cost
 from tests import reference, reference_soft, strategies, tiny
@@ -258,33 +256,13 @@ def test_a_budget_is_met(place: Workplace) -> None:
     assert 0.48 < cost <= 0.62
 
 
-def test_a_killed_training_keeps_its_retention(
-    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_training_keeps_its_retention(place: Workplace, tmp_path: Path) -> None:
     """Interrupted in the soft and in the hard stage: the same retention and history."""
     config = config_of(place, regularization_weight=0.01)
     expected = place.train(config)
-    parent = f"runs/{(parent_config(config) or config).name}"
-    shutil.copytree(place.store / parent, tmp_path / "store" / parent)
-    shutil.copytree(place.folder / "data", tmp_path / "data")
-    beside, log = Workplace(tmp_path), Journal.log
-    for fatal in (("soft", 10), ("hard", 7)):
-
-        def interrupted(
-            self: Journal,
-            stage: str,
-            step: int,
-            *rest: Any,
-            fatal: tuple[str, int] = fatal,
-        ) -> None:
-            if (stage, step) == fatal:
-                raise KeyboardInterrupt
-            log(self, stage, step, *rest)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Journal, "log", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                beside.train(config, snapshot_every=4)
+    beside = place.copy(tmp_path, (parent_config(config) or config).name)
+    for stage, step in (("soft", 10), ("hard", 7)):
+        beside.train_until_interrupted(config, stage, step, snapshot_every=4)
     folder = beside.train(config)
     learned = [
         json.loads((path / "pruning.json").read_text())["method"]["retention"]

@@ -459,30 +459,13 @@ def test_a_killed_training_goes_on_to_the_same_result(
     assert_same_run(folder_of(place, config), folder)
 
 
-def test_an_interrupted_full_training_goes_on(
-    place: Workplace, beside: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_full_training_goes_on(place: Workplace, beside: Workplace) -> None:
     """Interrupted in each stage; with all weights trained the result is the same too."""
     config = place.config("full")
     shutil.rmtree(beside.store)
     for stage, step in (("finetune", 13), ("soft", 6), ("hard", 1)):
-        interrupt_at(monkeypatch, stage, step)
-        with pytest.raises(KeyboardInterrupt):
-            beside.train(config, snapshot_every=4)
-        monkeypatch.undo()
+        beside.train_until_interrupted(config, stage, step, snapshot_every=4)
     assert_same_run(folder_of(place, config), beside.train(config))
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, stage: str, step: int) -> None:
-    """From now on this step raises KeyboardInterrupt."""
-    log = Journal.log
-
-    def interrupted(self: Journal, name: str, at: int, *rest: Any) -> None:
-        if (name, at) == (stage, step):
-            raise KeyboardInterrupt
-        log(self, name, at, *rest)
-
-    monkeypatch.setattr(Journal, "log", interrupted)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -531,14 +514,11 @@ def test_a_snapshot_holds_the_scale_of_the_loss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", None])
 def test_a_damaged_snapshot_costs_time_and_nothing_else(
-    place: Workplace, beside: Workplace, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+    place: Workplace, beside: Workplace, content: bytes | None
 ) -> None:
     """Without a snapshot that can be read, the run begins again and ends the same."""
     config = place.config()
-    interrupt_at(monkeypatch, "hard", 2)
-    with pytest.raises(KeyboardInterrupt):
-        beside.train(config)
-    monkeypatch.undo()
+    beside.train_until_interrupted(config, "hard", 2)
     path = folder_of(beside, config) / SNAPSHOT_FILE
     path.write_bytes(path.read_bytes()[:3000] if content is None else content)
     assert_same_run(folder_of(place, config), beside.train(config))
@@ -689,14 +669,44 @@ def test_a_roberta_trains_too(tmp_path: Path) -> None:
     assert 0.2 < found.summary["validation"]["relative_flops"]["paper"] < 1
 
 
+# --- several processes --------------------------------------------------------------------------------
+
+
+def budgeted(place: Workplace) -> TrainConfig:
+    """LTP whose hard stage holds a budget."""
+    return place.config(hard={"target_relative_flops": 0.4, "budget_gain": 0.5})
+
+
+def adaptive(place: Workplace) -> TrainConfig:
+    """LAT that often leaves layers out."""
+    settings = {"layer_drop": 0.7, "num_random": 0}
+    config = place.config(method=MethodSettings(name="lat", settings=settings))
+    return dataclasses.replace(config, soft=None)
+
+
+@pytest.fixture(scope="module")
+def together(place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A store that two processes filled, launched as for two GPUs; one launch for all tests."""
+    configs = budgeted(place), adaptive(place)
+    parent = parent_config(configs[0])
+    assert parent is not None
+    workplace = place.copy(tmp_path_factory.mktemp("together"), parent.name)
+    workplace.launch(*configs, num_processes=2)
+    return workplace
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_run(place: Workplace, beside: Workplace) -> None:
-    """Launched twice, as for two GPUs: half the steps, one set of records, no quarrel over the lock."""
-    config = place.config(hard={"target_relative_flops": 0.4, "budget_gain": 0.5})
-    beside.launch(config, num_processes=2)
-    folder = folder_of(beside, config)
+def test_two_processes_train_one_run(place: Workplace, together: Workplace) -> None:
+    """Half the steps, one set of records, no quarrel over the lock."""
+    folder = folder_of(together, budgeted(place))
     assert [("soft", 0), ("hard", 0)] == list(
         history_of(folder)[["stage", "step"]].itertuples(index=False, name=None)
     )
-    assert all(entry.problem is None for entry in store.list_runs([beside.store]))
+    assert all(entry.problem is None for entry in store.list_runs([together.store]))
     assert 0.2 < store.read_manifest(folder).summary["validation"]["relative_flops"]["paper"] < 0.8
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_sandwich(place: Workplace, together: Workplace) -> None:
+    """With layers often left out in every pass, each process still finds all its gradients."""
+    assert "lat" == manifest_of(together, adaptive(place)).method

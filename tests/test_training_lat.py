@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from ltp_core.pruning.lat import LATConfig, LengthAdaptive
 from ltp_core.records import UserError
 from ltp_core.runners.masked import run_masked
 from ltp_core.training import choose_lengths
-from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Student, task_loss
 from ltp_core.training.objective import Moment, TrainingBatch
 from ltp_core.training.sandwich import sandwich_loss, sub_model_divergence
@@ -139,29 +137,13 @@ def test_an_adaptive_run_keeps_everything(place: Workplace) -> None:
     assert 15 <= model.method.initial_length <= 22
 
 
-def test_a_killed_training_draws_the_same_sub_models(
-    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_training_draws_the_same_sub_models(place: Workplace, tmp_path: Path) -> None:
     """Interrupted twice, between snapshots: the same weights and history as untroubled."""
     config = adaptive(place)
     expected = place.train(config)
-    parent = f"runs/{(parent_config(config) or config).name}"
-    shutil.copytree(place.store / parent, tmp_path / "store" / parent)
-    shutil.copytree(place.folder / "data", tmp_path / "data")
-    beside, log = Workplace(tmp_path), Journal.log
-    for fatal in (14, 33):
-
-        def interrupted(
-            self: Journal, stage: str, step: int, *rest: Any, fatal: int = fatal
-        ) -> None:
-            if step == fatal:
-                raise KeyboardInterrupt
-            log(self, stage, step, *rest)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Journal, "log", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                beside.train(config, snapshot_every=4)
+    beside = place.copy(tmp_path, (parent_config(config) or config).name)
+    for step in (14, 33):
+        beside.train_until_interrupted(config, "hard", step, snapshot_every=4)
     folder = beside.train(config)
     for name, tensor in weights_of(expected).items():
         torch.testing.assert_close(weights_of(folder)[name], tensor, rtol=0, atol=1e-6)
@@ -251,13 +233,3 @@ def test_a_budget_that_nothing_reaches_is_said(place: Workplace) -> None:
         UserError, match=r"target_relative_flops = 0.05: the cheapest .* needs 0\.\d+"
     ):
         place.train(chosen(place, 0.05))
-
-
-@pytest.mark.slow
-def test_two_processes_train_a_sandwich(place: Workplace, tmp_path: Path) -> None:
-    """With layers often left out in every pass, each process still finds all its gradients."""
-    shutil.copytree(place.folder / "data", tmp_path / "data")
-    beside = Workplace(tmp_path)
-    config = adaptive(place, layer_drop=0.7, num_random=0)
-    beside.launch(config, num_processes=2)
-    assert store.read_manifest(store.run_folder(beside.store, config.name)).method == "lat"

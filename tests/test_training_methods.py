@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ltp_core.checkpoint import load_checkpoint
 from ltp_core.cli import main
 from ltp_core.config import MethodSettings, TrainConfig, parent_config
 from ltp_core.trace import received_attention, trace_text
-from ltp_core.training.journal import Journal
 from tests.trainings import Workplace
 
 TEXT = "a good film but slow"
@@ -153,24 +151,10 @@ def test_manual_thresholds_follow_the_budget_and_keep_their_shape(place: Workpla
     assert thresholds == [layer.threshold for layer in trace_text(model, TEXT).layers]
 
 
-def test_a_killed_training_keeps_the_thresholds_it_scaled(
-    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_training_keeps_the_thresholds_it_scaled(place: Workplace, tmp_path: Path) -> None:
     """Thresholds that nothing learns are part of the snapshot too."""
     config = manual_with_budget(place)
     expected = place.train(config)
-    parent = f"runs/{(parent_config(config) or config).name}"
-    shutil.copytree(place.store / parent, tmp_path / "store" / parent)
-    shutil.copytree(place.folder / "data", tmp_path / "data")
-    beside, log = Workplace(tmp_path), Journal.log
-
-    def interrupted(self: Journal, stage: str, step: int, *rest: Any) -> None:
-        if step == 22:
-            raise KeyboardInterrupt
-        log(self, stage, step, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "log", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            beside.train(config, snapshot_every=4)
+    beside = place.copy(tmp_path, (parent_config(config) or config).name)
+    beside.train_until_interrupted(config, "hard", 22, snapshot_every=4)
     assert thresholds_of(expected) == pytest.approx(thresholds_of(beside.train(config)), abs=1e-6)

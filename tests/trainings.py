@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from ltp_core.config import (
     AdapterConfig,
@@ -122,6 +124,13 @@ class Workplace:
         """Where runs go."""
         return self.folder / "store"
 
+    def copy(self, folder: Path, *runs: str) -> Workplace:
+        """The same data, with a store that holds these runs only."""
+        shutil.copytree(self.folder / "data", folder / "data")
+        for name in runs:
+            shutil.copytree(self.store / "runs" / name, folder / "store" / "runs" / name)
+        return Workplace(folder)
+
     def config(
         self, kind: str = "lora", *, soft: Any = None, hard: Any = None, **changes: Any
     ) -> TrainConfig:
@@ -145,6 +154,24 @@ class Workplace:
 
         return train(config, data_dir=self.folder / "data", destination=self.store, **options)
 
+    def train_until_interrupted(
+        self, config: TrainConfig, stage: str, step: int, **options: Any
+    ) -> None:
+        """Trains until this step, which Ctrl-C ends."""
+        from ltp_core.training.journal import Journal
+
+        log = Journal.log
+
+        def interrupted(journal: Journal, name: str, at: int, *rest: Any) -> None:
+            if (name, at) == (stage, step):
+                raise KeyboardInterrupt
+            log(journal, name, at, *rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Journal, "log", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                self.train(config, **options)
+
     def train_until_killed(self, config: TrainConfig, stage: str, step: int, where: str) -> None:
         """Trains in a process that gets SIGKILL in this step.
 
@@ -155,10 +182,10 @@ class Workplace:
             where: "step": after the optimizer's step; "snapshot": when the history is written and
                 the snapshot is not.
         """
-        done = self._process([sys.executable], config, stage, str(step), where)
+        done = self._process([sys.executable], [config], stage, str(step), where)
         assert -signal.SIGKILL == done.returncode, done.stderr
 
-    def launch(self, config: TrainConfig, *, num_processes: int) -> None:
+    def launch(self, *configs: TrainConfig, num_processes: int) -> None:
         """Trains in several processes together, on the CPU, as PyTorch's launcher starts them."""
         launcher = [
             "-m",
@@ -166,11 +193,11 @@ class Workplace:
             "--standalone",
             f"--nproc_per_node={num_processes}",
         ]
-        done = self._process([sys.executable, *launcher], config)
+        done = self._process([sys.executable, *launcher], configs)
         assert 0 == done.returncode, done.stderr[-3000:]
 
     def _process(
-        self, program: list[str], config: TrainConfig, *fatal: str
+        self, program: list[str], configs: Sequence[TrainConfig], *fatal: str
     ) -> subprocess.CompletedProcess[str]:
         """Runs `train_alone` in another process."""
         script = self.folder / "train.py"
@@ -178,7 +205,7 @@ class Workplace:
             "import sys\nfrom tests.trainings import train_alone\ntrain_alone(*sys.argv[1:])\n"
         )
         return subprocess.run(
-            [*program, str(script), str(self.folder), json.dumps(to_dict(config)), *fatal],
+            [*program, str(script), str(self.folder), json.dumps([*map(to_dict, configs)]), *fatal],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
             capture_output=True,
@@ -187,11 +214,12 @@ class Workplace:
         )
 
 
-def train_alone(folder: str, config: str, *fatal: str) -> None:
+def train_alone(folder: str, configs: str, *fatal: str) -> None:
     """Body of another process that trains; `fatal` are stage, step and place of its death."""
     if fatal:
         _die_at(*fatal)
-    Workplace(Path(folder)).train(from_dict(json.loads(config)), snapshot_every=4)
+    for config in json.loads(configs):
+        Workplace(Path(folder)).train(from_dict(config), snapshot_every=4)
 
 
 def _die_at(stage: str, step: str, where: str) -> None:
