@@ -134,6 +134,15 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
     return _load_foreign(folder, device)
 
 
+def existing_folder(text: str) -> Path | None:
+    """The folder of this path; None where there is none, or where the text can be no path."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path, or nobody's home
+        return None
+
+
 def checkpoint_folder(name_or_path: str) -> Path:
     """Folder of a checkpoint by run name, unique prefix of one, or folder.
 
@@ -143,12 +152,8 @@ def checkpoint_folder(name_or_path: str) -> Path:
     """
     if "\0" in name_or_path or not name_or_path.strip():
         raise CheckpointError("Give the name of a run or the path of a model folder.")
-    try:
-        path = Path(name_or_path).expanduser()
-        if path.is_dir():
-            return path
-    except (OSError, RuntimeError):  # too long for a path, or nobody's home
-        pass
+    if (folder := existing_folder(name_or_path)) is not None:
+        return folder
     # Runs that were stored without weights are no candidates for a short name.
     matches = [info for info in list_checkpoints() if info.name.startswith(name_or_path)]
     return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltp_core import store
-from ltp_core.checkpoint import PRUNING_FILE, list_checkpoints
+from ltp_core.checkpoint import PRUNING_FILE, existing_folder, list_checkpoints
 from ltp_core.config import TrainConfig
 from ltp_core.data.lengths.sets import TokenizerFacts
 from ltp_core.records import UserError
@@ -63,12 +63,8 @@ def _folder(checkpoint: str) -> Path | None:
     """Folder of a run or model; None where it can only be the name of a base model."""
     if not checkpoint.strip() or "\0" in checkpoint:
         raise UserError("Give the name of a run, a model folder, or leave the checkpoint out.")
-    try:
-        path = Path(checkpoint).expanduser()
-        if path.is_dir():
-            return path
-    except (OSError, RuntimeError):  # too long for a path, or nobody's home
-        pass
+    if (folder := existing_folder(checkpoint)) is not None:
+        return folder
     runs = {info.name: info.folder for info in list_checkpoints()}
     matches = [name for name in runs if name.startswith(checkpoint)]
     if checkpoint in runs or len(matches) == 1:
