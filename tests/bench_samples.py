@@ -77,7 +77,7 @@ def save(store: Path, document: dict[str, Any], name: str) -> None:
 def save_all(store: Path) -> Path:
     """One of each kind, and one of another machine."""
     save(store, throughput(), "throughput-a")
-    other = throughput(created_at="2026-01-01T00:00:00+00:00")
+    other = throughput(created_at="2036-01-01T00:00:00+00:00")
     other["environment"] = {"processor": "Another <b>processor</b>", "threads": 8}
     save(store, other, "throughput-b")
     save(store, scaling(), "scaling-a")
@@ -122,7 +122,7 @@ def _document(what: str, lines: list[dict[str, Any]], **changes: Any) -> dict[st
         "settings": {"split": "validation", "dtype": "float32", "batch_sizes": [1, 8, 32]},
         "environment": {"processor": "A processor", "threads": 2, "device": "cpu"},
         "git": {"commit": None, "dirty": None},
-        "created_at": "2026-02-03T10:00:00+00:00",
+        "created_at": "2036-02-03T10:00:00+00:00",
         "measured_s": 12.0,
         "noise": {
             "identical_work_spread": 0.02,

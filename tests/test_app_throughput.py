@@ -37,6 +37,7 @@ def store(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A store of its own with these models, without any result."""
     (tmp_path / "runs").symlink_to(models / "runs")
     monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    monkeypatch.setattr("ltp_core.store._DATA_CACHE", tmp_path / "none")
     yield tmp_path
     if (left := jobs.running()) is not None:
         left.stop()

@@ -28,7 +28,7 @@ def columns(pairs: list[tuple[int, int]], kind: type = np.int64) -> tuple[np.nda
     return table[:, 0], table[:, 1]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [name for name in TASKS if not TASKS[name].asks_questions])
 def test_every_task_has_its_headline_first(task: str) -> None:
     """The first key is the paper's metric of the task, and a perfect answer has 1."""
     labels = np.array([0, 1, 1, 0, 1])

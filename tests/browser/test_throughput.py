@@ -83,7 +83,7 @@ def test_another_machines_file_is_shown(visit: Visit, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     watched = visit()
     page = watched.open("throughput")
-    page.get_by_role("button", name="Add").click()
+    page.get_by_role("button", name="Add", exact=True).click()
     page.locator('input[type="file"]').set_input_files(tmp_path / "other.json")
     page.get_by_text("no document of a benchmark").wait_for()
     page.locator('input[type="file"]').set_input_files(tmp_path / "bench.json")

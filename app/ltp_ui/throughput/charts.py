@@ -42,6 +42,12 @@ _LOOKS = {
     "onnx": (4, "star", "solid", ""),
     "onnx_sorted": (4, "hexagon", "dash", "/"),
     "onnx_int8_sorted": (4, "pentagon", "dot", "."),
+    "packed_bfloat16": (0, "diamond-tall", "longdash", "\\"),
+    "packed_unpruned_bfloat16": (1, "diamond-wide", "longdash", "\\"),
+    "hugging_face_bfloat16_sorted": (5, "triangle-left", "longdash", "\\"),
+    "onnx_pruned": (4, "triangle-right", "longdash", "\\"),
+    "onnx_pruned_sorted": (4, "triangle-up", "dashdot", "+"),
+    "onnx_pruned_int8_sorted": (4, "cross", "longdashdot", "|"),
 }
 """Place in the theme's colours, marker, dash and bar pattern of each contender."""
 
