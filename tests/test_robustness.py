@@ -111,6 +111,19 @@ def test_matched_points_need_about_equal_flops(place: Path) -> None:
     assert LAT not in [point.name for point in matched(found, without)]
 
 
+def test_matched_points_learned_from_the_same_rows(place: Path) -> None:
+    """A method that only learned from other rows is left out, whatever it costs."""
+    only = "qqp-manual-00000000ab"
+    config = {"method": {"name": "manual"}, "data": {"train_rows": 5, "max_train_length": 24}}
+    length_runs.save_run(place, only, config=config)
+    found = points(place)
+    assert only in {point.name for point in found}
+    chosen = [point.name for point in matched(found, first_records(found))]
+    assert sorted([LTP, LAT, SPATTEN, DENSE]) == sorted(chosen)
+    alone = [point for point in found if point.name == only]
+    assert [only] == [point.name for point in matched(alone, first_records(alone))]
+
+
 def test_half_trained_and_repeated_runs_are_not_chosen(place: Path) -> None:
     """What another run of the method starts from, and later evaluations, can be chosen by hand only."""
     length_runs.save_run(place, "qqp-lat-00000000ab", parent=LAT, scale=1.1)

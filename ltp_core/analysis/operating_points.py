@@ -37,6 +37,7 @@ class RecordedRun:
         is_evaluation: It holds records of a checkpoint that was trained elsewhere.
         relative_flops: By split, over all its examples; paper's accounting.
         setting: Equal for runs that differ in the seed alone.
+        learned_from: Equal for runs of one base, one set of training rows and one kind of adapter.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RecordedRun:
     is_evaluation: bool
     relative_flops: dict[str, float]
     setting: str
+    learned_from: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,9 @@ def _recorded_run(folder: Path, manifest: RunManifest) -> RecordedRun:
         is_evaluation="evaluation" in manifest.config,
         relative_flops={split: _paper_flops(manifest.summary[split]) for split in splits},
         setting=json.dumps(about, sort_keys=True, default=str),
+        learned_from=json.dumps(
+            [about.get(key) for key in ("base", "data", "adapter")], sort_keys=True, default=str
+        ),
     )
 
 
@@ -135,7 +140,7 @@ def matched(
 ) -> list[OperatingPoint]:
     """One point of each method that prunes, of about equal FLOPs on the shortest band.
 
-    Then the dense counterpart of the first of them that has one among those given. Left out are what
+    All learned from the same rows: those from which most methods learned. Then the dense counterpart of the first of them that has one among those given. Left out are what
     another run of the same method starts from, which is only half trained, and what was evaluated
     once more.
 
@@ -152,8 +157,25 @@ def matched(
         cost = _cost_on_short(records.get(point.name), quantiles)
         if point.method != UNPRUNED and point.name not in left_out and cost is not None:
             costs.setdefault(point.method, {})[point.name] = cost
-    chosen = [by_name[name] for name in match_operating_points(costs, target).values()]
+    if not costs:
+        return _first_dense([], found)
+    origin = {name: point.runs[0].learned_from for name, point in by_name.items()}
+    common = _of_one_origin(costs, origin)
+    fair = {
+        m: {n: c for n, c in points.items() if origin[n] == common} for m, points in costs.items()
+    }
+    fair = {method: points for method, points in fair.items() if points}
+    chosen = [by_name[name] for name in match_operating_points(fair, target).values()]
     return [*chosen, *_first_dense(chosen, found)]
+
+
+def _of_one_origin(costs: Mapping[str, Mapping[str, float]], origin: Mapping[str, str]) -> str:
+    """What most methods learned from; of equals, what most points did, then the first."""
+    methods: dict[str, list[str]] = {}
+    for method, points in costs.items():
+        for name in points:
+            methods.setdefault(origin[name], []).append(method)
+    return max(methods, key=lambda place: (len(set(methods[place])), len(methods[place])))
 
 
 def _halves(found: Sequence[OperatingPoint]) -> set[str]:
