@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
+from playwright.sync_api import TimeoutError as TimedOut
 
 from tests import app_samples, tradeoff_samples
 from tests.browser.conftest import ROOT, Watched, serve
@@ -90,15 +92,25 @@ def test_the_chart_can_be_taken_away(visit: Visit, tmp_path: Path) -> None:
     assert files["PNG"].read_bytes().startswith(b"\x89PNG")
 
 
+def open_tab(page: Page, name: str, text: str) -> None:
+    """Until the tab shows the text: a click is lost where the page is drawn anew at that moment."""
+    shown = page.get_by_text(text).first
+    for _ in range(10):
+        page.get_by_role("tab", name=name).click()
+        with contextlib.suppress(TimedOut):
+            shown.wait_for(timeout=6000)
+            return
+    shown.wait_for()
+
+
 def test_a_run_is_found_opened_and_left(visit: Visit) -> None:
     """Filter, click a row, look at everything, go on to another seed."""
     watched = visit(width=1400)
     page = watched.open(f"runs?run={LTP}")
     page.get_by_role("heading", name=LTP).wait_for()
-    page.get_by_role("tab", name="Settings").click()
-    page.get_by_text("train the run again").wait_for()
-    page.get_by_role("tab", name="Provenance").click()
-    page.get_by_text("778441a21514").first.wait_for()
+    watched.settle()
+    open_tab(page, "Settings", "train the run again")
+    open_tab(page, "Provenance", "778441a21514")
     page.get_by_role("link", name="Seed 2").click()
     other = tradeoff_samples.config("ltp", 0.3, seed=2).name
     page.get_by_role("heading", name=other).wait_for()
