@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,21 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+def mean_estimate(found: Iterable[Estimate | None]) -> Estimate | None:
+    """Means of the values and of their bounds, over seeds; None where no estimate is known.
+
+    Means of bounds are on the safe side: the seeds' examples are the same.
+    """
+    known = [each for each in found if each is not None]
+    if not known:
+        return None
+    return Estimate(
+        value=statistics.fmean(each.value for each in known),
+        low=statistics.fmean(each.low for each in known),
+        high=statistics.fmean(each.high for each in known),
+    )
 
 
 def share_estimate(hits: int, count: int) -> Estimate:

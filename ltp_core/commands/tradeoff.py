@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ltp_core.commands.base import Command, Output, columns, factor, percent, signed
@@ -11,6 +12,7 @@ from ltp_core.records import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ltp_core.analysis.intervals import Estimate
     from ltp_core.analysis.tradeoff import Experiment, Point, StoredRun
 
 
@@ -82,22 +84,21 @@ def _row(point: Point) -> dict[str, Any]:
 
 
 def _difference(point: Point, split: str) -> dict[str, float] | None:
-    """To the dense counterparts; bounds are means over seeds, since the examples are the same."""
-    found = [_paired(a, b, split) for a, b in point.pairs(split)]
-    known = [each for each in found if each is not None]
-    if not known:
-        return None
-    value, low, high = (sum(column) / len(known) for column in zip(*known, strict=True))
-    return {"value": value, "low": low, "high": high}
+    from ltp_core.analysis.intervals import mean_estimate
+
+    mean = mean_estimate(_paired(a, b, split) for a, b in point.pairs(split))
+    return None if mean is None else asdict(mean)
 
 
-def _paired(a: StoredRun, b: StoredRun, split: str) -> tuple[float, float, float] | None:
+def _paired(a: StoredRun, b: StoredRun, split: str) -> Estimate | None:
+    from ltp_core.analysis.intervals import Estimate
     from ltp_core.analysis.tradeoff_axes import paired_difference
 
     try:
-        return paired_difference(a, b, split)
+        value, low, high = paired_difference(a, b, split)
     except UserError:
         return None
+    return Estimate(value=value, low=low, high=high)
 
 
 def _card(document: dict[str, Any]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
 
 from ltp_core import store
 from ltp_core.analysis import tradeoff, tradeoff_axes
+from ltp_core.analysis.intervals import Estimate, mean_estimate
 from ltp_core.analysis.tradeoff import Experiment, Point, StoredRun
 from ltp_core.analysis.tradeoff_axes import Speedup
 from ltp_core.bench.results import DOCUMENT
@@ -17,15 +17,6 @@ from ltp_core.records import UserError
 
 Stamp = tuple[tuple[str, float], ...]
 """Files of the stores, each with the time of its last change."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A difference and its 95 % interval over examples, fractions."""
-
-    value: float
-    low: float
-    high: float
 
 
 def points() -> list[Point]:
@@ -63,23 +54,12 @@ def largest(found: list[Experiment]) -> list[Experiment]:
     return list(first.values())
 
 
-def interval(point: Point) -> Interval | None:
-    """Mean difference to the dense counterparts, with its interval; None where it is not known.
-
-    Of several seeds the bounds are means too, which is on the safe side: the examples are the same.
-    """
-    found = [_interval(a, b) for a, b in point.pairs()]
-    known = [each for each in found if each is not None]
-    if not known:
-        return None
-    return Interval(
-        value=statistics.fmean(each.value for each in known),
-        low=statistics.fmean(each.low for each in known),
-        high=statistics.fmean(each.high for each in known),
-    )
+def interval(point: Point) -> Estimate | None:
+    """Mean difference to the dense counterparts, with its interval; None where it is not known."""
+    return mean_estimate(_interval(a, b) for a, b in point.pairs())
 
 
-def _interval(run: StoredRun, dense: StoredRun) -> Interval | None:
+def _interval(run: StoredRun, dense: StoredRun) -> Estimate | None:
     manifests = [each.folder / store.MANIFEST for each in (run, dense)]
     return _cached_interval(run, dense, [_changed(path) for path in manifests])
 
@@ -93,13 +73,13 @@ def _changed(path: Path) -> float:
     show_spinner=False,
     hash_funcs={StoredRun: lambda run: str(run.folder)},
 )
-def _cached_interval(run: StoredRun, dense: StoredRun, changed: list[float]) -> Interval | None:
+def _cached_interval(run: StoredRun, dense: StoredRun, changed: list[float]) -> Estimate | None:
     del changed
     try:
         value, low, high = tradeoff_axes.paired_difference(run, dense)
     except UserError:
         return None
-    return Interval(value=value, low=low, high=high)
+    return Estimate(value=value, low=low, high=high)
 
 
 def gigaflops(point: Point) -> float | None:
