@@ -13,10 +13,15 @@ from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.masked import SoftMaskForm, run_masked
 from ltp_core.runners.packed import run_packed
+from ltp_core.runners.repadded import run_repadded
 from tests import reference, reference_soft, tiny
 from tests.strategies import Case
 
-RUNNERS: dict[str, Callable[..., RunOutput]] = {"masked": run_masked, "packed": run_packed}
+RUNNERS: dict[str, Callable[..., RunOutput]] = {
+    "masked": run_masked,
+    "packed": run_packed,
+    "repadded": run_repadded,
+}
 both_runners = pytest.mark.parametrize("runner", RUNNERS)
 
 FORMS: dict[SoftMaskForm, str] = {"softmax": "attention", "output": "output"}

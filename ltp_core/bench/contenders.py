@@ -19,7 +19,6 @@ from torch import Tensor
 
 from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer
 from ltp_core.bench.products import MatrixProducts
-from ltp_core.bench.repadded import run_repadded
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
@@ -29,7 +28,7 @@ from ltp_core.passes import model_inputs
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError
-from ltp_core.runners import Inputs, PackedRunner, run_masked
+from ltp_core.runners import Inputs, PackedRunner, run_masked, run_repadded
 
 Pass = Callable[[Inputs], Tensor]
 """Runs a padded batch and gives its logits."""
@@ -190,7 +189,11 @@ def _products(model: PrunedModel) -> MatrixProducts:
 
 
 def _repadded(model: PrunedModel) -> Pass:
-    return lambda inputs: run_repadded(model.encoder, inputs, model.method).logits
+    @torch.inference_mode()
+    def run(inputs: Inputs) -> Tensor:
+        return run_repadded(model.encoder, inputs, model.method, computes_blanks=True).logits
+
+    return run
 
 
 def _masked(model: PrunedModel) -> Pass:

@@ -165,6 +165,8 @@ def collate(
     index: Sequence[int] | Int[np.ndarray, " batch"],
     labels: Num[np.ndarray, "examples ..."] | None,
     pad_id: int,
+    *,
+    multiple: int = 1,
 ) -> Batch:
     """The inputs at `index` as one batch, padded to the longest of them.
 
@@ -173,9 +175,11 @@ def collate(
         index: Positions in it.
         labels: Labels of the whole set, or None.
         pad_id: Vocabulary id of the padding token.
+        multiple: Of what the width is one, unless no input of the set is that long.
     """
     chosen = np.asarray(index, dtype=np.int64)
-    width = int(encoded.length[chosen].max())
+    width = -(-int(encoded.length[chosen].max()) // multiple) * multiple
+    width = min(width, int(encoded.length.max()))
     input_ids = torch.full((len(chosen), width), pad_id, dtype=torch.long)
     token_type_ids = torch.zeros((len(chosen), width), dtype=torch.long)
     for i, j in enumerate(chosen):

@@ -1,9 +1,10 @@
-"""Two runners, one answer: `masked` keeps the shape, `packed` removes the tokens."""
+"""Runners with one answer: `masked` keeps the shape, `packed` removes tokens, `repadded` trains."""
 
 from ltp_core.pruning.base import SoftMaskForm
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput, make_inputs
 from ltp_core.runners.masked import SoftOutput, run_masked, run_soft
 from ltp_core.runners.packed import PackedRunner, run_packed
+from ltp_core.runners.repadded import run_repadded
 
 RUNNERS = {"masked": run_masked, "packed": run_packed}
 
@@ -18,5 +19,6 @@ __all__ = [
     "make_inputs",
     "run_masked",
     "run_packed",
+    "run_repadded",
     "run_soft",
 ]

@@ -34,6 +34,13 @@ from ltp_core.training.snapshot import (
     save_snapshot,
 )
 
+WIDTH_MULTIPLE = 8
+"""Batches are padded to a multiple of it, so that they come in few shapes.
+
+oneDNN generates code for every new shape (1 to 20 ms each) and forgets the oldest of 1,024; on GPUs
+tensor cores want it.
+"""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -49,7 +56,7 @@ class TrainingSet:
 
     def inputs(self, index: Int[np.ndarray, " batch"]) -> tuple[Inputs, Tensor]:
         """One padded batch and its labels."""
-        batch = collate(self.encoded, index, self.labels, self.pad_id)
+        batch = collate(self.encoded, index, self.labels, self.pad_id, multiple=WIDTH_MULTIPLE)
         assert batch.labels is not None
         inputs = make_inputs(
             batch.input_ids,

@@ -14,7 +14,8 @@ from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
 from ltp_core.pruning.base import PruningMethod, SoftMaskForm
 from ltp_core.runners.base import Inputs
-from ltp_core.runners.masked import run_masked, run_soft
+from ltp_core.runners.masked import run_soft
+from ltp_core.runners.repadded import run_repadded
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Student(nn.Module):
     ) -> Pass:
         """A soft pass if there is a temperature, else a hard one; on demand by another method."""
         if temperature is None:
-            output = run_masked(self.encoder, inputs, sub_model or self.method)
+            output = run_repadded(self.encoder, inputs, sub_model or self.method)
             logits, length = output.logits, inputs.length.float()
             entering, leaving = output.attention_length.float(), output.ffn_length.float()
         else:

@@ -1,4 +1,4 @@
-"""What a run learns from: rows, their tokens and labels, and what the teacher says about them."""
+"""What a run learns from: rows, their tokens and labels."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Num
+from jaxtyping import Num
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import TrainConfig
-from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
+from ltp_core.data.batching import Encoded, encode
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import find_task
 from ltp_core.data.windows import answer_positions, encode_windows
 from ltp_core.encoder.loading import downloads_allowed
-from ltp_core.passes import model_inputs
 from ltp_core.questions.rows import load_questions
 from ltp_core.records import QuestionSettings, UserError
 
@@ -115,29 +111,3 @@ def _short_ones(found: TrainingRows, longest: int) -> TrainingRows:
     return TrainingRows(
         rows=found.rows.take(kept), encoded=found.encoded.take(kept), labels=found.labels[kept]
     )
-
-
-def teacher_logits(
-    teacher: PrunedModel | None, encoded: Encoded
-) -> Float[Tensor, "inputs ..."] | None:
-    """What the finetuned model says about every training row; None where there is none.
-
-    Of a span head `input seq label`, in half precision, -inf behind the end of an input.
-    """
-    if teacher is None:
-        return None
-    config = teacher.encoder.config
-    device = next(teacher.encoder.parameters()).device
-    if config.reads_every_token:
-        shape = (len(encoded), int(encoded.length.max()), config.num_labels)
-        logits = torch.full(shape, -torch.inf, dtype=torch.float16)
-    else:
-        logits = torch.empty(len(encoded), config.num_labels)
-    for index in sorted_batches(encoded.length, 64):
-        inputs = model_inputs(teacher, collate(encoded, index, None, config.pad_id)).to(device)
-        found = teacher.packed(inputs, teacher.method).logits.cpu()
-        if config.reads_every_token:
-            logits[index, : found.shape[1]] = found.half()
-        else:
-            logits[index] = found
-    return logits

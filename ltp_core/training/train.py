@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import Tensor
 
 from ltp_core import store
 from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, load_checkpoint
@@ -29,9 +30,10 @@ from ltp_core.training.journal import Journal
 from ltp_core.training.loop import TrainingSet, run_stage
 from ltp_core.training.losses import Student
 from ltp_core.training.results import Trained, finish
-from ltp_core.training.rows import teacher_logits, training_rows
+from ltp_core.training.rows import training_rows
 from ltp_core.training.select import check_selectable, select_method
 from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
+from ltp_core.training.teacher import stored_teacher_logits
 from ltp_core.training.weights import make_trainable
 
 
@@ -102,7 +104,7 @@ def train(
         if (force or is_old) and accelerator.is_main_process:
             _forget(folder)
         accelerator.wait_for_everyone()
-        prepared = _prepare(config, parent_folder, data_dir, _device(accelerator))
+        prepared = _prepare(config, parent_folder, data_dir, target, _device(accelerator))
         duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
             trained = _trained(prepared, parent_folder, _device(accelerator), duration_s)
@@ -195,7 +197,11 @@ def _forget(folder: Path) -> None:
 
 
 def _prepare(
-    config: TrainConfig, parent_folder: Path | None, data_dir: Path | None, device: str
+    config: TrainConfig,
+    parent_folder: Path | None,
+    data_dir: Path | None,
+    destination: Path,
+    device: str,
 ) -> Prepared:
     task = find_task(config.task)
     torch.manual_seed(config.seed)
@@ -207,11 +213,14 @@ def _prepare(
     found = training_rows(config, tokenizer, encoder.config.max_length, data_dir)
     method.prepare_(found.encoded.length)
     teacher = None if parent_folder is None else load_checkpoint(str(parent_folder), device=device)
+    said: Tensor | None = None
+    if teacher is not None and parent_folder is not None and _distils(config):
+        said = stored_teacher_logits(teacher, parent_folder, found.encoded, destination)
     make_trainable(encoder, method, config, parent_folder)
     data = TrainingSet(
         encoded=found.encoded,
         labels=found.labels,
-        teacher_logits=teacher_logits(teacher, found.encoded) if _distils(config) else None,
+        teacher_logits=said,
         pad_id=encoder.config.pad_id,
         separator_id=separator_id(tokenizer) if method.config.protect_separators else None,
         protect_first=method.config.protect_first,

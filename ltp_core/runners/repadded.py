@@ -1,0 +1,188 @@
+"""Re-padded runner: pruned tokens leave, the rest is padded again to the batch's longest survivor.
+
+Ordinary batched operations with gradients. The hard stage trains with it and computes no pruned
+row's output projection and FFN; with `computes_blanks` it is the paper's way on the CPU (section 4.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from ltp_core.encoder.model import Encoder, EncoderLayer
+from ltp_core.pruning.base import LayerState, PruningMethod, decide
+from ltp_core.pruning.importance import importance_score, self_attention_share
+from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
+from ltp_core.runners.head import head_logits, is_answerable
+
+WIDTHS, ROWS = 8, 64
+"""Of what the width of a batch and the number of computed tokens are multiples under autocast.
+
+oneDNN generates code for every new shape, 1 to 20 ms each, and forgets the oldest of 1,024.
+"""
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Live tokens at the front of each row, blanks behind them.
+
+    Attributes:
+        hidden: State of each token.
+        live: True for tokens, False for blanks.
+        position: Position in the original sequence; that of a blank is no live token's.
+        protected: Tokens that no method may prune.
+        carry: What the method handed over, by live token.
+    """
+
+    hidden: Float[Tensor, "batch seq hidden"]
+    live: Bool[Tensor, "batch seq"]
+    position: Int[Tensor, "batch seq"]
+    protected: Bool[Tensor, "batch seq"]
+    carry: Float[Tensor, " live"] | None
+
+
+def run_repadded(
+    encoder: Encoder,
+    inputs: Inputs,
+    method: PruningMethod,
+    *,
+    record: bool = False,
+    computes_blanks: bool = False,
+) -> RunOutput:
+    """One pass; answers, kept tokens and gradients are those of `run_masked`.
+
+    Args:
+        encoder: Model to run.
+        inputs: Padded batch.
+        method: Decides after each layer's attention.
+        record: Keep the scores and masks of every layer.
+        computes_blanks: Blanks go through output projection and FFN as tokens do.
+    """
+    mask = inputs.attention_mask
+    entered, left, records = [], [], []
+    batch = Padded(
+        hidden=encoder.embed(inputs.input_ids, inputs.token_type_ids),
+        live=mask,
+        position=torch.arange(mask.shape[1], device=mask.device).expand(mask.shape),
+        protected=inputs.protected,
+        carry=None,
+    )
+    states = batch.hidden if encoder.config.reads_every_token else batch.hidden[:, :1]
+    for index, layer in enumerate(encoder.layers):
+        if not method.runs_layer(index):
+            entered.append(torch.zeros_like(inputs.length))
+            left.append(torch.zeros_like(inputs.length))
+            continue
+        entered.append(batch.live.sum(dim=1))
+        batch, noted = _run_layer(index, layer, method, batch, inputs, computes_blanks)
+        left.append(batch.live.sum(dim=1))
+        states = _read(states, batch)
+        if record:
+            records.append(noted)
+    attention_length, ffn_length = (torch.stack(each, dim=1).cpu() for each in (entered, left))
+    live = torch.zeros_like(mask).scatter(1, batch.position, batch.live)
+    logits = head_logits(encoder, states, is_answerable(inputs, method, live))
+    return RunOutput(logits, attention_length, ffn_length, tuple(records))
+
+
+def _run_layer(
+    index: int,
+    layer: EncoderLayer,
+    method: PruningMethod,
+    batch: Padded,
+    inputs: Inputs,
+    computes_blanks: bool,
+) -> tuple[Padded, LayerRecord]:
+    """A layer whose output has only the retained tokens, moved to the front."""
+    live = batch.live
+    probs = layer.attention_probs(batch.hidden, live)
+    score = importance_score(probs, live)
+    state = LayerState(
+        layer_index=index,
+        score=score[live],
+        sequence=live.nonzero()[:, 0],
+        position=batch.position[live],
+        protected=batch.protected[live],
+        live_length=live.sum(dim=1),
+        initial_length=inputs.length,
+        diagonal=self_attention_share(probs)[live] if "diagonal" in method.signals else None,
+        carry=batch.carry,
+        is_never_empty=inputs.protects_first,
+    )
+    decision = decide(method, state)
+    retained = torch.zeros_like(live)
+    retained[live] = decision.retained
+    width = min(_rounded(int(retained.sum(dim=1).max()), WIDTHS), live.shape[1])
+    front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+    stays = retained.gather(1, front)
+    context = layer.context(probs, batch.hidden)
+    after = Padded(
+        hidden=_finish(layer, context, batch.hidden, front, stays | computes_blanks),
+        live=stays,
+        position=batch.position.gather(1, front),
+        protected=batch.protected.gather(1, front),
+        carry=None if decision.carry is None else decision.carry[decision.retained],
+    )
+    return after, _record(inputs, batch, score, retained)
+
+
+def _finish(
+    layer: EncoderLayer,
+    context: Float[Tensor, "batch seq hidden"],
+    hidden: Float[Tensor, "batch seq hidden"],
+    front: Int[Tensor, "batch kept"],
+    is_computed: Bool[Tensor, "batch kept"],
+) -> Float[Tensor, "batch kept hidden"]:
+    """Everything after attention, of the tokens in `front`; 0 where not computed."""
+    batch, seq, width = hidden.shape
+    row = torch.arange(batch, device=front.device)[:, None] * seq
+    cells = (row + front)[is_computed]
+    count = len(cells)
+    cells = functional.pad(cells, (0, _rounded(count, ROWS) - count))  # the first cell again
+    taken = (states.flatten(0, 1).index_select(0, cells) for states in (context, hidden))
+    finished = layer.finish(*taken)[:count]
+    places = is_computed.flatten().nonzero()[:, 0]
+    blank = finished.new_zeros(front.numel(), width)
+    return blank.index_copy(0, places, finished).view(*front.shape, width)
+
+
+def _rounded(count: int, multiple: int) -> int:
+    """Up to the multiple, if products are in lower precision and each new shape costs time."""
+    if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
+        return count
+    return -(-count // multiple) * multiple
+
+
+def _read(
+    states: Float[Tensor, "batch read hidden"], batch: Padded
+) -> Float[Tensor, "batch read hidden"]:
+    """The last state of each token that the head reads, with those that are live now renewed."""
+    if states.shape[1] == 1:
+        is_live = batch.live[:, :1] & (batch.position[:, :1] == 0)
+        return torch.where(is_live[..., None], batch.hidden[:, :1], states)
+    place = batch.position[..., None].expand_as(batch.hidden)
+    hidden = batch.hidden.to(states.dtype)
+    return states.scatter(
+        1, place, torch.where(batch.live[..., None], hidden, states.gather(1, place))
+    )
+
+
+def _record(
+    inputs: Inputs,
+    batch: Padded,
+    score: Float[Tensor, "batch seq"],
+    retained: Bool[Tensor, "batch seq"],
+) -> LayerRecord:
+    """Scores and masks in the coordinates of the padded input batch."""
+    nowhere = torch.zeros_like(inputs.attention_mask)
+    return LayerRecord(
+        nowhere.scatter(1, batch.position, batch.live),
+        score.new_zeros(nowhere.shape).scatter(
+            1, batch.position, score.detach().masked_fill(~batch.live, 0.0)
+        ),
+        nowhere.scatter(1, batch.position, retained),
+    )

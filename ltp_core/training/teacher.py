@@ -1,0 +1,70 @@
+"""What the finetuned model says about every training row, computed once and kept beside the runs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ltp_core import store
+from ltp_core.checkpoint import PrunedModel
+from ltp_core.data.batching import Encoded, collate, sorted_batches
+from ltp_core.files import atomic_write, json_text
+from ltp_core.passes import model_inputs
+
+FOLDER = "teachers"
+"""Beside the store's runs; whatever is in there may be deleted at any time."""
+
+
+def stored_teacher_logits(
+    teacher: PrunedModel, run: Path, encoded: Encoded, destination: Path
+) -> Float[Tensor, "inputs ..."]:
+    """The logits that an earlier run with this teacher and these rows left, else `teacher_logits`.
+
+    Args:
+        teacher: The finetuned model.
+        run: Its folder.
+        encoded: The training rows.
+        destination: Store that keeps the logits.
+    """
+    path = destination / FOLDER / f"{run.name}-{_fingerprint(run, encoded)}.safetensors"
+    try:
+        return load_file(path)["logits"]
+    except (OSError, SafetensorError, KeyError):
+        logits = teacher_logits(teacher, encoded)
+    atomic_write(path, save({"logits": logits}))
+    return logits
+
+
+def _fingerprint(run: Path, encoded: Encoded) -> str:
+    """Of the teacher's files and of every token that it reads."""
+    rows = [encoded.input_ids, encoded.token_type_ids]
+    text = json_text([store.read_manifest(run).files, rows])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def teacher_logits(teacher: PrunedModel, encoded: Encoded) -> Float[Tensor, "inputs ..."]:
+    """What the finetuned model says about every row.
+
+    Of a span head `input seq label`, in half precision, -inf behind the end of an input.
+    """
+    config = teacher.encoder.config
+    device = next(teacher.encoder.parameters()).device
+    if config.reads_every_token:
+        shape = (len(encoded), int(encoded.length.max()), config.num_labels)
+        logits = torch.full(shape, -torch.inf, dtype=torch.float16)
+    else:
+        logits = torch.empty(len(encoded), config.num_labels)
+    for index in sorted_batches(encoded.length, 64):
+        inputs = model_inputs(teacher, collate(encoded, index, None, config.pad_id)).to(device)
+        found = teacher.packed(inputs, teacher.method).logits.cpu()
+        if config.reads_every_token:
+            logits[index, : found.shape[1]] = found.half()
+        else:
+            logits[index] = found
+    return logits
