@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,7 +24,6 @@ from ltp_core.bench.contenders import BUILDERS, count_tokens, enter
 from ltp_core.bench.figures import figures, own_control
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
 from ltp_core.bench.products import MatrixProducts
-from ltp_core.bench.repadded import run_repadded
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.throughput import bench
 from ltp_core.bench.training import bench_training
@@ -41,10 +40,10 @@ from ltp_core.commands.bench_cards import training_card
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
-from tests import strategies, tiny
+from tests import tiny
 from tests.checkpoints import REVIEWS, REVIEWS_DENSE
-from tests.running import MARGIN, is_far_from, ltp, run
-from tests.strategies import NUM_LAYERS, Case
+from tests.running import ltp, run
+from tests.strategies import NUM_LAYERS
 
 TEXTS = [
     ("a good movie",),
@@ -120,34 +119,6 @@ def test_pruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
         torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
     unpruned = answers(model, encoded, ["packed_unpruned"])["packed_unpruned"]
     assert not torch.allclose(found["packed"], unpruned, atol=1e-3)
-
-
-@given(case=strategies.cases, thresholds=strategies.thresholds, protect=st.booleans())
-@settings(max_examples=40)
-def test_repadded_equals_masked(case: Case, thresholds: tuple[float, ...], protect: bool) -> None:
-    """Padding to the longest survivor changes no answer, for any model, batch and thresholds."""
-    case = dataclasses.replace(case, protect_first=protect)
-    masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
-    assume(is_far_from(masked, thresholds, MARGIN))
-    repadded = run_repadded(case.encoder, case.inputs, ltp(thresholds))
-    torch.testing.assert_close(repadded.logits, masked.logits, rtol=0, atol=1e-9)
-    assert repadded.attention_length.tolist() == masked.attention_length.tolist()
-    assert repadded.ffn_length.tolist() == masked.ffn_length.tolist()
-
-
-@pytest.mark.parametrize("variant", strategies.METHOD_VARIANTS)
-def test_repadded_runs_every_method(variant: str) -> None:
-    """Methods that need other signals, carry something on, or leave layers out."""
-    name, config = strategies.METHOD_VARIANTS[variant]
-    if name not in METHODS:
-        pytest.skip(f"{name} is not there yet")
-    kind = METHODS[name]
-    method = kind(kind.config_type(**config), NUM_LAYERS).double()
-    inputs = tiny.inputs((9, 4, 12))
-    masked = run("masked", tiny.encoder(), inputs, method)
-    repadded = run_repadded(tiny.encoder(), inputs, method)
-    torch.testing.assert_close(repadded.logits, masked.logits, rtol=0, atol=1e-9)
-    assert repadded.ffn_length.tolist() == masked.ffn_length.tolist()
 
 
 # --- what is counted --------------------------------------------------------------------------------

@@ -125,12 +125,13 @@ def test_the_list_knows_a_method_by_its_name(name: str) -> None:
 @every_variant
 @given(case=strategies.cases, thresholds=strategies.thresholds)
 @settings(max_examples=40)
-def test_masked_equals_packed(name: str, case: Case, thresholds: tuple[float, ...]) -> None:
+def test_masked_equals_the_others(name: str, case: Case, thresholds: tuple[float, ...]) -> None:
     """The runners agree on logits, kept sets, scores and lengths for this method."""
     method = make(name, thresholds)
     masked = run("masked", case.encoder, case.inputs, method)
     assume_clear(masked, method)
-    assert_same(masked, run("packed", case.encoder, case.inputs, method))
+    for other in ("packed", "repadded"):
+        assert_same(masked, run(other, case.encoder, case.inputs, method))
 
 
 @every_variant

@@ -1,6 +1,8 @@
-"""Two runners, one answer: masked, packed and the loops of `tests/reference.py` agree."""
+"""All runners, one answer: masked, packed, repadded and the loops of `tests/reference.py` agree."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs, RunOutput
+from ltp_core.runners.masked import run_masked
 from ltp_core.runners.packed import PackedRunner, run_packed
+from ltp_core.runners.repadded import run_repadded
 from tests import strategies, tiny
 from tests.running import (
     MARGIN,
@@ -24,6 +28,8 @@ from tests.running import (
     run,
 )
 from tests.strategies import EVERYTHING_BELOW, NUM_LAYERS, Case
+
+OTHERS = ("packed", "repadded")
 
 # --- equality with the loops, and of the runners ------------------------------------------------
 
@@ -61,11 +67,12 @@ def test_runner_equals_the_loops(runner: str, case: Case, thresholds: tuple[floa
     ),
     thresholds=(EVERYTHING_BELOW,) * NUM_LAYERS,
 )
-def test_masked_equals_packed(case: Case, thresholds: tuple[float, ...]) -> None:
-    """Both runners give the same logits, kept sets and trace for any model, batch and padding."""
+def test_masked_equals_the_others(case: Case, thresholds: tuple[float, ...]) -> None:
+    """All runners give the same logits, kept sets and trace for any model, batch and padding."""
     masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
     assume(is_far_from(masked, thresholds, MARGIN))
-    assert_same(masked, run("packed", case.encoder, case.inputs, ltp(thresholds)))
+    for other in OTHERS:
+        assert_same(masked, run(other, case.encoder, case.inputs, ltp(thresholds)))
 
 
 @given(
@@ -74,7 +81,7 @@ def test_masked_equals_packed(case: Case, thresholds: tuple[float, ...]) -> None
     thresholds=strategies.thresholds,
 )
 @settings(max_examples=40)
-def test_masked_equals_packed_in_float32(
+def test_masked_equals_the_others_in_float32(
     seed: int, lengths: list[int], thresholds: tuple[float, ...]
 ) -> None:
     """In float32 the runners agree to 1e-4, leaving out decisions within 1e-4 of a threshold."""
@@ -83,7 +90,37 @@ def test_masked_equals_packed_in_float32(
     masked = run("masked", encoder, inputs, method)
     assume(is_far_from(masked, thresholds, 1e-4))
     assert torch.float32 == masked.logits.dtype
-    assert_same(masked, run("packed", encoder, inputs, method), atol=1e-4)
+    for other in OTHERS:
+        assert_same(masked, run(other, encoder, inputs, method), atol=1e-4)
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds, protect_first=st.booleans())
+@settings(max_examples=40)
+def test_gradients_equal_those_of_the_masked_runner(
+    case: Case, thresholds: tuple[float, ...], protect_first: bool
+) -> None:
+    """What trains the hard stage pushes every weight as the reference does."""
+    case = replace(case, protect_first=protect_first)
+    assume(
+        is_far_from(run("masked", case.encoder, case.inputs, ltp(thresholds)), thresholds, MARGIN)
+    )
+    found = []
+    for runner in (run_masked, run_repadded):
+        encoder = tiny.copy_of(case.encoder).requires_grad_(True)
+        runner(encoder, case.inputs, ltp(thresholds)).logits.square().sum().backward()
+        found.append([weight.grad for weight in encoder.parameters()])
+    for expected, actual in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+
+
+def test_rounded_shapes_change_no_answer() -> None:
+    """Under autocast, where batches come in few shapes, kept tokens and lengths stay the same."""
+    encoder, inputs = tiny.float32_encoder(1), tiny.inputs((21, 5, 13), 2)
+    outputs = []
+    for runner in ("masked", "repadded"):
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs.append(run(runner, encoder, inputs, ltp((0.4, 0.6, 0.8)).float()))
+    assert_same(outputs[0], outputs[1], atol=0.05)
 
 
 # --- batch mates, padding, and what is inside a mask -----------------------------------------------
@@ -161,11 +198,14 @@ def test_an_unprotected_sequence_keeps_a_token(runner: str, lengths: tuple[int, 
     thresholds=strategies.thresholds,
 )
 @settings(max_examples=60)
-def test_masked_equals_packed_without_protection(case: Case, thresholds: tuple[float, ...]) -> None:
+def test_masked_equals_the_others_without_protection(
+    case: Case, thresholds: tuple[float, ...]
+) -> None:
     """The runners agree even where the first token, which the head reads, may be pruned."""
     masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
     assume(is_far_from(masked, thresholds, MARGIN))
-    assert_same(masked, run("packed", case.encoder, case.inputs, ltp(thresholds)))
+    for other in OTHERS:
+        assert_same(masked, run(other, case.encoder, case.inputs, ltp(thresholds)))
 
 
 @both_runners

@@ -123,13 +123,13 @@ def test_adapters_carry_the_span_head(tmp_path: Path) -> None:
 @both_choices
 @given(case=strategies.cases, thresholds=strategies.thresholds, protect_first=st.booleans())
 @settings(max_examples=60)
-def test_masked_equals_packed(
+def test_masked_equals_the_others(
     pruned_answers: PrunedAnswers,
     case: strategies.Case,
     thresholds: tuple[float, ...],
     protect_first: bool,
 ) -> None:
-    """Both runners give every token the same logits, whether or not it is pruned."""
+    """All runners give every token the same logits, whether or not it is pruned."""
     encoder = tiny.span_encoder(case.family, case.model_seed)
     inputs = tiny.inputs(
         case.lengths,
@@ -141,11 +141,12 @@ def test_masked_equals_packed(
     pruning = method(thresholds, pruned_answers)
     masked = run("masked", encoder, inputs, pruning)
     assume(is_far_from(masked, thresholds, MARGIN))
-    assert_same(masked, run("packed", encoder, inputs, pruning))
-    assert_same(
-        run("masked", encoder, inputs, pruning, record=False),
-        run("packed", encoder, inputs, pruning, record=False),
-    )
+    for other in ("packed", "repadded"):
+        assert_same(masked, run(other, encoder, inputs, pruning))
+        assert_same(
+            run("masked", encoder, inputs, pruning, record=False),
+            run(other, encoder, inputs, pruning, record=False),
+        )
 
 
 @both_runners

@@ -424,6 +424,10 @@ def test_remaining_time_follows_the_runs_most_alike() -> None:
     epochs = sum(stage.epochs for stage in (other.soft, other.hard) if stage)
     assert 12.5 * epochs == remaining_s([other], timed)
     assert 0 == remaining_s([], timed)
+    chosen = load_config("sst2_ltp", ["method.name=calibrated", "select.target_relative_flops=0.6"])
+    assert remaining_s([ltp], [(chosen, 300.0)]) is None, "a choice says nothing about epochs"
+    assert remaining_s([chosen], timed) is None
+    assert 300 == remaining_s([chosen], [*timed, (chosen, 300.0)])
 
 
 @pytest.mark.parametrize(

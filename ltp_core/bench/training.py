@@ -21,7 +21,7 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning import LearnedTokenPruning, LTPConfig, Unpruned
 from ltp_core.pruning.base import PruningMethod
-from ltp_core.runners import Inputs, make_inputs, run_masked, run_soft
+from ltp_core.runners import Inputs, make_inputs, run_repadded, run_soft
 
 STEPS = {
     "finetune": {
@@ -29,7 +29,7 @@ STEPS = {
         "meaning": "a plain step: nothing is scored away or pruned",
     },
     "soft": {"title": "soft stage", "meaning": "soft masks, thresholds learn along"},
-    "hard": {"title": "hard stage", "meaning": "pruned tokens masked"},
+    "hard": {"title": "hard stage", "meaning": "pruned tokens removed"},
 }
 
 TEMPERATURE = 0.05
@@ -149,7 +149,8 @@ def _loss(
     name: str, encoder: Encoder, method: PruningMethod, inputs: Inputs, labels: Tensor
 ) -> Tensor:
     if name != "soft":
-        return functional.cross_entropy(run_masked(encoder, inputs, method).logits.float(), labels)
+        logits = run_repadded(encoder, inputs, method).logits
+        return functional.cross_entropy(logits.float(), labels)
     assert isinstance(method, LearnedTokenPruning)
     soft = run_soft(encoder, inputs, method, temperature=TEMPERATURE)  # type: ignore[arg-type]
     return functional.cross_entropy(soft.logits.float(), labels) + 0.01 * soft.weights.mean()

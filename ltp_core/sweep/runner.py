@@ -116,25 +116,28 @@ def remaining_s(
     """Expected wall-clock time of the runs that are left, from those that were timed.
 
     The cost of an epoch is that of the runs most like it: same task, rows and method, else same task
-    and rows, else all. None before anything was timed.
+    and rows, else all; a choice after training is compared with choices only. None before anything
+    like one of them was timed.
     """
-    if not timed:
+    costs = [_epoch_s(config, timed) for config in left]
+    if None in costs:
         return None
-    return sum(_epochs(config) * _epoch_s(config, timed) for config in left)
+    return sum(_epochs(config) * (cost or 0) for config, cost in zip(left, costs, strict=True))
 
 
-def _epoch_s(config: TrainConfig, timed: Sequence[tuple[TrainConfig, float]]) -> float:
-    alike = next(
-        found
-        for level in range(3)
-        if (found := [t for t in timed if _kinds(t[0])[level] == _kinds(config)[level]])
-    )
-    return sum(spent_s for _, spent_s in alike) / sum(_epochs(c) for c, _ in alike)
+def _epoch_s(config: TrainConfig, timed: Sequence[tuple[TrainConfig, float]]) -> float | None:
+    for level in range(3):
+        alike = [t for t in timed if _kinds(t[0])[level] == _kinds(config)[level]]
+        if alike:
+            return sum(spent_s for _, spent_s in alike) / sum(_epochs(c) for c, _ in alike)
+    return None
 
 
 def _kinds(config: TrainConfig) -> tuple[object, ...]:
-    """From the narrowest to the widest; the last one is that of every run."""
-    return ((config.task, config.data, config.method.name), (config.task, config.data), None)
+    """From the narrowest to the widest; the last one is that of every run, or of every choice."""
+    chooses = config.select is not None
+    rows = (config.task, config.data, chooses)
+    return ((*rows, config.method.name), rows, chooses)
 
 
 def _epochs(config: TrainConfig) -> float:
