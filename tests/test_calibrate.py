@@ -19,7 +19,7 @@ from ltp_core.calibration.calibrate import agreement, calibrate, divergence, mea
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.data.batching import Encoded, encode
-from ltp_core.evaluate import evaluate_checkpoint
+from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.records import UserError

@@ -10,8 +10,8 @@ import pytest
 
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
-from ltp_core.curve import measure_curve, save_curve
-from ltp_core.evaluate import evaluate_checkpoint
+from ltp_core.evaluation.curve import measure_curve, save_curve
+from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.records import UserError
 from tests import checkpoints, trainings
 from tests.commands import run

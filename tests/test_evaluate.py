@@ -15,7 +15,7 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.loading import load_rows
 from ltp_core.data.tasks import TASKS
 from ltp_core.encoder.model import Encoder
-from ltp_core.evaluate import evaluate_checkpoint
+from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.flops import layer_macs
 from ltp_core.metrics import compute_metrics
 from ltp_core.passes import Evaluation

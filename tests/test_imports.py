@@ -41,18 +41,16 @@ ALLOWED: dict[str, set[str]] = {
     "passes": PARTS | {"runners", "checkpoint"},
     "questions": PARTS | {"runners", "checkpoint", "passes"},
     "trace": PARTS | {"runners", "checkpoint", "passes", "questions"},
-    "evaluate": PARTS | {"checkpoint", "passes", "questions"},
-    "save_evaluation": {"records", "environment", "store", "checkpoint", "passes", "data"},
-    "curve": {"records", "environment", "store", "checkpoint", "passes", "evaluate"},
-    "bench": PARTS | {"runners", "checkpoint", "passes", "evaluate", "export"},
+    "evaluation": PARTS | {"checkpoint", "passes", "questions"},
+    "bench": PARTS | {"runners", "checkpoint", "passes", "evaluation", "export"},
     "export": PARTS | {"runners", "checkpoint"},
     "calibration": PARTS | {"runners", "checkpoint", "passes"},
-    "training": PARTS | {"runners", "checkpoint", "passes", "questions", "evaluate", "calibration"},
+    "training": PARTS
+    | {"runners", "checkpoint", "passes", "questions", "evaluation", "calibration"},
     "sweep": {"records", "strict", "config", "store"},
     "analysis": {"records", "store", "config", "flops", "metrics", "data", "bench"},
     "commands": PARTS
-    | {"runners", "checkpoint", "checkpoint_tokenizer", "passes", "evaluate", "save_evaluation"}
-    | {"curve"}
+    | {"runners", "checkpoint", "checkpoint_tokenizer", "passes", "evaluation"}
     | {"trace", "bench", "export", "calibration", "training", "sweep", "analysis"},
     "cli": {"records", "files", "commands"},
     "__main__": {"cli"},

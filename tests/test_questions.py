@@ -18,7 +18,7 @@ from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import ConfigError, DataConfig, MethodSettings, TrainConfig
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.questions import make_unanswerable
-from ltp_core.evaluate import evaluate_checkpoint
+from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.flops import layer_macs
 from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import METHODS, Unpruned

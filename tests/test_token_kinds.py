@@ -25,7 +25,7 @@ from ltp_core.data.token_kinds import (
     survival,
 )
 from ltp_core.encoder.model import Encoder
-from ltp_core.evaluate import evaluate_checkpoint, kind_counter
+from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter
 from ltp_core.pruning import PruningMethod, Unpruned
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.trace import trace_text

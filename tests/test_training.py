@@ -204,7 +204,7 @@ def test_no_record_holds_a_text(place: Workplace) -> None:
 
 def test_the_loaded_run_says_what_its_records_say(place: Workplace) -> None:
     """Loading the run again gives the stored logits."""
-    from ltp_core.evaluate import evaluate_checkpoint
+    from ltp_core.evaluation.evaluate import evaluate_checkpoint
 
     for kind in KINDS:
         folder = folder_of(place, place.config(kind))

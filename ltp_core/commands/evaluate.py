@@ -26,7 +26,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
-    from ltp_core.curve import CurvePoint
+    from ltp_core.evaluation.curve import CurvePoint
     from ltp_core.passes import Evaluation
 
 
@@ -68,9 +68,9 @@ def run(arguments: Namespace) -> Output:
     _check(arguments)
     device = usable_device(arguments.device)
 
-    from ltp_core.evaluate import evaluate_checkpoint, kind_counter
+    from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter
+    from ltp_core.evaluation.save import save_evaluation
     from ltp_core.pruning import Unpruned
-    from ltp_core.save_evaluation import save_evaluation
 
     evaluate = partial(
         evaluate_checkpoint,
@@ -168,7 +168,7 @@ def _curve(
     arguments: Namespace, model: PrunedModel, evaluate: Callable[..., Evaluation]
 ) -> dict[str, Any]:
     """The part of the document about other strengths; empty if none was asked for."""
-    from ltp_core.curve import measure_curve, save_curve
+    from ltp_core.evaluation.curve import measure_curve, save_curve
     from ltp_core.store import find_run
 
     if not arguments.scales:

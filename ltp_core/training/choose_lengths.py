@@ -12,7 +12,7 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import TrainConfig
 from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
 from ltp_core.data.loading import Rows
-from ltp_core.evaluate import predictions_from
+from ltp_core.evaluation.evaluate import predictions_from
 from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
 from ltp_core.passes import model_inputs

@@ -21,7 +21,7 @@ from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.loading import save_encoder, sha256
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
-from ltp_core.evaluate import evaluate_checkpoint, kind_counter, load_split
+from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split
 from ltp_core.passes import Evaluation, model_inputs
 from ltp_core.pruning import PruningMethod
 from ltp_core.questions.measure import answer_scores, with_threshold

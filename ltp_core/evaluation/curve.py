@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ltp_core import environment, store
-from ltp_core.evaluate import evaluate_checkpoint
+from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.passes import Evaluation
 from ltp_core.records import UserError
 

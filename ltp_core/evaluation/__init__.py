@@ -1,0 +1,1 @@
+"""Evaluating a checkpoint on a split, at several strengths of pruning, and storing the result."""
