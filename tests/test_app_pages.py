@@ -39,11 +39,10 @@ def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def app(page: str = EXPLORE, **params: str) -> AppTest:
     """A fresh session on a page, with a link's parameters."""
-    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).switch_page(page)
     for name, value in params.items():
         at.query_params[name] = value
-    at.switch_page(page).run()
-    return healthy(at)
+    return healthy(at.run())
 
 
 def explore(text: str = TEXT, model: str = app_samples.MOVIES, **params: str) -> AppTest:

@@ -44,10 +44,10 @@ def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def page(**params: str) -> AppTest:
     """A fresh session on the page, with a link's parameters."""
-    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).switch_page(PAGE)
     for name, value in params.items():
         at.query_params[name] = value
-    at.switch_page(PAGE).run()
+    at.run()
     assert not at.exception, [e.value for e in at.exception]
     return at
 

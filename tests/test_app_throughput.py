@@ -52,10 +52,10 @@ def results(store: Path) -> Path:
 
 def page(**params: str) -> AppTest:
     """The page with a link's parameters."""
-    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120).run()
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120).switch_page(PAGE)
     for name, value in {"model": MOVIES, **params}.items():
         at.query_params[name] = value
-    return healthy(at.switch_page(PAGE).run())
+    return healthy(at.run())
 
 
 def healthy(at: AppTest) -> AppTest:
