@@ -104,7 +104,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sweep_names())
 def test_every_shipped_sweep_can_be_planned(name: str) -> None:
     """Its settings exist, and every run is told from the others by what it varies."""
-    from ltp_core.training.train import method_config
+    from ltp_core.training.prepare import method_config
 
     plan = make_plan(load_sweep(name))
     for planned in plan:

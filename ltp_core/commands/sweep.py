@@ -43,7 +43,7 @@ def run(arguments: Namespace) -> Output:
 def _check(plan: list[PlannedRun]) -> None:
     """Refuses unknown tasks and settings of methods before the first hour is spent."""
     from ltp_core.data.tasks import find_task
-    from ltp_core.training.train import method_config
+    from ltp_core.training.prepare import method_config
 
     for planned in plan:
         find_task(planned.config.task)

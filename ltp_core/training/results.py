@@ -15,11 +15,9 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
 from ltp_core.data.batching import Encoded, collate, encode
 from ltp_core.data.loading import Rows
-from ltp_core.data.tasks import Task
 from ltp_core.data.windows import encode_windows
 from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.loading import save_encoder, sha256
-from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split
 from ltp_core.passes import Evaluation, model_inputs
@@ -27,7 +25,9 @@ from ltp_core.pruning import PruningMethod
 from ltp_core.questions.measure import answer_scores, with_threshold
 from ltp_core.questions.scores import best_threshold
 from ltp_core.records import QuestionSettings, RunManifest
+from ltp_core.training.prepare import Prepared
 from ltp_core.training.rows import question_settings
+from ltp_core.training.select import Selection
 from ltp_core.training.snapshot import SNAPSHOT_FILE
 
 EVALUATED_SPLITS = ("heldout", "validation")
@@ -40,28 +40,28 @@ TRACED_QUESTIONS = 12
 """The same for questions, whose contexts are ten times as long as a sentence."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Trained:
     """A trained model and what it came from.
 
     Attributes:
-        base: Folder of the base model.
+        prepared: What it started with; the stages have changed its encoder and method.
         parent: Name of the run it started from, or None.
         device: What it was trained on and is evaluated on.
         duration_s: Wall-clock time of the training.
-        candidates: What a choice after training tried, or None.
+        selection: A method chosen after training, and what was tried; or None.
     """
 
-    config: TrainConfig
-    task: Task
-    base: Path
-    encoder: Encoder
-    method: PruningMethod
-    rows: Rows
+    prepared: Prepared
     parent: str | None
     device: str
     duration_s: float
-    candidates: pd.DataFrame | None = None
+    selection: Selection | None = None
+
+    @property
+    def method(self) -> PruningMethod:
+        """The method as the stages, or a choice after them, left it."""
+        return self.selection.method if self.selection else self.prepared.method
 
 
 def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
@@ -84,9 +84,9 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
         results[split] = evaluate_checkpoint(
             model, split=split, data_dir=data_dir, counter=counter, limit=_limit(trained, split)
         )
-        if split == "heldout" and trained.task.allows_no_answer:
+        if split == "heldout" and trained.prepared.task.allows_no_answer:
             model, results[split] = _with_null_threshold(trained, folder, model, results[split])
-    store.write_json(folder / "config.json", to_dict(trained.config))
+    store.write_json(folder / "config.json", to_dict(trained.prepared.config))
     for table in ("examples", "layers"):
         frames = [getattr(result, table) for result in results.values()]
         store.write_table(folder, table, pd.concat(frames, ignore_index=True))
@@ -94,15 +94,15 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
     store.write_table(folder, "token_kinds", pd.concat(kinds, ignore_index=True))
     limits = {split: _limit(trained, split) for split in EVALUATED_SPLITS}
     store.write_table(folder, "traces", _traces(model, results, data_dir, limits))
-    if trained.candidates is not None:
-        store.write_table(folder, "candidates", trained.candidates)
+    if trained.selection is not None:
+        store.write_table(folder, "candidates", trained.selection.candidates)
     manifest = _manifest(trained, results)
     store.finish_run(folder, manifest)
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
 
 
 def _limit(trained: Trained, split: str) -> int | None:
-    data = trained.config.data
+    data = trained.prepared.config.data
     return data.heldout_rows if split == "heldout" else data.validation_rows
 
 
@@ -118,23 +118,24 @@ def _with_null_threshold(
 
 
 def _save_weights(trained: Trained, folder: Path) -> None:
-    config, task = trained.config, trained.task
+    made = trained.prepared
+    config, task = made.config, made.task
     if config.adapter.kind == "lora":
         save_adapter(
-            trained.encoder,
+            made.encoder,
             folder / "adapter",
             rank=config.adapter.rank,
             alpha=config.adapter.alpha,
             base=config.base,
         )
     else:
-        save_encoder(trained.encoder, folder / "model", label_names=task.label_names)
-        load_tokenizer(trained.base).save(str(folder / "model" / "tokenizer.json"))
+        save_encoder(made.encoder, folder / "model", label_names=task.label_names)
+        load_tokenizer(made.base).save(str(folder / "model" / "tokenizer.json"))
     _save_pruning(trained, folder, question_settings(config))
 
 
 def _save_pruning(trained: Trained, folder: Path, questions: QuestionSettings | None) -> None:
-    config, task = trained.config, trained.task
+    config, task = trained.prepared.config, trained.prepared.task
     save_pruning(
         folder,
         trained.method,
@@ -153,17 +154,17 @@ def _dense_name(config: TrainConfig) -> str | None:
 
 
 def _base(trained: Trained) -> dict[str, Any]:
-    weights = trained.base / "model.safetensors"
+    weights = trained.prepared.base / "model.safetensors"
     return {
-        "name": trained.config.base,
+        "name": trained.prepared.config.base,
         "sha256": sha256(weights) if weights.exists() else None,
-        "hidden_size": trained.encoder.config.hidden_size,
-        "intermediate_size": trained.encoder.config.intermediate_size,
+        "hidden_size": trained.prepared.encoder.config.hidden_size,
+        "intermediate_size": trained.prepared.encoder.config.intermediate_size,
     }
 
 
 def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
-    config = trained.config
+    config = trained.prepared.config
     return RunManifest(
         name=config.name,
         task=config.task,
@@ -175,7 +176,7 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
         git=environment.git_state(),
         packages=environment.packages(),
         hardware=environment.hardware(trained.device),
-        dataset={"train": _dataset(trained.rows)}
+        dataset={"train": _dataset(trained.prepared.rows)}
         | {split: result.dataset for split, result in results.items()},
         base=_base(trained),
         parent=trained.parent,

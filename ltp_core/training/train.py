@@ -6,49 +6,25 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor
 
 from ltp_core import store
-from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, load_checkpoint
+from ltp_core.checkpoint import PRUNING_FILE
 from ltp_core.config import StageConfig, TrainConfig, parent_config
-from ltp_core.data.loading import Rows
-from ltp_core.data.tasks import Task, find_task
-from ltp_core.encoder.loading import downloads_allowed, find_base, load_encoder
-from ltp_core.encoder.model import Encoder, Head
-from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
-from ltp_core.pruning import METHODS, MethodConfig, PruningMethod
+from ltp_core.data.tasks import find_task
 from ltp_core.records import UserError
-from ltp_core.strict import build
 from ltp_core.training.journal import Journal
-from ltp_core.training.loop import TrainingSet, run_stage
+from ltp_core.training.loop import run_stage
 from ltp_core.training.losses import Student
+from ltp_core.training.prepare import Prepared, method_config, prepare
 from ltp_core.training.results import Trained, finish
-from ltp_core.training.rows import training_rows
 from ltp_core.training.select import check_selectable, select_method
 from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
-from ltp_core.training.teacher import stored_teacher_logits
-from ltp_core.training.weights import make_trainable
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """What a run needs before its first step."""
-
-    config: TrainConfig
-    task: Task
-    base: Path
-    encoder: Encoder
-    method: PruningMethod
-    rows: Rows
-    data: TrainingSet
-    teacher: PrunedModel | None
 
 
 def train(
@@ -78,8 +54,7 @@ def train(
         The run's folder.
 
     Raises:
-        UserError: Data or base model are absent, a setting is impossible, or another process
-            trains the same run.
+        UserError: Data or base model are absent, a setting is impossible, or the run is in use.
     """
     find_task(config.task)
     method_config(config)
@@ -104,47 +79,27 @@ def train(
         if (force or is_old) and accelerator.is_main_process:
             _forget(folder)
         accelerator.wait_for_everyone()
-        prepared = _prepare(config, parent_folder, data_dir, target, _device(accelerator))
+        prepared = prepare(config, parent_folder, data_dir, target, _device(accelerator))
         duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
-            trained = _trained(prepared, parent_folder, _device(accelerator), duration_s)
-            finish(_selected(trained, prepared.teacher, data_dir, target), folder, data_dir)
+            name = parent.name if parent else None
+            trained = Trained(prepared, name, _device(accelerator), duration_s)
+            finish(_selected(trained, data_dir, target), folder, data_dir)
         accelerator.wait_for_everyone()
     return folder
 
 
-def _trained(
-    prepared: Prepared, parent_folder: Path | None, device: str, duration_s: float
-) -> Trained:
-    return Trained(
-        config=prepared.config,
-        task=prepared.task,
-        base=prepared.base,
-        encoder=prepared.encoder,
-        method=prepared.method,
-        rows=prepared.rows,
-        parent=None if parent_folder is None else parent_folder.name,
-        device=device,
-        duration_s=duration_s,
-    )
-
-
-def _selected(
-    trained: Trained, parent: PrunedModel | None, data_dir: Path | None, destination: Path
-) -> Trained:
+def _selected(trained: Trained, data_dir: Path | None, destination: Path) -> Trained:
     """With the method that a `select` table chooses; else as it is."""
-    if trained.config.select is None:
+    config, parent = trained.prepared.config, trained.prepared.teacher
+    if config.select is None:
         return trained
     assert parent is not None
     began = time.perf_counter()
     stores = [destination, *store.stores()]
-    selection = select_method(trained.config, parent, trained.method, data_dir, stores)
-    return replace(
-        trained,
-        method=selection.method,
-        candidates=selection.candidates,
-        duration_s=trained.duration_s + time.perf_counter() - began,
-    )
+    selection = select_method(config, parent, trained.method, data_dir, stores)
+    duration_s = trained.duration_s + time.perf_counter() - began
+    return replace(trained, selection=selection, duration_s=duration_s)
 
 
 def _complete(name: str, target: Path, needs_weights: bool = False) -> Path | None:
@@ -194,75 +149,6 @@ def _forget(folder: Path) -> None:
             shutil.rmtree(path)
         elif not path.name.startswith("."):
             path.unlink()
-
-
-def _prepare(
-    config: TrainConfig,
-    parent_folder: Path | None,
-    data_dir: Path | None,
-    destination: Path,
-    device: str,
-) -> Prepared:
-    task = find_task(config.task)
-    torch.manual_seed(config.seed)
-    base = find_base(config.base, allow_downloads=downloads_allowed())
-    head: Head = "span" if task.asks_questions else "classification"
-    encoder = load_encoder(base, num_labels=task.num_labels, head=head)
-    method = make_method(config, encoder.config.num_layers)
-    tokenizer = load_tokenizer(base)
-    found = training_rows(config, tokenizer, encoder.config.max_length, data_dir)
-    method.prepare_(found.encoded.length)
-    teacher = None if parent_folder is None else load_checkpoint(str(parent_folder), device=device)
-    said: Tensor | None = None
-    if teacher is not None and parent_folder is not None and _distils(config):
-        said = stored_teacher_logits(teacher, parent_folder, found.encoded, destination)
-    make_trainable(encoder, method, config, parent_folder)
-    data = TrainingSet(
-        encoded=found.encoded,
-        labels=found.labels,
-        teacher_logits=said,
-        pad_id=encoder.config.pad_id,
-        separator_id=separator_id(tokenizer) if method.config.protect_separators else None,
-        protect_first=method.config.protect_first,
-        protect_question=method.config.protect_question,
-    )
-    return Prepared(
-        config=config,
-        task=task,
-        base=base,
-        encoder=encoder,
-        method=method,
-        rows=found.rows,
-        data=data,
-        teacher=teacher,
-    )
-
-
-def method_config(config: TrainConfig) -> MethodConfig:
-    """The settings of the configured method.
-
-    Raises:
-        UserError: The method, or one of its settings, does not exist, or has the wrong type.
-    """
-    name = config.method.name
-    if name not in METHODS:
-        raise UserError(f"method.name = {name!r}: must be one of {', '.join(METHODS)}.")
-    return build(METHODS[name].config_type, config.method.settings, "method.")
-
-
-def make_method(config: TrainConfig, num_layers: int) -> PruningMethod:
-    """The configured method.
-
-    Raises:
-        UserError: The method, or one of its settings, does not exist, or has the wrong type.
-    """
-    return METHODS[config.method.name](method_config(config), num_layers)
-
-
-def _distils(config: TrainConfig) -> bool:
-    return config.select is None and any(
-        stage and stage.distillation_weight > 0 for stage in (config.soft, config.hard)
-    )
 
 
 def _run_stages(
