@@ -9,6 +9,7 @@ from tests import runs, tiny
 REVIEWS = "rotten_tomatoes-ltp-0123456789"
 REVIEWS_DENSE = "rotten_tomatoes-unpruned-0123456789"
 PAIRS = "mrpc-ltp-0123456789"
+QUESTIONS = "squad_v2-ltp-0123456789"
 
 LABELS = {
     "rotten_tomatoes": ("negative", "positive"),
@@ -53,3 +54,27 @@ def save_store(store_folder: Path) -> Path:
     save_run(store_folder, REVIEWS_DENSE)
     save_run(store_folder, PAIRS)
     return store_folder
+
+
+def save_questions(store_folder: Path) -> Path:
+    """A complete run with a tiny random model that finds answers in windows of 24 tokens."""
+    from ltp_core import store
+    from ltp_core.checkpoint import save_pruning
+    from ltp_core.pruning import LearnedTokenPruning, LTPConfig
+    from ltp_core.records import QuestionSettings
+
+    folder = store.run_folder(store_folder, QUESTIONS)
+    tiny.save_hugging_face("bert", folder / "model", kind="ForQuestionAnswering", seed=2)
+    save_pruning(
+        folder,
+        LearnedTokenPruning(LTPConfig(final_threshold=0.9), 3),
+        task="squad_v2",
+        label_names=("start", "end"),
+        max_length=24,
+        base={"name": "tiny", "sha256": None},
+        dense=None,
+        questions=QuestionSettings(stride=6, null_threshold=1e6),
+    )
+    summary = {"validation": {"metrics": {"f1": 0.6}, "relative_flops": {"paper": 0.5}}}
+    store.finish_run(folder, runs.manifest(QUESTIONS, summary=summary))
+    return folder

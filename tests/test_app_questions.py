@@ -14,14 +14,10 @@ from app.ltp_ui.compare.wording import answer_change
 from app.ltp_ui.examples import examples
 from app.ltp_ui.explore.answer import candidates_frame, certainty, context_html, fate, notes
 from app.ltp_ui.export import facts
-from ltp_core import store
-from ltp_core.checkpoint import save_pruning
-from ltp_core.pruning import LearnedTokenPruning, LTPConfig
-from ltp_core.records import Answer, Candidate, LayerTrace, QuestionSettings, Trace
-from tests import runs, tiny
+from ltp_core.records import Answer, Candidate, LayerTrace, Trace
+from tests.checkpoints import QUESTIONS, save_questions
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = "squad_v2-ltp-0123456789"
 QUESTION = "was the movie good"
 CONTEXT = "the plot was slow but a good actor and a great story of love made it fun"
 
@@ -30,20 +26,7 @@ CONTEXT = "the plot was slow but a good actor and a great story of love made it 
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with one tiny random model that answers questions."""
     place = tmp_path_factory.mktemp("store")
-    folder = store.run_folder(place, NAME)
-    tiny.save_hugging_face("bert", folder / "model", kind="ForQuestionAnswering", seed=2)
-    save_pruning(
-        folder,
-        LearnedTokenPruning(LTPConfig(final_threshold=0.9), 3),
-        task="squad_v2",
-        label_names=("start", "end"),
-        max_length=24,
-        base={"name": "tiny", "sha256": None},
-        dense=None,
-        questions=QuestionSettings(stride=6, null_threshold=1e6),
-    )
-    summary = {"validation": {"metrics": {"f1": 0.6}, "relative_flops": {"paper": 0.5}}}
-    store.finish_run(folder, runs.manifest(NAME, summary=summary))
+    save_questions(place)
     return place
 
 
@@ -58,7 +41,7 @@ def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def explore(text: str, pair: str, **params: str) -> AppTest:
     """The explore page on a question and its context."""
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run()
-    for name, value in {"model": NAME, "text": text, "pair": pair, **params}.items():
+    for name, value in {"model": QUESTIONS, "text": text, "pair": pair, **params}.items():
         at.query_params[name] = value
     at.switch_page(str(ROOT / "pages" / "explore.py")).run()
     assert not at.exception, [e.value for e in at.exception]

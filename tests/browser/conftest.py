@@ -162,9 +162,12 @@ class Watched:
         assert 0 == self.page.locator('[data-testid="stException"]').count()
 
 
-@pytest.fixture
-def visit(browser: Browser, server: str) -> Iterator[Callable[..., Watched]]:
-    """Makes a fresh browser context: `visit(width=390, scheme="dark")`; checked at the end."""
+Visit = Callable[..., Watched]
+
+
+@contextmanager
+def visits(browser: Browser, server: str) -> Iterator[Visit]:
+    """Makes fresh browser contexts: `visit(width=390, scheme="dark")`; checked at the end."""
     opened: list[Watched] = []
 
     def make(*, width: int = 1280, height: int = 900, scheme: str = "light") -> Watched:
@@ -180,3 +183,10 @@ def visit(browser: Browser, server: str) -> Iterator[Callable[..., Watched]]:
     for watched in opened:
         watched.assert_healthy()
         watched.page.context.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, server: str) -> Iterator[Visit]:
+    """Fresh browser contexts on the store of tiny models."""
+    with visits(browser, server) as make:
+        yield make
