@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from ltp_core.records import QuestionSettings, UserError
 from ltp_core.tables import TABLES
 from ltp_core.training.losses import distillation_loss, divergence, task_loss
 from tests import tiny, trainings
+from tests.source_trees import ROOT
 from tests.trainings import Workplace
 
 
@@ -119,6 +123,41 @@ def test_the_context_with_most_words_of_the_question_is_taken(data: Path) -> Non
     )
     asked = dataclasses.replace(pool.take(np.array([0])), texts=[("the plot", "fun")])
     assert [("the plot", "the plot")] == make_unanswerable(asked, 1.0, pool).texts
+
+
+TIE = """
+import numpy as np
+from ltp_core.data.loading import Rows
+from ltp_core.data.questions import Answers, make_unanswerable
+contexts = ["own", "six three two", "one", "six three", "six three too", "six two", "six", "six it"]
+rows = Rows(
+    task="squad",
+    split="train",
+    texts=[("six three two one", context) for context in contexts],
+    labels=np.ones(len(contexts)),
+    row=np.arange(len(contexts)),
+    source="",
+    sha256="",
+    answers=(Answers(texts=("own",), begins=(0,), article="a"),) * len(contexts),
+)
+print(make_unanswerable(rows, 1.0, rows).texts[0][1])
+"""
+
+
+def test_every_process_makes_the_same_questions() -> None:
+    """Sets have another order in each process; contexts of equal rank must not fall by it."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", TIE],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 5, 7)
+    }
+    assert 1 == len(found), found
 
 
 def test_the_share_is_kept_and_stable(data: Path) -> None:

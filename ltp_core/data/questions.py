@@ -8,11 +8,12 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float
 
 from ltp_core.records import UserError
 
@@ -144,7 +145,8 @@ def _other_context(
     if not usable:
         return None
     common = {word: sum(word in context.words for context in contexts) for word in words}
-    scores: Int[np.ndarray, " contexts"] = np.array(
-        [sum(1 / common[word] for word in words & context.words) for context in usable]
+    # An exact sum: the order of a set differs from process to process, and ties would fall otherwise.
+    scores: Float[np.ndarray, " contexts"] = np.array(
+        [fsum(1 / common[word] for word in words & context.words) for context in usable]
     )
     return usable[int(scores.argmax())].text

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
@@ -43,9 +45,11 @@ def stored_teacher_logits(
 
 def _fingerprint(run: Path, encoded: Encoded) -> str:
     """Of the teacher's files and of every token that it reads."""
-    rows = [encoded.input_ids, encoded.token_type_ids]
-    text = json_text([store.read_manifest(run).files, rows])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json_text(store.read_manifest(run).files).encode())
+    digest.update(encoded.length.tobytes())
+    for rows in (encoded.input_ids, encoded.token_type_ids):
+        digest.update(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def teacher_logits(teacher: PrunedModel, encoded: Encoded) -> Float[Tensor, "inputs ..."]:
