@@ -18,18 +18,12 @@ from app.ltp_ui.compare import markup as compare_markup
 from app.ltp_ui.compare.comparison import STATES, Comparison, Side
 from app.ltp_ui.compare.wording import row_note
 from app.ltp_ui.token_view import markup
-from app.ltp_ui.token_view.component import script
+from app.ltp_ui.token_view.component import script, skeleton
 from app.ltp_ui.token_view.view import telling_layer
 from app.ltp_ui.token_view.wording import why
 from app.ltp_ui.wording import number
 
-_HTML = """
-<div class="tv compare">
-  <div class="bar">
-    <button class="play" type="button" data-part="play" aria-label="Play layer by layer">▶</button>
-    <label>Layer <input type="range" min="0" data-part="scrubber"></label>
-    <output data-part="count"></output>
-  </div>
+_TALLY = """
   <div class="tally" data-part="tally">
     <span><i class="swatch both"></i> both keep <b data-state="both"></b></span>
     <span><i class="swatch only-a"></i> only A <b data-state="only-a"></b></span>
@@ -37,12 +31,6 @@ _HTML = """
     <span><i class="swatch neither"></i> neither <b data-state="neither"></b></span>
     <em data-note></em>
   </div>
-  <div class="chips" data-part="chips" role="listbox" aria-label="Tokens"
-       aria-orientation="horizontal"></div>
-  <p class="detail" data-part="detail" aria-live="polite"></p>
-  <div class="grid" data-part="grid"></div>
-  <div class="legend" data-part="legend"></div>
-</div>
 """
 _LEGEND = (
     "<span>bars under a token: layers that it survives in A (upper) and in B (lower)</span>"
@@ -126,7 +114,7 @@ def _counts(comparison: Comparison, layer: int) -> dict[str, int]:
 def _component() -> Any:
     return st.components.v2.component(
         "ltp_compare_view",
-        html=_HTML,
+        html=skeleton(kind="compare", tally=_TALLY),
         css=compare_markup.CSS,
         js=script(Path(__file__).parent / "component.js"),
     )

@@ -25,12 +25,13 @@ NOTE_ENDS = (44, 108)
 """Where the notes beside a row of the grid end, in pixels from its last cell."""
 
 _HTML = """
-<div class="tv">
+<div class="tv {kind}">
   <div class="bar">
     <button class="play" type="button" data-part="play" aria-label="Play layer by layer">▶</button>
     <label>Layer <input type="range" min="0" data-part="scrubber"></label>
     <output data-part="count"></output>
   </div>
+  {tally}
   <div class="chips" data-part="chips" role="listbox" aria-label="Tokens"
        aria-orientation="horizontal"></div>
   <p class="detail" data-part="detail" aria-live="polite"></p>
@@ -38,6 +39,11 @@ _HTML = """
   <div class="legend" data-part="legend"></div>
 </div>
 """
+
+
+def skeleton(*, kind: str = "", tally: str = "") -> str:
+    """The parts that the scripts fill, with a class and a line between scrubber and chips."""
+    return _HTML.format(kind=kind, tally=tally)
 
 
 def token_view(
@@ -156,7 +162,7 @@ def _hint(view: TokenView) -> str:
 def _component() -> Any:
     return st.components.v2.component(
         "ltp_token_view",
-        html=_HTML,
+        html=skeleton(),
         css=markup.CSS,
         js=script(_FOLDER / "component.js"),
     )
