@@ -96,6 +96,19 @@ def test_markup_in_the_context_is_text() -> None:
     assert ">&lt;b&gt;</mark>&lt;/i&gt;" in shown
 
 
+def test_a_long_context_is_cut_around_the_answer() -> None:
+    """What surrounds the answer is in sight without scrolling; words stay whole."""
+    context = "before " * 200 + "HERE" + " behind" * 200
+    best = Candidate(text="HERE", begin=1400, end=1404, score=1.0, tokens=None)
+    shown = context_html(context, Answer(candidates=(best,), null_score=0.0, null_threshold=0.0))
+    before, _, rest = shown.partition("<mark")
+    assert before.split(">")[1].startswith("… before before")
+    assert rest.split("</mark>")[1].endswith("behind …</div>")
+    assert 800 < len(shown) < 1400
+    nothing = Answer(candidates=(), null_score=0.0, null_threshold=0.0)
+    assert "before …</div>" in context_html(context, nothing)
+
+
 def trace(*, survived: tuple[int, ...], answer: Answer) -> Trace:
     """A trace of two layers in which each token survives as many as given."""
     layers = tuple(

@@ -15,7 +15,13 @@ from ltp_core.records import Answer, Candidate, Trace
 
 UNKNOWN = {"[UNK]", "<unk>"}
 MANY_UNKNOWN = 0.2
-CONTEXT_STYLE = "max-height: 16rem; overflow-y: auto; line-height: 1.6; overflow-wrap: anywhere"
+AROUND = 450
+"""Characters of the context that are shown before and behind the answer; the whole stands above."""
+
+CONTEXT_STYLE = "line-height: 1.6; overflow-wrap: anywhere"
+ANSWER_WIDTH = 140
+"""Pixels; the other columns must stay in sight."""
+
 MARK_STYLE = "font-weight: 600; padding: 0 0.15em; border-radius: 3px; text-decoration: underline"
 
 
@@ -32,7 +38,11 @@ def answer_section(question: Question, trace: Trace, answer: Answer) -> None:
             candidates_frame(trace, answer),
             hide_index=True,
             height="content",
-            column_config={"Score": st.column_config.NumberColumn(format="%.2f", width=60)},
+            column_config={
+                "Answer": st.column_config.TextColumn(width=ANSWER_WIDTH),
+                "Score": st.column_config.NumberColumn(format="%.2f", width=60),
+                "Layers": st.column_config.TextColumn(width=60),
+            },
             alt="The likeliest answers with their scores.",
         )
         st.caption(
@@ -42,10 +52,10 @@ def answer_section(question: Question, trace: Trace, answer: Answer) -> None:
 
 
 def context_html(context: str, answer: Answer) -> str:
-    """The context, escaped, with the best part of it marked; paler where it is not given."""
+    """What surrounds the best part of the context, escaped, that marked; paler where not given."""
     best = answer.best
     if best is None:
-        return f'<div dir="auto" style="{CONTEXT_STYLE}">{escape(context)}</div>'
+        return f'<div dir="auto" style="{CONTEXT_STYLE}">{escape(_start(context))}</div>'
     opacity = "" if answer.is_answered else "; opacity: 0.6; text-decoration-style: dotted"
     title = "the answer" if answer.is_answered else "the likeliest part, not given as the answer"
     parts = [escape(part) for part in _around(context, best)]
@@ -54,7 +64,15 @@ def context_html(context: str, answer: Answer) -> str:
 
 
 def _around(context: str, best: Candidate) -> tuple[str, str, str]:
-    return context[: best.begin], context[best.begin : best.end], context[best.end :]
+    """What stands before the answer, the answer, and what stands behind; long texts are cut."""
+    before, behind = context[: best.begin], context[best.end :]
+    if len(before) > AROUND:
+        before = "… " + before[-AROUND:].partition(" ")[2]
+    return before, context[best.begin : best.end], _start(behind)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= AROUND else text[:AROUND].rpartition(" ")[0] + " …"
 
 
 def notes(trace: Trace, answer: Answer) -> list[str]:

@@ -61,6 +61,7 @@ class TokenView:
         num_cut: Tokens cut off because the input was too long.
         is_right_to_left: The text reads from right to left.
         checkpoint: Name of the checkpoint that ran.
+        answers: The head reads every token's last state, to find an answer.
     """
 
     columns: tuple[Column, ...]
@@ -73,6 +74,7 @@ class TokenView:
     num_cut: int
     is_right_to_left: bool
     checkpoint: str
+    answers: bool = False
 
     @property
     def num_layers(self) -> int:
@@ -144,6 +146,7 @@ def build_view(
         num_cut=trace.num_cut,
         is_right_to_left=is_right_to_left([c.text for c in columns if not c.is_special]),
         checkpoint=trace.checkpoint,
+        answers=trace.answer is not None,
     )
 
 
