@@ -98,6 +98,19 @@ def test_seeds_are_one_point(place: Path) -> None:
     assert 1 == len(by_name[LTP_DEAR].runs)
 
 
+def test_an_older_configuration_is_the_same_point(place: Path) -> None:
+    """Settings that came later, and have their default, do not set runs apart."""
+    older = {
+        "task": "qqp",
+        "seed": 2,
+        "method": {"name": "ltp", "scale": 1.0},
+        "data": {"max_length": 64, "max_train_length": 24},
+    }
+    length_runs.save_run(place, "qqp-ltp-00000000ad", seed=2, config=older)
+    by_name = {point.name: point for point in points(place)}
+    assert [0, 2] == [run.seed for run in by_name[LTP].runs]
+
+
 def test_matched_points_need_about_equal_flops(place: Path) -> None:
     """One of each method; of the two of LTP the one nearer to LAT's cost; the dense counterpart."""
     found = points(place)

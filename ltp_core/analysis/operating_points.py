@@ -15,6 +15,7 @@ from typing import Any
 from ltp_core import store
 from ltp_core.analysis.bands import TABLE_3, by_band, length_bands, match_operating_points
 from ltp_core.analysis.example_records import ExampleRecords, evaluated_splits
+from ltp_core.config import ConfigError, from_dict, to_dict
 from ltp_core.records import RunManifest
 
 UNPRUNED = "unpruned"
@@ -93,7 +94,7 @@ def _recorded_run(folder: Path, manifest: RunManifest) -> RecordedRun:
     data = manifest.config.get("data")
     longest = data.get("max_train_length") if isinstance(data, dict) else None
     splits = evaluated_splits(manifest)
-    about = {key: value for key, value in manifest.config.items() if key != "seed"}
+    about = {key: value for key, value in _filled_in(manifest.config).items() if key != "seed"}
     return RecordedRun(
         name=folder.name,
         folder=folder,
@@ -111,6 +112,14 @@ def _recorded_run(folder: Path, manifest: RunManifest) -> RecordedRun:
             [about.get(key) for key in ("base", "data", "adapter")], sort_keys=True, default=str
         ),
     )
+
+
+def _filled_in(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the defaults of today; an older one lacks what came later."""
+    try:
+        return to_dict(from_dict(config))
+    except ConfigError:  # of a checkpoint that was trained elsewhere, or by a later version
+        return config
 
 
 def _paper_flops(result: dict[str, Any]) -> float:
@@ -140,9 +149,9 @@ def matched(
 ) -> list[OperatingPoint]:
     """One point of each method that prunes, of about equal FLOPs on the shortest band.
 
-    All learned from the same rows: those from which most methods learned. Then the dense counterpart of the first of them that has one among those given. Left out are what
-    another run of the same method starts from, which is only half trained, and what was evaluated
-    once more.
+    All learned from the same rows: those from which most methods learned. Then the dense counterpart
+    of the first of them that has one among those given. Left out are what another run of the same
+    method starts from, which is only half trained, and what was evaluated once more.
 
     Args:
         found: What can be chosen.

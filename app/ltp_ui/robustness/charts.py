@@ -231,5 +231,11 @@ def _places(titles: tuple[str, ...]) -> list[MethodStyle]:
 def _legend(methods: tuple[str, ...]) -> alt.Legend:
     """The same in every layer, so that they share one."""
     return alt.Legend(
-        title=None, orient="top", values=list(methods), symbolSize=120, symbolOpacity=1
+        title=None,
+        orient="top",
+        columns=2,
+        labelLimit=200,
+        values=list(methods),
+        symbolSize=120,
+        symbolOpacity=1,
     )
