@@ -135,6 +135,16 @@ def test_a_batch_is_padded_to_its_longest_and_nothing_else_changes(
         assert (batch.token_type_ids[b, n:] == 0).all()
 
 
+def test_widths_can_be_rounded_up(tiny_tokenizer: Tokenizer) -> None:
+    """To a multiple, but never beyond the longest input of the set; what is added is padding."""
+    encoded = encode(tiny_tokenizer, [("a good film",), ("the " * 17,), ("fun",)], 32)
+    assert [5, 19, 3] == encoded.length.tolist()
+    short = collate(encoded, [0, 2], None, 0, multiple=8)
+    assert (2, 8) == short.input_ids.shape
+    assert [5, 3] == short.attention_mask.sum(dim=1).tolist()
+    assert 19 == collate(encoded, [1], None, 0, multiple=8).input_ids.shape[1]
+
+
 def test_labels_are_classes_values_or_absent() -> None:
     """int64 for classes, float32 for regression, None without."""
     encoded = encoded_of([2, 3])

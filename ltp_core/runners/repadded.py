@@ -78,11 +78,12 @@ def run_repadded(
             left.append(torch.zeros_like(inputs.length))
             continue
         entered.append(batch.live.sum(dim=1))
-        batch, noted = _run_layer(index, layer, method, batch, inputs, computes_blanks)
+        after, score, retained = _run_layer(index, layer, method, batch, inputs, computes_blanks)
+        if record:
+            records.append(_record(inputs, batch, score, retained))
+        batch = after
         left.append(batch.live.sum(dim=1))
         states = _read(states, batch)
-        if record:
-            records.append(noted)
     attention_length, ffn_length = (torch.stack(each, dim=1).cpu() for each in (entered, left))
     live = torch.zeros_like(mask).scatter(1, batch.position, batch.live)
     logits = head_logits(encoder, states, is_answerable(inputs, method, live))
@@ -96,8 +97,8 @@ def _run_layer(
     batch: Padded,
     inputs: Inputs,
     computes_blanks: bool,
-) -> tuple[Padded, LayerRecord]:
-    """A layer whose output has only the retained tokens, moved to the front."""
+) -> tuple[Padded, Float[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
+    """A layer whose output has only the retained tokens, moved to the front; scores, who stays."""
     live = batch.live
     probs = layer.attention_probs(batch.hidden, live)
     score = importance_score(probs, live)
@@ -127,7 +128,7 @@ def _run_layer(
         protected=batch.protected.gather(1, front),
         carry=None if decision.carry is None else decision.carry[decision.retained],
     )
-    return after, _record(inputs, batch, score, retained)
+    return after, score, retained
 
 
 def _finish(
