@@ -60,7 +60,8 @@ def run_repadded(
         inputs: Padded batch.
         method: Decides after each layer's attention.
         record: Keep the scores and masks of every layer.
-        computes_blanks: Blanks go through output projection and FFN as tokens do.
+        computes_blanks: Blanks go through output projection and FFN as tokens do, and what leaves
+            gathers no values.
     """
     mask = inputs.attention_mask
     entered, left, records = [], [], []
@@ -120,9 +121,13 @@ def _run_layer(
     width = min(_rounded(int(retained.sum(dim=1).max()), WIDTHS), live.shape[1])
     front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
     stays = retained.gather(1, front)
-    context = layer.context(probs, batch.hidden)
+    hidden = (
+        _finish_all(layer, probs, batch.hidden, front)
+        if computes_blanks
+        else _finish_live(layer, layer.context(probs, batch.hidden), batch.hidden, front, stays)
+    )
     after = Padded(
-        hidden=_finish(layer, context, batch.hidden, front, stays | computes_blanks),
+        hidden=hidden,
         live=stays,
         position=batch.position.gather(1, front),
         protected=batch.protected.gather(1, front),
@@ -131,22 +136,36 @@ def _run_layer(
     return after, score, retained
 
 
-def _finish(
+def _finish_all(
+    layer: EncoderLayer,
+    probs: Float[Tensor, "batch head seq seq"],
+    hidden: Float[Tensor, "batch seq hidden"],
+    front: Int[Tensor, "batch kept"],
+) -> Float[Tensor, "batch kept hidden"]:
+    """Everything from the values on, of the places in `front`, tokens and blanks alike."""
+    rows = front[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3])
+    value = layer.split_heads(layer.attention.self.value(hidden))
+    context = (probs.gather(2, rows).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+    kept = front[:, :, None].expand(-1, -1, hidden.shape[2])
+    return layer.finish(context, hidden.gather(1, kept))
+
+
+def _finish_live(
     layer: EncoderLayer,
     context: Float[Tensor, "batch seq hidden"],
     hidden: Float[Tensor, "batch seq hidden"],
     front: Int[Tensor, "batch kept"],
-    is_computed: Bool[Tensor, "batch kept"],
+    stays: Bool[Tensor, "batch kept"],
 ) -> Float[Tensor, "batch kept hidden"]:
-    """Everything after attention, of the tokens in `front`; 0 where not computed."""
+    """Everything after attention, of the tokens in `front`; blanks are 0."""
     batch, seq, width = hidden.shape
     row = torch.arange(batch, device=front.device)[:, None] * seq
-    cells = (row + front)[is_computed]
+    cells = (row + front)[stays]
     count = len(cells)
     cells = functional.pad(cells, (0, _rounded(count, ROWS) - count))  # the first cell again
     taken = (states.flatten(0, 1).index_select(0, cells) for states in (context, hidden))
     finished = layer.finish(*taken)[:count]
-    places = is_computed.flatten().nonzero()[:, 0]
+    places = stays.flatten().nonzero()[:, 0]
     blank = finished.new_zeros(front.numel(), width)
     return blank.index_copy(0, places, finished).view(*front.shape, width)
 
