@@ -224,7 +224,7 @@ def test_a_complete_run_is_not_trained_again(
 ) -> None:
     """The same configuration gives back the folder that is there."""
     config = place.config()
-    monkeypatch.setattr(training, "find_base", lambda *_, **__: pytest.fail("it was trained again"))
+    monkeypatch.setattr(training, "prepare", lambda *_, **__: pytest.fail("it was trained again"))
     assert folder_of(place, config) == place.train(config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -12,6 +13,11 @@ from tests import length_runs
 from tests.browser.conftest import ROOT, Watched, serve
 
 Visit = Callable[..., Watched]
+
+TRAJECTORIES = (
+    f"robustness?robustness.data={quote('qqp, rows up to 24 tokens')}&robustness.tab=Trajectories"
+)
+"""Of made-up records, whose texts nobody has."""
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +49,7 @@ def test_every_tab_is_healthy(visit: Visit, records_server: str, tab: str, schem
 
 def test_a_line_of_the_table_picks_the_example(visit: Visit, records_server: str) -> None:
     """Its row is in the link, and survives a reload; without the data set that is said."""
-    watched = open_page(visit, records_server, "robustness?robustness.tab=Trajectories")
+    watched = open_page(visit, records_server, TRAJECTORIES)
     page = watched.page
     page.get_by_text("Choose a line to see its text").wait_for()
     table = page.get_by_test_id("stDataFrame").first
@@ -59,7 +65,7 @@ def test_a_line_of_the_table_picks_the_example(visit: Visit, records_server: str
 
 def test_a_click_on_a_trajectory_picks_it(visit: Visit, records_server: str) -> None:
     """The dots of a chart are buttons: the example's row comes into the link."""
-    watched = open_page(visit, records_server, "robustness?robustness.tab=Trajectories")
+    watched = open_page(visit, records_server, TRAJECTORIES)
     page = watched.page
     page.locator(".mark-symbol path").first.click(force=True)
     page.get_by_text("is not at hand").wait_for()
