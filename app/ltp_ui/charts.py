@@ -252,3 +252,16 @@ def without_data(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     for layer in spec.get("layer", ()):
         layer.pop("data", None)
     return spec
+
+
+def method_legend(titles: Sequence[str]) -> alt.Legend:
+    """The same in every layer and channel, so that they share one; narrow enough for a phone."""
+    return alt.Legend(
+        title=None,
+        orient="top",
+        columns=2,
+        labelLimit=200,
+        values=list(titles),
+        symbolSize=140,
+        symbolOpacity=1,
+    )

@@ -24,7 +24,7 @@ from ltp_core.analysis.bands import (
     metric_name,
 )
 from ltp_core.analysis.example_records import ExampleRecords
-from ltp_core.analysis.intervals import Estimate
+from ltp_core.analysis.intervals import Estimate, mean_estimate
 from ltp_core.flops import ACCOUNTINGS
 from ltp_core.records import UserError
 
@@ -91,7 +91,7 @@ class Comparison:
         ours, theirs = self.records[a], self.records[b]
         pairs = list(zip(ours, theirs, strict=False))
         found = [differences(x, y, self.bands, _lengths_of(x, self.lengths)) for x, y in pairs]
-        return [_mean(each) for each in zip(*found, strict=True)]
+        return [mean_estimate(each) for each in zip(*found, strict=True)]
 
 
 def compare(
@@ -148,28 +148,16 @@ def _cell(results: Sequence[BandResult]) -> Cell:
     metrics = [result.metric for result in results]
     values = tuple(metric.value for metric in metrics if metric is not None)
     flops = {
-        accounting: _mean([result.relative_flops.get(accounting) for result in results])
+        accounting: mean_estimate([result.relative_flops.get(accounting) for result in results])
         for accounting in ACCOUNTINGS
     }
     return Cell(
         count=max(result.count for result in results),
-        metric=_mean(metrics),
+        metric=mean_estimate(metrics),
         relative_flops={name: mean for name, mean in flops.items() if mean is not None},
-        retained=_mean([result.retained for result in results]),
+        retained=mean_estimate([result.retained for result in results]),
         metric_sd=statistics.stdev(values) if len(values) > 1 else None,
         by_seed=values,
-    )
-
-
-def _mean(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """Means of values and of bounds; the bounds are on the safe side, the examples are the same."""
-    known = [estimate for estimate in estimates if estimate is not None]
-    if not known:
-        return None
-    return Estimate(
-        value=statistics.fmean(e.value for e in known),
-        low=statistics.fmean(e.low for e in known),
-        high=statistics.fmean(e.high for e in known),
     )
 
 

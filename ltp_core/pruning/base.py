@@ -1,7 +1,7 @@
 """What a pruning method is: it looks at the live tokens of a layer and says which go on.
 
 A method sees live tokens only, flat, without padding: `live` is the axis of all live tokens of the
-sequences at hand, `batch` the axis of those sequences. Both runners call the same `retain`, so a
+sequences at hand, `batch` the axis of those sequences. All runners call the same `retain`, so a
 method is written once. A sequence's decision never depends on its batch mates.
 """
 

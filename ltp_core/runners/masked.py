@@ -1,4 +1,4 @@
-"""Masked runner: the shape stays, pruned tokens are masked. The reference, and what trains.
+"""Masked runner: the shape stays, pruned tokens are masked. The reference, and the soft stage.
 
 `run_masked` prunes hard; `run_soft` is the soft stage, where every token stays with a weight.
 """
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning.base import (
-    LayerState,
     MethodConfig,
     PruningMethod,
     Signal,
@@ -25,6 +24,7 @@ from ltp_core.pruning.base import (
 from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
+from ltp_core.runners.state import padded_state
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Called after each layer with its index, attention probabilities and output."""
@@ -41,7 +41,8 @@ def run_masked(
     """One pass in which pruned tokens are no key, no query and no part of a score any more.
 
     Their rows are still computed (this runner saves nothing) but never read again. The head reads
-    a token's last state as a live token: if layer l drops it, that is layer l's input. A layer that the method leaves out has no record and lengths of 0.
+    a token's last state as a live token: if layer l drops it, that is layer l's input. A layer that
+    the method leaves out has no record and lengths of 0.
 
     Args:
         encoder: Model to run.
@@ -65,7 +66,9 @@ def run_masked(
             continue
         probs = layer.attention_probs(hidden, live)
         score = importance_score(probs, live)
-        state = _flat_state(index, score, live, inputs, carry, _diagonal(method, probs, live))
+        state = padded_state(
+            index, method, inputs, probs=probs, score=score, live=live, carry=carry
+        )
         decision = decide(method, state)
         retained = torch.zeros_like(live)
         retained[live] = decision.retained
@@ -82,37 +85,6 @@ def run_masked(
     attention_length, ffn_length = (torch.stack(x, dim=1).cpu() for x in (entered, left))
     logits = head_logits(encoder, states, is_answerable(inputs, method, live))
     return RunOutput(logits, attention_length, ffn_length, tuple(records))
-
-
-def _diagonal(
-    method: PruningMethod,
-    probs: Float[Tensor, "batch head seq seq"],
-    live: Bool[Tensor, "batch seq"],
-) -> Float[Tensor, " live"] | None:
-    return self_attention_share(probs)[live] if "diagonal" in method.signals else None
-
-
-def _flat_state(
-    layer_index: int,
-    score: Float[Tensor, "batch seq"],
-    live: Bool[Tensor, "batch seq"],
-    inputs: Inputs,
-    carry: Tensor | None,
-    diagonal: Tensor | None,
-) -> LayerState:
-    sequence, position = live.nonzero(as_tuple=True)
-    return LayerState(
-        layer_index=layer_index,
-        score=score[live],
-        sequence=sequence,
-        position=position,
-        protected=inputs.protected[live],
-        live_length=live.sum(dim=1),
-        initial_length=inputs.length,
-        diagonal=diagonal,
-        carry=carry,
-        is_never_empty=inputs.protects_first,
-    )
 
 
 @runtime_checkable

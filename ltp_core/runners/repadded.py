@@ -14,15 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltp_core.encoder.model import Encoder, EncoderLayer
-from ltp_core.pruning.base import LayerState, PruningMethod, decide
-from ltp_core.pruning.importance import importance_score, self_attention_share
+from ltp_core.pruning.base import PruningMethod, decide
+from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
+from ltp_core.runners.state import padded_state
 
 WIDTHS, ROWS = 8, 64
-"""Of what the width of a batch and the number of computed tokens are multiples under autocast.
+"""Of what the width of a batch and the number of computed tokens are multiples, in tokens.
 
-oneDNN generates code for every new shape, 1 to 20 ms each, and forgets the oldest of 1,024.
+Under autocast oneDNN generates code for every new shape, 1 to 20 ms each, and forgets the oldest of
+1,024; so batches come in few shapes.
 """
 
 
@@ -103,17 +105,16 @@ def _run_layer(
     live = batch.live
     probs = layer.attention_probs(batch.hidden, live)
     score = importance_score(probs, live)
-    state = LayerState(
-        layer_index=index,
-        score=score[live],
-        sequence=live.nonzero()[:, 0],
-        position=batch.position[live],
-        protected=batch.protected[live],
-        live_length=live.sum(dim=1),
-        initial_length=inputs.length,
-        diagonal=self_attention_share(probs)[live] if "diagonal" in method.signals else None,
+    state = padded_state(
+        index,
+        method,
+        inputs,
+        probs=probs,
+        score=score,
+        live=live,
+        position=batch.position,
+        protected=batch.protected,
         carry=batch.carry,
-        is_never_empty=inputs.protects_first,
     )
     decision = decide(method, state)
     retained = torch.zeros_like(live)

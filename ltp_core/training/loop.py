@@ -23,6 +23,7 @@ from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.lat import LengthAdaptive
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, make_inputs
+from ltp_core.runners.repadded import WIDTHS
 from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Student
 from ltp_core.training.objective import Moment, TrainingBatch, single_pass_loss
@@ -33,13 +34,6 @@ from ltp_core.training.snapshot import (
     restore_snapshot,
     save_snapshot,
 )
-
-WIDTH_MULTIPLE = 8
-"""Batches are padded to a multiple of it, so that they come in few shapes.
-
-oneDNN generates code for every new shape (1 to 20 ms each) and forgets the oldest of 1,024; on GPUs
-tensor cores want it.
-"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class TrainingSet:
 
     def inputs(self, index: Int[np.ndarray, " batch"]) -> tuple[Inputs, Tensor]:
         """One padded batch and its labels."""
-        batch = collate(self.encoded, index, self.labels, self.pad_id, multiple=WIDTH_MULTIPLE)
+        batch = collate(self.encoded, index, self.labels, self.pad_id, multiple=WIDTHS)
         assert batch.labels is not None
         inputs = make_inputs(
             batch.input_ids,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, without_data
+from app.ltp_ui.charts import Figure, method_legend, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of, title_of
 from app.ltp_ui.wording import percent
 from ltp_core.analysis.bands import PAPER_TABLE_3, Band
@@ -214,28 +214,15 @@ def _tooltip() -> list[alt.Tooltip]:
 def method_color(methods: tuple[str, ...]) -> alt.Color:
     """Every known method keeps its place in the theme's list, whichever are on the chart."""
     scale = alt.Scale(domain=[style.title for style in _places(methods)])
-    return alt.Color("method:N", scale=scale, legend=_legend(methods))
+    return alt.Color("method:N", scale=scale, legend=method_legend(methods))
 
 
 def _shape(methods: tuple[str, ...]) -> alt.Shape:
     places = _places(methods)
     scale = alt.Scale(domain=[s.title for s in places], range=[s.shape for s in places])
-    return alt.Shape("method:N", scale=scale, legend=_legend(methods))
+    return alt.Shape("method:N", scale=scale, legend=method_legend(methods))
 
 
 def _places(titles: tuple[str, ...]) -> list[MethodStyle]:
     known = {style.title: style for style in KNOWN.values()}
     return [known.get(title) or style_of(title) for title in dict.fromkeys((*known, *titles))]
-
-
-def _legend(methods: tuple[str, ...]) -> alt.Legend:
-    """The same in every layer, so that they share one."""
-    return alt.Legend(
-        title=None,
-        orient="top",
-        columns=2,
-        labelLimit=200,
-        values=list(methods),
-        symbolSize=120,
-        symbolOpacity=1,
-    )

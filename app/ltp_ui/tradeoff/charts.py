@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, without_data
+from app.ltp_ui.charts import Figure, method_legend, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of
 from app.ltp_ui.tradeoff.frame import CURVE, FRONT, PAPER, POINT, RULE, X_TITLES, View
 
@@ -195,7 +195,9 @@ def _paper(base: alt.Chart, x: alt.X, y: alt.Y) -> list[alt.Chart]:
 
 def _color(methods: tuple[str, ...]) -> alt.Color:
     scale = alt.Scale(domain=[style.title for style in _places(methods)])
-    return alt.Color("method:N", scale=scale, legend=_legend(methods))
+    return alt.Color(
+        "method:N", scale=scale, legend=method_legend([style_of(name).title for name in methods])
+    )
 
 
 def _standing_color(methods: tuple[str, ...]) -> Any:
@@ -207,7 +209,9 @@ def _standing_color(methods: tuple[str, ...]) -> Any:
 def _shape(methods: tuple[str, ...]) -> alt.Shape:
     places = _places(methods)
     scale = alt.Scale(domain=[s.title for s in places], range=[s.shape for s in places])
-    return alt.Shape("method:N", scale=scale, legend=_legend(methods))
+    return alt.Shape(
+        "method:N", scale=scale, legend=method_legend([style_of(name).title for name in methods])
+    )
 
 
 def _dash(methods: tuple[str, ...]) -> alt.StrokeDash:
@@ -219,15 +223,3 @@ def _dash(methods: tuple[str, ...]) -> alt.StrokeDash:
 def _places(methods: tuple[str, ...]) -> list[MethodStyle]:
     """Every known method keeps its colour, whichever are on the chart."""
     return [style_of(name) for name in dict.fromkeys((*KNOWN, *methods))]
-
-
-def _legend(methods: tuple[str, ...]) -> alt.Legend:
-    """The same for colour and shape, so that they share one; narrow enough for a phone."""
-    return alt.Legend(
-        title=None,
-        orient="top",
-        columns=2,
-        labelLimit=200,
-        values=[style_of(name).title for name in methods],
-        symbolSize=140,
-    )
