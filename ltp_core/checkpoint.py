@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltp_core import store
-from ltp_core.records import QuestionSettings, UserError
+from ltp_core.checkpoint_places import (
+    PRUNING_FILE,
+    CheckpointError,
+    checkpoint_folder,
+    weights_folder,
+)
+from ltp_core.records import QuestionSettings
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,28 +27,6 @@ if TYPE_CHECKING:
     from ltp_core.encoder.model import Encoder
     from ltp_core.pruning.base import PruningMethod
     from ltp_core.runners.packed import PackedRunner
-
-PRUNING_FILE = "pruning.json"
-
-
-class CheckpointError(UserError):
-    """A checkpoint that is absent, incomplete or damaged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointInfo:
-    """A checkpoint of the store, not loaded.
-
-    Attributes:
-        bytes: Size of its weights on disk; an adapter needs its base besides.
-    """
-
-    name: str
-    task: str
-    method: str
-    base: str
-    bytes: int
-    folder: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +70,12 @@ def save_pruning(
     base: dict[str, Any],
     dense: str | None,
     questions: QuestionSettings | None = None,
+    weights: str | None = None,
 ) -> None:
-    """Writes `pruning.json`: the method's state and what else the weights alone do not say."""
+    """Writes `pruning.json`: the method's state and what else the weights alone do not say.
+
+    With `weights`, the name of another run, the folder has none of its own and shares that run's.
+    """
     store.write_json(
         folder / PRUNING_FILE,
         {
@@ -98,27 +86,9 @@ def save_pruning(
             "base": base,
             "dense": dense,
             **({} if questions is None else {"questions": questions.to_dict()}),
+            **({} if weights is None else {"weights": weights}),
         },
     )
-
-
-def list_checkpoints() -> list[CheckpointInfo]:
-    """Checkpoints of all stores, complete runs only, by name; the writable store comes first."""
-    found: dict[str, CheckpointInfo] = {}
-    for run in store.list_runs():
-        if run.manifest is None or not (run.folder / PRUNING_FILE).exists():
-            continue
-        weights = [*run.folder.glob("adapter/*"), *run.folder.glob("model/*")]
-        info = CheckpointInfo(
-            name=run.name,
-            task=run.manifest.task,
-            method=run.manifest.method,
-            base=str(run.manifest.base.get("name", "")),
-            bytes=sum(path.stat().st_size for path in weights),
-            folder=run.folder,
-        )
-        found.setdefault(run.name, info)
-    return sorted(found.values(), key=lambda info: info.name)
 
 
 def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
@@ -132,31 +102,6 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
     if (folder / PRUNING_FILE).exists():
         return _load_run(folder, device)
     return _load_foreign(folder, device)
-
-
-def existing_folder(text: str) -> Path | None:
-    """The folder of this path; None where there is none, or where the text can be no path."""
-    try:
-        path = Path(text).expanduser()
-        return path if path.is_dir() else None
-    except (OSError, RuntimeError):  # too long for a path, or nobody's home
-        return None
-
-
-def checkpoint_folder(name_or_path: str) -> Path:
-    """Folder of a checkpoint by run name, unique prefix of one, or folder.
-
-    Raises:
-        CheckpointError: The name is empty or impossible.
-        StoreError: There is none of that name, or more than one.
-    """
-    if "\0" in name_or_path or not name_or_path.strip():
-        raise CheckpointError("Give the name of a run or the path of a model folder.")
-    if (folder := existing_folder(name_or_path)) is not None:
-        return folder
-    # Runs that were stored without weights are no candidates for a short name.
-    matches = [info for info in list_checkpoints() if info.name.startswith(name_or_path)]
-    return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,12 +169,12 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
     from ltp_core.encoder.loading import load_encoder
     from ltp_core.encoder.tokenizer import load_tokenizer
 
-    pruning = _read_pruning(folder)
-    if (folder / "model").is_dir():
-        source = folder / "model"
+    pruning, weights = _read_pruning(folder), weights_folder(folder)
+    if (weights / "model").is_dir():
+        source = weights / "model"
         encoder = load_encoder(source)
     else:
-        source, encoder = _load_adapter(folder, pruning)
+        source, encoder = _load_adapter(weights, pruning)
     layers, outputs = encoder.config.num_layers, encoder.config.num_labels
     if pruning.method.num_layers != layers:
         raise CheckpointError(

@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltp_core import store
-from ltp_core.checkpoint import PRUNING_FILE, existing_folder, list_checkpoints
+from ltp_core.checkpoint_places import (
+    PRUNING_FILE,
+    existing_folder,
+    list_checkpoints,
+    weights_folder,
+)
 from ltp_core.config import TrainConfig
 from ltp_core.data.lengths.sets import TokenizerFacts
 from ltp_core.records import UserError
@@ -73,7 +78,7 @@ def _folder(checkpoint: str) -> Path | None:
 
 
 def _tokenizer_file(folder: Path) -> Path | None:
-    files = (folder / "model" / "tokenizer.json", folder / "tokenizer.json")
+    files = (weights_folder(folder) / "model" / "tokenizer.json", folder / "tokenizer.json")
     return next((file for file in files if file.is_file()), None)
 
 

@@ -17,6 +17,7 @@ import torch
 from ltp_core import store
 from ltp_core.calibration.calibrate import agreement, calibrate, divergence, measure_on
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
@@ -164,6 +165,8 @@ def test_a_calibrated_run_has_its_parents_weights(tmp_path: Path, kind: str) -> 
     (chosen,) = candidates[candidates["is_chosen"]].to_dict("records")
     thresholds = [chosen[f"threshold_{i}"] for i in (1, 2, 3)]
     assert pytest.approx(thresholds) == [mine.method.threshold(i) for i in range(3)]
+    assert weights_folder(folder) == parent
+    assert not list(folder.rglob("*.safetensors"))
     assert 0.45 < chosen["relative_flops"] <= 0.5
     assert not (folder / "history.parquet").exists()
     assert all(entry.problem is None for entry in store.list_runs([place.store]))
@@ -173,6 +176,21 @@ def test_a_calibrated_run_has_its_parents_weights(tmp_path: Path, kind: str) -> 
         mine, data_dir=place.folder / "data", method=Unpruned.neutral(3), batch_size=1
     )
     assert same.metrics == store.read_manifest(parent).summary["validation"]["metrics"]
+
+
+def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
+    """Without the run that holds them there is one sentence, and a path is no name."""
+    place = Workplace.make(tmp_path)
+    folder = place.train(calibrated(place, "lora"))
+    pruning = json.loads((folder / PRUNING_FILE).read_text())
+    shutil.rmtree(weights_folder(folder) / "adapter")
+    with pytest.raises(
+        UserError, match=f"shares the weights of {pruning['weights']}, which are in no"
+    ):
+        load_checkpoint(str(folder))
+    store.write_json(folder / PRUNING_FILE, {**pruning, "weights": "../elsewhere"})
+    with pytest.raises(UserError, match="'weights' is not the name of a run"):
+        load_checkpoint(str(folder))
 
 
 def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:

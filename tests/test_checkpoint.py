@@ -12,14 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltp_core import store
-from ltp_core.checkpoint import (
-    PRUNING_FILE,
-    CheckpointError,
-    PrunedModel,
-    list_checkpoints,
-    load_checkpoint,
-    save_pruning,
-)
+from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
+from ltp_core.checkpoint_places import PRUNING_FILE, CheckpointError, list_checkpoints
 from ltp_core.encoder import loading
 from ltp_core.encoder.adapter import inject, save_adapter
 from ltp_core.encoder.loading import DEFAULT_BASE, load_encoder, sha256

@@ -36,22 +36,24 @@ ALLOWED: dict[str, set[str]] = {
     "sections": {"strict"},
     "config": {"records", "strict", "toml_writer", "sections"},
     "runners": {"records", "encoder", "pruning"},
-    "checkpoint": PARTS | {"runners"},
-    "checkpoint_tokenizer": {"records", "store", "checkpoint", "config", "data", "encoder"},
+    "checkpoint_places": {"records", "store"},
+    "checkpoint": PARTS | {"runners", "checkpoint_places"},
+    "checkpoint_tokenizer": {"records", "store", "checkpoint_places", "config", "data", "encoder"},
     "passes": PARTS | {"runners", "checkpoint"},
     "questions": PARTS | {"runners", "checkpoint", "passes"},
     "trace": PARTS | {"runners", "checkpoint", "passes", "questions"},
     "evaluation": PARTS | {"checkpoint", "passes", "questions"},
     "bench": PARTS | {"runners", "checkpoint", "passes", "evaluation", "export"},
     "export": PARTS | {"runners", "checkpoint"},
-    "calibration": PARTS | {"runners", "checkpoint", "passes"},
+    "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "passes"},
     "training": PARTS
-    | {"runners", "checkpoint", "passes", "questions", "evaluation", "calibration"},
+    | {"runners", "checkpoint", "checkpoint_places", "passes", "questions", "evaluation"}
+    | {"calibration"},
     "sweep": {"records", "strict", "config", "store"},
     "analysis": {"records", "store", "config", "flops", "metrics", "data", "bench"},
     "commands": PARTS
-    | {"runners", "checkpoint", "checkpoint_tokenizer", "passes", "evaluation"}
-    | {"trace", "bench", "export", "calibration", "training", "sweep", "analysis"},
+    | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "passes"}
+    | {"evaluation", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"},
     "cli": {"records", "files", "commands"},
     "__main__": {"cli"},
 }
@@ -65,6 +67,7 @@ TORCH_FREE = [
     "ltp_core.metrics",
     "ltp_core.environment",
     "ltp_core.checkpoint",
+    "ltp_core.checkpoint_places",
     "ltp_core.checkpoint_tokenizer",
     "ltp_core.data.loading",
     "ltp_core.data.tasks",

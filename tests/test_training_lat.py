@@ -15,6 +15,7 @@ from scipy import special, stats
 
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.checkpoint_places import weights_folder
 from ltp_core.config import HardConfig, MethodSettings, SelectConfig, TrainConfig, parent_config
 from ltp_core.pruning.lat import LATConfig, LengthAdaptive
 from ltp_core.records import UserError
@@ -51,8 +52,8 @@ def chosen(place: Workplace, target: float) -> TrainConfig:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    """The adapter."""
-    return load_file(folder / "adapter" / "adapter_model.safetensors")
+    """The adapter, wherever it is."""
+    return load_file(weights_folder(folder) / "adapter" / "adapter_model.safetensors")
 
 
 def lengths_of(folder: Path) -> tuple[int, ...]:

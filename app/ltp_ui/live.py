@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from app.ltp_ui import warm_up
 from ltp_core import store
-from ltp_core.checkpoint import CheckpointInfo, list_checkpoints
+from ltp_core.checkpoint_places import CheckpointInfo, list_checkpoints
 from ltp_core.records import Prediction, Trace, UserError
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 
 from ltp_core import environment, store
 from ltp_core.calibration.calibrate import Calibration
-from ltp_core.checkpoint import PRUNING_FILE, PrunedModel, save_pruning
+from ltp_core.checkpoint import PrunedModel, save_pruning
+from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.config import SelectConfig
 from ltp_core.data.own_texts import OwnTexts
 from ltp_core.encoder.loading import save_encoder
@@ -77,9 +78,10 @@ class Request:
 
 def _weights(source: Path) -> list[list[Any]]:
     """Name and size of the files that hold weights: other ones give another run."""
-    files = sorted(source.rglob("*.safetensors"))
+    folder = weights_folder(source)
+    files = sorted(folder.rglob("*.safetensors"))
     return [
-        [path.relative_to(source).as_posix(), path.stat().st_size]
+        [path.relative_to(folder).as_posix(), path.stat().st_size]
         for path in files
         if not path.name.startswith(".")
     ]
@@ -129,8 +131,9 @@ def save(request: Request, found: Calibration, folder: Path, *, duration_s: floa
 
 def _save_weights(request: Request, folder: Path) -> None:
     """The adapter as it is; else all weights and the tokenizer."""
-    if (request.source / "adapter").is_dir():
-        shutil.copytree(request.source / "adapter", folder / "adapter", dirs_exist_ok=True)
+    adapter = weights_folder(request.source) / "adapter"
+    if adapter.is_dir():
+        shutil.copytree(adapter, folder / "adapter", dirs_exist_ok=True)
         return
     model = request.model
     save_encoder(model.encoder, folder / "model", label_names=model.label_names)

@@ -112,7 +112,7 @@ def run(arguments: Namespace) -> Output:
 
 def _request(arguments: Namespace, model: PrunedModel) -> Request:
     from ltp_core.calibration.calibrated_run import Request
-    from ltp_core.checkpoint import checkpoint_folder
+    from ltp_core.checkpoint_places import checkpoint_folder
     from ltp_core.config import SelectConfig
     from ltp_core.data.own_texts import sample_texts
     from ltp_core.data.tasks import TASKS

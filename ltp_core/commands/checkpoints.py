@@ -16,7 +16,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Output:
     """Lists the checkpoints of all stores."""
-    from ltp_core.checkpoint import list_checkpoints
+    from ltp_core.checkpoint_places import list_checkpoints
 
     document = [
         {key: value for key, value in dataclasses.asdict(info).items() if key != "folder"}

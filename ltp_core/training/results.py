@@ -118,20 +118,26 @@ def _with_null_threshold(
 
 
 def _save_weights(trained: Trained, folder: Path) -> None:
-    made = trained.prepared
-    config, task = made.config, made.task
+    """Weights and method; what was only chosen after training shares its parent's weights."""
+    if trained.selection is None:
+        _write_weights(trained.prepared, folder)
+    _save_pruning(trained, folder, question_settings(trained.prepared.config))
+
+
+def _write_weights(prepared: Prepared, folder: Path) -> None:
+    config = prepared.config
     if config.adapter.kind == "lora":
         save_adapter(
-            made.encoder,
+            prepared.encoder,
             folder / "adapter",
             rank=config.adapter.rank,
             alpha=config.adapter.alpha,
             base=config.base,
         )
     else:
-        save_encoder(made.encoder, folder / "model", label_names=task.label_names)
-        load_tokenizer(made.base).save(str(folder / "model" / "tokenizer.json"))
-    _save_pruning(trained, folder, question_settings(config))
+        label_names = prepared.task.label_names
+        save_encoder(prepared.encoder, folder / "model", label_names=label_names)
+        load_tokenizer(prepared.base).save(str(folder / "model" / "tokenizer.json"))
 
 
 def _save_pruning(trained: Trained, folder: Path, questions: QuestionSettings | None) -> None:
@@ -145,6 +151,7 @@ def _save_pruning(trained: Trained, folder: Path, questions: QuestionSettings | 
         base=_base(trained),
         dense=_dense_name(config),
         questions=questions,
+        weights=None if trained.selection is None else trained.parent,
     )
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ltp_core import store
-from ltp_core.checkpoint import PRUNING_FILE
+from ltp_core.checkpoint_places import PRUNING_FILE
 from ltp_core.config import StageConfig, TrainConfig, parent_config
 from ltp_core.data.tasks import find_task
 from ltp_core.records import UserError

@@ -11,7 +11,7 @@ from app.ltp_ui.boundary import plain
 from app.ltp_ui.explore import controls, panels
 from app.ltp_ui.live import Card, Question, WhatIf
 from app.ltp_ui.texts import Texts
-from ltp_core.checkpoint import CheckpointInfo
+from ltp_core.checkpoint_places import CheckpointInfo
 from ltp_core.data.tasks import TASKS
 
 HALF = 0.5

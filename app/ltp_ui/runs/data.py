@@ -13,7 +13,7 @@ import streamlit as st
 from app.ltp_ui.status import short_path
 from ltp_core import store
 from ltp_core.analysis.tradeoff import REPORTED_ON
-from ltp_core.checkpoint import PRUNING_FILE
+from ltp_core.checkpoint_places import PRUNING_FILE
 from ltp_core.config import ConfigError, from_dict, to_toml
 from ltp_core.records import RunManifest
 from ltp_core.store import RunEntry, StoreError

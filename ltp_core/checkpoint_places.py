@@ -1,0 +1,99 @@
+"""Where checkpoints lie: in stores or folders, their weights in their own or in another run's. Torch-free."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltp_core import store
+from ltp_core.records import UserError
+
+PRUNING_FILE = "pruning.json"
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is absent, incomplete or damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointInfo:
+    """A checkpoint of the store, not loaded.
+
+    Attributes:
+        bytes: Size of its own weights on disk, 0 where it shares another run's; an adapter needs its
+            base besides.
+    """
+
+    name: str
+    task: str
+    method: str
+    base: str
+    bytes: int
+    folder: Path
+
+
+def list_checkpoints() -> list[CheckpointInfo]:
+    """Checkpoints of all stores, complete runs only, by name; the writable store comes first."""
+    found: dict[str, CheckpointInfo] = {}
+    for run in store.list_runs():
+        if run.manifest is None or not (run.folder / PRUNING_FILE).exists():
+            continue
+        weights = [*run.folder.glob("adapter/*"), *run.folder.glob("model/*")]
+        info = CheckpointInfo(
+            name=run.name,
+            task=run.manifest.task,
+            method=run.manifest.method,
+            base=str(run.manifest.base.get("name", "")),
+            bytes=sum(path.stat().st_size for path in weights),
+            folder=run.folder,
+        )
+        found.setdefault(run.name, info)
+    return sorted(found.values(), key=lambda info: info.name)
+
+
+def existing_folder(text: str) -> Path | None:
+    """The folder of this path; None where there is none, or where the text can be no path."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path, or nobody's home
+        return None
+
+
+def checkpoint_folder(name_or_path: str) -> Path:
+    """Folder of a checkpoint by run name, unique prefix of one, or folder.
+
+    Raises:
+        CheckpointError: The name is empty or impossible.
+        StoreError: There is none of that name, or more than one.
+    """
+    if "\0" in name_or_path or not name_or_path.strip():
+        raise CheckpointError("Give the name of a run or the path of a model folder.")
+    if (folder := existing_folder(name_or_path)) is not None:
+        return folder
+    # Runs that were stored without weights are no candidates for a short name.
+    matches = [info for info in list_checkpoints() if info.name.startswith(name_or_path)]
+    return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
+
+
+def weights_folder(folder: Path) -> Path:
+    """The folder that holds a checkpoint's weights: its own, or the run's that it shares them with.
+
+    Raises:
+        CheckpointError: The shared run is misnamed, or in no store.
+    """
+    try:
+        shared = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return folder  # its own; damage is found when it is loaded
+    if not isinstance(shared, str) or Path(shared).name != shared:  # a path could lead anywhere
+        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' is not the name of a run.")
+    for place in (folder.resolve().parent.parent, *store.stores()):
+        holder = store.run_folder(place, shared)
+        if (holder / "adapter").is_dir() or (holder / "model").is_dir():
+            return holder
+    raise CheckpointError(
+        f"{folder} shares the weights of {shared}, which are in no store: train that run, or restore "
+        "it."
+    )
