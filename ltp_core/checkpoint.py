@@ -6,6 +6,7 @@ model folder of the family, which then runs unpruned. Module level is torch-free
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ltp_core.checkpoint_places import (
     CheckpointError,
     checkpoint_folder,
     weights_folder,
+    weights_sha256,
 )
 from ltp_core.records import QuestionSettings
 
@@ -59,6 +61,15 @@ class PrunedModel:
     base: str
     questions: QuestionSettings | None = None
 
+    @property
+    def weights_sha256(self) -> str:
+        """Hex digest of the encoder's weights with their names."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
 
 def save_pruning(
     folder: Path,
@@ -70,12 +81,13 @@ def save_pruning(
     base: dict[str, Any],
     dense: str | None,
     questions: QuestionSettings | None = None,
-    weights: str | None = None,
+    weights: Path | None = None,
 ) -> None:
     """Writes `pruning.json`: the method's state and what else the weights alone do not say.
 
-    With `weights`, the name of another run, the folder has none of its own and shares that run's.
+    With `weights`, another run's folder, this one has none of its own and shares that run's.
     """
+    shared = {} if weights is None else {"run": weights.name, "sha256": weights_sha256(weights)}
     store.write_json(
         folder / PRUNING_FILE,
         {
@@ -86,7 +98,7 @@ def save_pruning(
             "base": base,
             "dense": dense,
             **({} if questions is None else {"questions": questions.to_dict()}),
-            **({} if weights is None else {"weights": weights}),
+            **({"weights": shared} if shared else {}),
         },
     )
 
@@ -101,6 +113,11 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
     folder = checkpoint_folder(name_or_path)
     if (folder / PRUNING_FILE).exists():
         return _load_run(folder, device)
+    if (folder / store.MANIFEST).exists():
+        raise CheckpointError(
+            f"{folder.name} was stored without its weights, only its records are there: train it again, "
+            "or take one that `python -m ltp_core checkpoints` lists."
+        )
     return _load_foreign(folder, device)
 
 
@@ -228,19 +245,19 @@ def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
 
 def _load_foreign(folder: Path, device: str) -> PrunedModel:
     """A Hugging Face folder: unpruned, with the labels of its own configuration."""
-    from ltp_core.encoder.loading import label_names, load_encoder, read_config
+    from ltp_core.encoder.loading import encoder_config, label_names, load_encoder, read_config
     from ltp_core.encoder.tokenizer import load_tokenizer
     from ltp_core.pruning import Unpruned
 
     raw = read_config(folder)
-    encoder = load_encoder(folder)
     architectures = raw.get("architectures")
-    is_span = encoder.config.head == "span"
+    is_span = encoder_config(raw).head == "span"
     if architectures and not is_span and "ForSequenceClassification" not in str(architectures):
         raise CheckpointError(
             f"{folder} has no head that classifies or answers questions: train one, with "
             f"base={folder} in the settings."
         )
+    encoder = load_encoder(folder, needs_head=True)
     return _model(
         name=folder.resolve().name,
         task=None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,19 +82,42 @@ def weights_folder(folder: Path) -> Path:
     """The folder that holds a checkpoint's weights: its own, or the run's that it shares them with.
 
     Raises:
-        CheckpointError: The shared run is misnamed, or in no store.
+        CheckpointError: The shared run is misnamed, or in no store, or has other weights by now.
     """
     try:
         shared = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return folder  # its own; damage is found when it is loaded
-    if not isinstance(shared, str) or Path(shared).name != shared:  # a path could lead anywhere
-        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' is not the name of a run.")
-    for place in (folder.resolve().parent.parent, *store.stores()):
-        holder = store.run_folder(place, shared)
-        if (holder / "adapter").is_dir() or (holder / "model").is_dir():
-            return holder
-    raise CheckpointError(
-        f"{folder} shares the weights of {shared}, which are in no store: train that run, or restore "
-        "it."
+    name, expected = (
+        (shared.get(key) for key in ("run", "sha256")) if _is_shared(shared) else ("", "")
     )
+    if not name or Path(name).name != name:  # a path could lead anywhere
+        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
+    holders = [store.run_folder(p, name) for p in (folder.resolve().parent.parent, *store.stores())]
+    found = [holder for holder in holders if weights_file(holder) is not None]
+    for holder in found:
+        if weights_sha256(holder) == expected:
+            return holder
+    state = "has other weights by now" if found else "is in no store with its weights"
+    raise CheckpointError(
+        f"{folder} shares the weights of {name}, which {state}: make this run again, or restore that one."
+    )
+
+
+def _is_shared(raw: object) -> bool:
+    return isinstance(raw, dict) and all(isinstance(raw.get(k), str) for k in ("run", "sha256"))
+
+
+def weights_file(folder: Path) -> Path | None:
+    """The file with a run's own weights, if it has them."""
+    files = (
+        folder / "adapter" / "adapter_model.safetensors",
+        folder / "model" / "model.safetensors",
+    )
+    return next((file for file in files if file.is_file()), None)
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """Hex digest of that file; None without one."""
+    file = weights_file(folder)
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()

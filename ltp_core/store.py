@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,11 @@ def default_store() -> Path:
 
 def stores() -> list[Path]:
     """Stores that are read: the writable one, then the committed samples."""
-    return [default_store(), _DATA_CACHE / "sample"]
+    return [default_store(), _sample_store()]
+
+
+def _sample_store() -> Path:
+    return _DATA_CACHE / "sample"
 
 
 def run_name(task: str, method: str, fingerprint: str) -> str:
@@ -266,6 +271,27 @@ def _measure(folder: Path, path: Path) -> FileEntry | None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(name=name.as_posix(), bytes=path.stat().st_size, sha256=digest)
+
+
+def own_run(folder: Path) -> Path:
+    """A run that may be added to: itself, or its copy in the writable store if it came with the project.
+
+    Raises:
+        StoreError: The copy cannot be written, or another process holds it.
+    """
+    if folder.resolve().parent.parent != _sample_store().resolve():
+        return folder
+    own = run_folder(default_store(), folder.name)
+    if not _is_complete(own):
+        manifest = read_manifest(folder)
+        with lock_run(own):
+            try:
+                unfinished = shutil.ignore_patterns(MANIFEST, ".*")
+                shutil.copytree(folder, own, ignore=unfinished, dirs_exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"{own} cannot be written: {error}.") from error
+            finish_run(own, manifest)
+    return own
 
 
 def is_being_trained(folder: Path) -> bool:

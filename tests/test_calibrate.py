@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ltp_core import store
 from ltp_core.calibration.calibrate import agreement, calibrate, divergence, measure_on
@@ -183,14 +184,18 @@ def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
     place = Workplace.make(tmp_path)
     folder = place.train(calibrated(place, "lora"))
     pruning = json.loads((folder / PRUNING_FILE).read_text())
-    shutil.rmtree(weights_folder(folder) / "adapter")
-    with pytest.raises(
-        UserError, match=f"shares the weights of {pruning['weights']}, which are in no"
-    ):
+    holder = weights_folder(folder)
+    weights = holder / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    with pytest.raises(UserError, match=f"{holder.name}, which has other weights by now"):
         load_checkpoint(str(folder))
-    store.write_json(folder / PRUNING_FILE, {**pruning, "weights": "../elsewhere"})
-    with pytest.raises(UserError, match="'weights' is not the name of a run"):
+    shutil.rmtree(holder / "adapter")
+    with pytest.raises(UserError, match=f"{holder.name}, which is in no store with its weights"):
         load_checkpoint(str(folder))
+    for wrong in ("../elsewhere", {"run": "../elsewhere", "sha256": ""}, {"run": 3}):
+        store.write_json(folder / PRUNING_FILE, {**pruning, "weights": wrong})
+        with pytest.raises(UserError, match="'weights' does not name a run"):
+            load_checkpoint(str(folder))
 
 
 def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:
@@ -251,6 +256,20 @@ def test_the_command_leaves_a_checkpoint(own_store: Path, tmp_path: Path) -> Non
     assert found == json.loads(again.stdout)
     other = command(REVIEWS_DENSE, tmp_path / "texts.txt", "--json", target="0.6")
     assert found["checkpoint"] != json.loads(other.stdout)["checkpoint"]
+
+
+def test_other_weights_in_the_same_place_give_another_run(own_store: Path, tmp_path: Path) -> None:
+    """A model that was finetuned again in its folder is not answered with the old thresholds."""
+    source = tiny.save_hugging_face("bert", tmp_path / "mine")
+    names = []
+    for _ in range(2):
+        weights = load_file(source / "model.safetensors")
+        weights["classifier.bias"] += 0.5
+        save_file(weights, source / "model.safetensors", metadata={"format": "pt"})
+        ran = command(str(source), tmp_path / "texts.txt", "--json")
+        assert 0 == ran.status, ran.stderr
+        names.append(json.loads(ran.stdout)["checkpoint"])
+    assert names[0] != names[1]
 
 
 def test_the_card_says_what_to_do_next(own_store: Path, tmp_path: Path) -> None:

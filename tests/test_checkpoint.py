@@ -176,6 +176,24 @@ def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
     assert_refused(folder, "no head that classifies or answers questions")
 
 
+def test_a_head_without_weights_is_refused(tmp_path: Path) -> None:
+    """Whatever the configuration says, nobody is answered by random numbers."""
+    folder = tiny.save_hugging_face("bert", tmp_path / "mine")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {k: v for k, v in weights.items() if not k.startswith("classifier.")},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    assert_refused(folder, "lack 2 tensors, first classifier")
+
+
+def test_a_run_of_records_alone_says_so(adapter_run: Path) -> None:
+    """Most shipped runs have no weights; they are not mistaken for a model of an unknown kind."""
+    (adapter_run / PRUNING_FILE).unlink()
+    assert_refused(adapter_run, "was stored without its weights")
+
+
 def test_names_of_labels_come_in_the_order_of_the_outputs(tmp_path: Path) -> None:
     """Ten and more labels are ordered as numbers, whatever the order in the file."""
     names = {i: f"class {i}" for i in reversed(range(12))}

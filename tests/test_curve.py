@@ -106,6 +106,26 @@ def test_a_folder_outside_the_stores_keeps_its_own_curve(place: Path, tmp_path: 
     assert not (store.find_run(checkpoints.PAIRS) / "curve.parquet").exists()
 
 
+def test_a_shipped_run_is_copied_before_it_is_added_to(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What came with the project stays as it came; the copy has everything and the curve."""
+    cache = tmp_path / "cache"
+    shipped = cache / "sample" / "runs" / checkpoints.PAIRS
+    shipped.parent.mkdir(parents=True)
+    store.find_run(checkpoints.PAIRS).rename(shipped)
+    monkeypatch.setattr(store, "_DATA_CACHE", cache)
+    before = {path: path.read_bytes() for path in shipped.rglob("*") if path.is_file()}
+    assert 0 == command(place, "--scales", "1", "--save").status
+    assert before == {path: path.read_bytes() for path in shipped.rglob("*") if path.is_file()}
+    own = store.find_run(checkpoints.PAIRS)
+    assert own == store.run_folder(place, checkpoints.PAIRS)
+    assert (own / "curve.parquet").exists()
+    assert 0 == command(place, "--scales", "2", "--save").status
+    assert [2] == store.read_table(own, "curve")["factor"].tolist()
+    assert all(entry.problem is None for entry in store.list_runs())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -253,6 +253,24 @@ def test_transformers_opens_the_folder(
     assert tokenizer.pad_token is not None
 
 
+def test_layers_that_never_ran_are_left_out(tmp_path: Path) -> None:
+    """A shallow checkpoint is a shallow model elsewhere too: the same answers without pruning."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = pruned(method=Shallow(ShallowConfig(layers=2), NUM_LAYERS))
+    inputs = tiny.inputs((9, 4), 5)
+    expected = packed(model, inputs).logits
+    export_hugging_face(model, tmp_path)
+    peer = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    assert 2 == peer.config.num_hidden_layers
+    mask, types = inputs.attention_mask.long(), inputs.token_type_ids
+    with torch.no_grad():
+        logits = peer(inputs.input_ids, attention_mask=mask, token_type_ids=types).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    unpruned = onnx_session(model, pruned=False, int8=False, threads=1)
+    torch.testing.assert_close(unpruned.run(inputs), expected, rtol=0, atol=TOLERANCE)
+
+
 # --- what cannot be exported -----------------------------------------------------------------------
 
 

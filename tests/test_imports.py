@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "strict": {"records"},
     "files": {"records"},
     "tables": {"records", "files"},
-    "encoder": {"records"},
+    "encoder": {"records", "files"},
     "pruning": {"records", "strict"},
     "data": {"records", "environment"},
     "flops": {"records"},

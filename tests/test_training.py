@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import (
     DataConfig,
+    HardConfig,
     MethodSettings,
     StageConfig,
     TrainConfig,
@@ -500,6 +502,22 @@ def test_a_rate_that_is_too_high_is_said(
     assert "of the soft stage: lower soft.learning_rate" in ran.stderr.splitlines()[-1]
 
 
+def test_a_stage_leaves_no_optimizer_behind(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Accelerate unscales the gradients of every optimizer it knows: an old one would do it twice."""
+    known = []
+    clip = Accelerator.clip_grad_norm_
+
+    def watched(self: Accelerator, *args: Any, **more: Any) -> Any:
+        known.append(len(self._optimizers))
+        return clip(self, *args, **more)
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", watched)
+    place.train(place.config(), force=True)
+    assert {1} == set(known)
+
+
 def test_a_snapshot_holds_the_scale_of_the_loss(tmp_path: Path) -> None:
     """In float16 training it is found step by step; a resumed run goes on with it."""
     student = torch.nn.Linear(2, 2)
@@ -622,6 +640,9 @@ def changed(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
     return lambda config: dataclasses.replace(config, **changes)
 
 
+BUDGET = HardConfig(epochs=1.0, batch_size=4, target_relative_flops=0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -635,6 +656,10 @@ def changed(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
         (changed(task="rte"), "rte/train is neither"),
         (changed(base="nobody/no-such-model"), "nobody/no-such-model"),
         (changed(mixed_precision="fp16"), "mixed_precision = 'fp16': this cpu has none"),
+        (
+            lambda c: dataclasses.replace(with_method(name="spatten")(c), hard=BUDGET),
+            "hard.target_relative_flops: spatten has no thresholds that could follow",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_first(

@@ -42,7 +42,6 @@ class Contender:
         last_layer: Tokens that the last layer finishes: all that stay, or only the first, which is
             all that the head reads.
         is_model: It answers; otherwise it only does the matrix products of one that would.
-        is_peer: Another program, which knows nothing of methods.
         is_sorted: Its batches are sorted by length; otherwise they are shuffled.
         precision: Type of weights and matrix products: as set for the benchmark, or its own.
         control: Who does the same with nothing pruned, in the same precision; None where there is
@@ -58,7 +57,6 @@ class Contender:
     is_pruned: bool = False
     last_layer: LastLayer = "all"
     is_model: bool = True
-    is_peer: bool = False
     is_sorted: bool = False
     precision: Precision = "settings"
     control: str | None = CONTROL
@@ -141,14 +139,12 @@ _ALL = (
         title="Hugging Face",
         meaning="Hugging Face, unpruned, default attention (SDPA), shuffled, padded per batch",
         blanks="input",
-        is_peer=True,
     ),
     Contender(
         name="hugging_face_sorted",
         title="Hugging Face, sorted",
         meaning="the same with batches sorted by length",
         blanks="input",
-        is_peer=True,
         is_sorted=True,
     ),
     Contender(
@@ -156,7 +152,6 @@ _ALL = (
         title="Hugging Face, eager",
         meaning="Hugging Face, unpruned, eager attention, shuffled",
         blanks="input",
-        is_peer=True,
         is_default=False,
     ),
     Contender(
@@ -164,7 +159,6 @@ _ALL = (
         title="Hugging Face, bfloat16, sorted",
         meaning="Hugging Face, unpruned, SDPA, in bfloat16, batches sorted by length",
         blanks="input",
-        is_peer=True,
         is_sorted=True,
         precision="bfloat16",
         control=None,
@@ -175,7 +169,6 @@ _ALL = (
         title="ONNX Runtime",
         meaning="ONNX Runtime, unpruned, float32, shuffled",
         blanks="input",
-        is_peer=True,
         is_default=False,
         packages=_ONNX,
     ),
@@ -184,7 +177,6 @@ _ALL = (
         title="ONNX Runtime, sorted",
         meaning="ONNX Runtime, unpruned, float32, batches sorted by length",
         blanks="input",
-        is_peer=True,
         is_sorted=True,
         is_default=False,
         packages=_ONNX,
@@ -194,7 +186,6 @@ _ALL = (
         title="ONNX Runtime int8, sorted",
         meaning="ONNX Runtime, unpruned, dynamically quantised to int8, batches sorted by length",
         blanks="input",
-        is_peer=True,
         is_sorted=True,
         precision="int8",
         control=None,

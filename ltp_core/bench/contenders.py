@@ -23,7 +23,7 @@ from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.loading import save_encoder
-from ltp_core.export import onnx_session
+from ltp_core.export import onnx_session, running_encoder
 from ltp_core.passes import model_inputs
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
@@ -87,8 +87,7 @@ class Entry:
     def survey(self) -> Survey:
         """What has to be found out about its tokens: equal for contenders that remove the same."""
         is_removed = self.contender.is_pruned and self.contender.blanks != "input"
-        is_peer = self.contender.is_peer
-        return Survey(self.model.name, is_removed, self.contender.last_layer, is_peer)
+        return Survey(self.model.name, is_removed, self.contender.last_layer)
 
 
 class Survey(NamedTuple):
@@ -98,13 +97,11 @@ class Survey(NamedTuple):
         model: Name of the checkpoint.
         is_pruned: Its method is at work.
         last_layer: What the last layer finishes.
-        is_peer: Every layer runs, also those that the method leaves out.
     """
 
     model: str
     is_pruned: bool
     last_layer: LastLayer
-    is_peer: bool
 
 
 def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedModel]) -> list[Entry]:
@@ -159,7 +156,7 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
     """Tokens that are computed of these sequences in each layer, without padding."""
     method = model.method if survey.is_pruned else unpruned(model)
     if not survey.is_pruned and survey.last_layer == "all":
-        runs = [survey.is_peer or method.runs_layer(i) for i in range(method.num_layers)]
+        runs = [method.runs_layer(i) for i in range(method.num_layers)]
         return without_pruning(encoded.length, runs)
     shape = (len(encoded), method.num_layers)
     counted = LayerLengths(*(np.zeros(shape, np.int64) for _ in range(3)))
@@ -210,7 +207,7 @@ def _peer(model: PrunedModel, attention: str, dtype: torch.dtype | None) -> Any:
 
     dtype = dtype or next(model.encoder.parameters()).dtype
     with tempfile.TemporaryDirectory() as folder:
-        save_encoder(model.encoder, Path(folder), label_names=model.label_names)
+        save_encoder(running_encoder(model), Path(folder), label_names=model.label_names)
         peer = AutoModelForSequenceClassification.from_pretrained(
             folder, attn_implementation=attention, dtype=dtype
         )

@@ -50,8 +50,8 @@ def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
 
 def synchronise(device: torch.device) -> None:
     """Waits for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 @contextmanager

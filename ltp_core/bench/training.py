@@ -21,6 +21,7 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning import LearnedTokenPruning, LTPConfig, Unpruned
 from ltp_core.pruning.base import PruningMethod
+from ltp_core.records import UserError
 from ltp_core.runners import Inputs, make_inputs, run_repadded, run_soft
 
 STEPS = {
@@ -54,7 +55,12 @@ def bench_training(
     Returns:
         Settings and environment, and for every place and stage `steps_per_s`, `step_s` and
         `relative_time`: its time over that of the plain step of the same round.
+
+    Raises:
+        UserError: The checkpoint answers questions, is asked for longer inputs than it reads, or for
+            float16, which does not train without a loss scale.
     """
+    _check(settings, model)
     device = next(model.encoder.parameters()).device
     facts = card(settings, task=model.task, device=settings.device)
     config = model.encoder.config
@@ -68,6 +74,21 @@ def bench_training(
         ]
     document = {key: value for key, value in facts.items() if key != "plan"}
     return document | {"noise": probe.noise().to_json(), "contenders": STEPS, "results": lines}
+
+
+def _check(settings: BenchSettings, model: PrunedModel) -> None:
+    if model.questions is not None:
+        raise UserError(
+            f"{model.name} answers questions; training is measured on classifiers only."
+        )
+    if settings.dtype == "float16":
+        raise UserError(
+            "--dtype float16: a step needs a loss scale there; take bfloat16 or float32."
+        )
+    longest = model.encoder.config.max_length
+    for length in settings.lengths:
+        if length is not None and length > longest:
+            raise UserError(f"{model.name} reads at most {longest} tokens, not {length}.")
 
 
 def _measure(

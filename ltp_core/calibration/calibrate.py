@@ -197,7 +197,7 @@ def _run(
     lengths = np.empty((2, num_rows, method.num_layers), dtype=np.int64)
     for index, inputs in batches:
         output = model.packed(inputs, method)
-        logits[index] = output.logits.double().cpu()
+        logits[index] = output.logits.cpu().double()
         lengths[0, index], lengths[1, index] = output.attention_length, output.ffn_length
     return logits, lengths
 

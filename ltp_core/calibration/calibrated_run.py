@@ -65,7 +65,7 @@ class Request:
     @property
     def fingerprint(self) -> str:
         """First 10 hex digits of a SHA-256 over weights, settings and texts."""
-        identity = [*_weights(self.source), asdict(self.select), self.texts.sha256]
+        identity = [self.model.weights_sha256, asdict(self.select), self.texts.sha256]
         text = json.dumps([self.model.name, *identity], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -74,17 +74,6 @@ class Request:
         """Name of the run."""
         task = re.sub(r"[^a-z0-9_]+", "_", self.task.lower())
         return store.run_name(task, METHOD, self.fingerprint)
-
-
-def _weights(source: Path) -> list[list[Any]]:
-    """Name and size of the files that hold weights: other ones give another run."""
-    folder = weights_folder(source)
-    files = sorted(folder.rglob("*.safetensors"))
-    return [
-        [path.relative_to(folder).as_posix(), path.stat().st_size]
-        for path in files
-        if not path.name.startswith(".")
-    ]
 
 
 def destination(request: Request, output: Path | None) -> Path:

@@ -49,7 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="evaluate at these strengths too, nothing retrained: 1 as trained, 0 nothing pruned",
     )
     parser.add_argument(
-        "--save", action="store_true", help="keep the figures of --scales with the run"
+        "--save",
+        action="store_true",
+        help="keep the figures of --scales with the run; one that came with the project is copied",
     )
     parser.add_argument(
         "--records",
@@ -169,7 +171,7 @@ def _curve(
 ) -> dict[str, Any]:
     """The part of the document about other strengths; empty if none was asked for."""
     from ltp_core.evaluation.curve import measure_curve, save_curve
-    from ltp_core.store import find_run
+    from ltp_core.store import find_run, own_run
 
     if not arguments.scales:
         return {}
@@ -177,7 +179,7 @@ def _curve(
     if arguments.save:
         given = Path(arguments.checkpoint)
         folder = given if given.is_dir() else find_run(model.name)
-        save_curve(folder, points, device=arguments.device)
+        save_curve(own_run(folder), points, device=arguments.device)
     return {"curve": [_curve_point(point) for point in points]}
 
 

@@ -342,6 +342,7 @@ def _absent(task: Task, split: str, data_dir: Path | None) -> str:
     folder = _data_dir(data_dir)
     looked = f"neither in {folder / task.name} nor" if folder else "not"
     return (
-        f"{task.name}/{split} is {looked} in the Hugging Face cache: allow downloads, or name a "
-        f"folder with {task.name}/{split}.parquet by --data-dir or {DATA_DIR_VARIABLE}."
+        f"{task.name}/{split} is {looked} in the Hugging Face cache: allow downloads by "
+        f"LTP_ALLOW_DOWNLOADS=1, or name a folder with {task.name}/{split}.parquet by --data-dir or "
+        f"{DATA_DIR_VARIABLE}."
     )

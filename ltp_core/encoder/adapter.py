@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ltp_core.encoder.loading import OUTER, ModelError, reason
 from ltp_core.encoder.model import Encoder
+from ltp_core.files import atomic_write
 
 TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
 HEADS = ("pooler.", "classifier.", "qa_outputs.")
@@ -67,8 +68,7 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
         for name, parameter in encoder.named_parameters()
         if parameter.requires_grad and (".lora_" in name or name.startswith(HEADS))
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    atomic_write(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     is_span = encoder.config.head == "span"
     parts = {name.partition(".")[0] for name, _ in encoder.named_parameters()}
     config = {
@@ -84,7 +84,7 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
         "inference_mode": True,
     }
     text = json.dumps(config, indent=2, sort_keys=True)
-    (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    atomic_write(folder / CONFIG_FILE, (text + "\n").encode())
 
 
 def _peft_name(name: str, family: str) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
+from ltp_core.files import atomic_write
 from ltp_core.records import UserError
 
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -224,12 +225,16 @@ def label_names(raw: dict[str, Any]) -> tuple[str, ...]:
 
 
 def load_encoder(
-    folder: Path, *, num_labels: int | None = None, head: Head | None = None
+    folder: Path,
+    *,
+    num_labels: int | None = None,
+    head: Head | None = None,
+    needs_head: bool = False,
 ) -> Encoder:
     """Loads an encoder of the BERT or RoBERTa family.
 
-    A head that the checkpoint lacks, or that has another number of labels, is freshly initialised.
-    `num_labels` and `head` are the checkpoint's own where they are None.
+    A head that the checkpoint lacks, or that has another number of labels, is freshly initialised,
+    or refused if it is needed. `num_labels` and `head` are the checkpoint's own where they are None.
 
     Raises:
         ModelError: The architecture is not supported, or the weights are absent or damaged.
@@ -244,7 +249,7 @@ def load_encoder(
         for key, value in weights.items()
         if key in state and (value.shape == state[key].shape or not _is_head(key))
     }
-    missing = [key for key in state if key not in usable and not _is_head(key)]
+    missing = [key for key in state if key not in usable and (needs_head or not _is_head(key))]
     if missing:
         raise ModelError(
             f"The weights in {folder} lack {len(missing)} tensors, first {missing[0]}."
@@ -307,15 +312,14 @@ def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]
     `AutoModelForSequenceClassification.from_pretrained(folder)` gives the same logits, for a span
     head `AutoModelForQuestionAnswering`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config = encoder.config
     prefixed = {
         key if key.startswith(OUTER) else f"{config.family}.{key}": value.contiguous()
         for key, value in encoder.state_dict().items()
     }
-    save_file(prefixed, folder / "model.safetensors", metadata={"format": "pt"})
+    atomic_write(folder / "model.safetensors", save(prefixed, metadata={"format": "pt"}))
     text = json.dumps(_hf_config(config, label_names), indent=2, sort_keys=True)
-    (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+    atomic_write(folder / "config.json", (text + "\n").encode())
 
 
 def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def save_evaluation(
         "checkpoint": model.name,
         "split": result.split,
         "limit": limit,
-        "weights_sha256": _weights_hash(model),
+        "weights_sha256": model.weights_sha256,
         "data_sha256": result.dataset["sha256"],
     }
     identity = about | {"task": result.task, "method": model.method.state_json()}
@@ -65,14 +65,6 @@ def save_evaluation(
         store.write_table(folder, "token_kinds", counter.frame(result.split))
         store.finish_run(folder, manifest)
     return folder
-
-
-def _weights_hash(model: PrunedModel) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _manifest(

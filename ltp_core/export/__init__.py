@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from ltp_core.encoder.loading import save_encoder
+from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.files import atomic_write
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
@@ -80,7 +85,7 @@ def onnx_model(
             finishes_first=finishes_first,
         )
     else:
-        proto = padded_model(model.encoder, properties)
+        proto = padded_model(running_encoder(model), properties)
     if not int8:
         return proto
     _require("onnxruntime")
@@ -113,7 +118,7 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
     """Writes encoder, head and tokenizer for transformers' Auto classes; it runs unpruned there."""
     from transformers import PreTrainedTokenizerFast
 
-    save_encoder(model.encoder, folder, label_names=model.label_names)
+    save_encoder(running_encoder(model), folder, label_names=model.label_names)
     names = _special_tokens(model)
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=model.tokenizer,
@@ -122,6 +127,17 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
         **names,
     )
     tokenizer.save_pretrained(folder)
+
+
+def running_encoder(model: PrunedModel) -> Encoder:
+    """The encoder, without the layers that the method leaves out: nobody trained those along."""
+    runs = [i for i in range(model.method.num_layers) if model.method.runs_layer(i)]
+    if len(runs) == model.method.num_layers:
+        return model.encoder
+    encoder = copy.deepcopy(model.encoder)
+    encoder.config = dataclasses.replace(encoder.config, num_layers=len(runs))
+    encoder.encoder.layer = nn.ModuleList(encoder.encoder.layer[i] for i in runs)
+    return encoder
 
 
 SPECIAL_TOKENS = {

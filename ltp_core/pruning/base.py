@@ -205,7 +205,7 @@ class ThresholdMethod(PruningMethod):
 
     def scaled(self, factor: float) -> ThresholdMethod:
         """All thresholds multiplied by `factor`."""
-        return self.with_thresholds((self.thresholds.detach().double() * factor).tolist())
+        return self.with_thresholds((self.thresholds.detach().cpu().double() * factor).tolist())
 
     @torch.no_grad()
     def settle_(self) -> None:
@@ -232,7 +232,10 @@ class ThresholdMethod(PruningMethod):
 
     def state_json(self) -> dict[str, Any]:
         """Adds the absolute thresholds; JSON keeps every bit of a float32."""
-        return {**super().state_json(), "thresholds": self.thresholds.detach().double().tolist()}
+        return {
+            **super().state_json(),
+            "thresholds": self.thresholds.detach().cpu().double().tolist(),
+        }
 
     @classmethod
     def from_state_json(cls, state: dict[str, Any]) -> PruningMethod:

@@ -46,14 +46,14 @@ class Trained:
 
     Attributes:
         prepared: What it started with; the stages have changed its encoder and method.
-        parent: Name of the run it started from, or None.
+        parent: Folder of the run it started from, or None.
         device: What it was trained on and is evaluated on.
         duration_s: Wall-clock time of the training.
         selection: A method chosen after training, and what was tried; or None.
     """
 
     prepared: Prepared
-    parent: str | None
+    parent: Path | None
     device: str
     duration_s: float
     selection: Selection | None = None
@@ -186,7 +186,7 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
         dataset={"train": _dataset(trained.prepared.rows)}
         | {split: result.dataset for split, result in results.items()},
         base=_base(trained),
-        parent=trained.parent,
+        parent=trained.parent.name if trained.parent else None,
         dense=_dense_name(config),
         summary={split: result.summary for split, result in results.items()},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -19,7 +19,8 @@ from ltp_core.data.batching import encode
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import find_task
 from ltp_core.encoder.loading import downloads_allowed
-from ltp_core.pruning import PruningMethod
+from ltp_core.pruning import METHODS, PruningMethod
+from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
 from ltp_core.records import UserError
 from ltp_core.training.choose_lengths import choose_lengths
@@ -95,6 +96,23 @@ def check_selectable(config: TrainConfig) -> None:
         raise UserError(f"select: {name} has nothing to choose; it is for {', '.join(SELECTORS)}.")
     if config.select is None and name in UNTRAINED:
         raise UserError(f"method.name = {name!r}: trains nothing, so it needs a table [select].")
+
+
+def check_budget(config: TrainConfig) -> None:
+    """Refuses a FLOPs budget for what has no thresholds to follow it.
+
+    Raises:
+        UserError: A stage has one.
+    """
+    name = config.method.name
+    if issubclass(METHODS[name], ThresholdMethod) and name not in UNTRAINED:
+        return
+    for stage in ("soft", "hard"):
+        if getattr(getattr(config, stage), "target_relative_flops", None) is not None:
+            raise UserError(
+                f"{stage}.target_relative_flops: {name} has no thresholds that could follow a budget; "
+                "set it to none."
+            )
 
 
 def select_method(

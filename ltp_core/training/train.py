@@ -23,7 +23,7 @@ from ltp_core.training.loop import run_stage
 from ltp_core.training.losses import Student
 from ltp_core.training.prepare import Prepared, method_config, prepare
 from ltp_core.training.results import Trained, finish
-from ltp_core.training.select import check_selectable, select_method
+from ltp_core.training.select import check_budget, check_selectable, select_method
 from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
 
 
@@ -59,6 +59,7 @@ def train(
     find_task(config.task)
     method_config(config)
     check_selectable(config)
+    check_budget(config)
     target = destination or store.default_store()
     folder = store.run_folder(target, config.name)
     if not force and (done := _complete(config.name, target, needs_weights)):
@@ -82,8 +83,7 @@ def train(
         prepared = prepare(config, parent_folder, data_dir, target, _device(accelerator))
         duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
-            name = parent.name if parent else None
-            trained = Trained(prepared, name, _device(accelerator), duration_s)
+            trained = Trained(prepared, parent_folder, _device(accelerator), duration_s)
             finish(_selected(trained, data_dir, target), folder, data_dir)
         accelerator.wait_for_everyone()
     return folder
@@ -175,7 +175,7 @@ def _run_stages(
             snapshot_every=snapshot_every,
             elapsed_s=duration_s,
         )
-    accelerator.free_memory()
+        accelerator.free_memory()  # else it would unscale this stage's gradients in the next one too
     return duration_s
 
 
