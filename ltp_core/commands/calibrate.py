@@ -189,7 +189,7 @@ COMMAND = Command(
     summary="choose thresholds for a finetuned model and a FLOPs budget, without training",
     examples=(
         "MODEL_FOLDER --data texts.txt --target-relative-flops 0.6",
-        "mrpc-unpruned --data pairs.csv --column left --column right --target-relative-flops 0.5",
+        "MODEL_FOLDER --data pairs.csv --column left --column right --target-relative-flops 0.5",
     ),
     add_arguments=add_arguments,
     run=run,
