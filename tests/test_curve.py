@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,18 @@ def test_a_folder_outside_the_stores_keeps_its_own_curve(place: Path, tmp_path: 
     assert 0 == command(place, "--scales", "1", "--save", name=str(moved)).status
     assert (moved / "curve.parquet").exists()
     assert not (store.find_run(checkpoints.PAIRS) / "curve.parquet").exists()
+
+
+def test_a_kept_curve_has_the_rows_of_its_run(place: Path) -> None:
+    """A run that was evaluated on a part of the split is drawn beside the same part."""
+    folder = store.find_run(checkpoints.PAIRS)
+    manifest = store.read_manifest(folder)
+    config = {**manifest.config, "data": {"validation_rows": 3}}
+    store.finish_run(folder, dataclasses.replace(manifest, config=config))
+    command(place, "--scales", "1", "--save")
+    command(place, "--scales", "1", "--save", "--split", "heldout")
+    rows = store.read_table(folder, "curve").set_index("split")["rows"]
+    assert 3 == rows["validation"] < rows["heldout"]
 
 
 def test_a_shipped_run_is_copied_before_it_is_added_to(

@@ -74,15 +74,15 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.evaluation.save import save_evaluation
     from ltp_core.pruning import Unpruned
 
+    load = partial(_load, device=device, dtype=arguments.dtype)
+    model = load(arguments.checkpoint)
     evaluate = partial(
         evaluate_checkpoint,
         task=arguments.task,
         split=arguments.split,
-        limit=arguments.limit,
+        limit=_own_limit(arguments, model) if arguments.save else arguments.limit,
         data_dir=arguments.data_dir,
     )
-    load = partial(_load, device=device, dtype=arguments.dtype)
-    model = load(arguments.checkpoint)
     curve = _curve(arguments, model, evaluate)
     counter = kind_counter(model) if arguments.records else None
     pruned = evaluate(model, counter=counter)
@@ -106,8 +106,24 @@ def _check(arguments: Namespace) -> None:
         )
     if arguments.save and (arguments.limit or arguments.task):
         raise UserError(
-            "--save keeps whole splits of the run's task: leave --limit and --task out."
+            "--save keeps the rows that the run's own records are of: leave --limit and --task out."
         )
+
+
+def _folder(arguments: Namespace, model: PrunedModel) -> Path:
+    from ltp_core.store import find_run
+
+    given = Path(arguments.checkpoint)
+    return given if given.is_dir() else find_run(model.name)
+
+
+def _own_limit(arguments: Namespace, model: PrunedModel) -> int | None:
+    """Rows of the split that the run was evaluated on when it was made; None: all."""
+    from ltp_core.store import read_manifest
+
+    data = read_manifest(_folder(arguments, model)).config.get("data")
+    limit = data.get(f"{arguments.split}_rows") if isinstance(data, dict) else None
+    return limit if isinstance(limit, int) else None
 
 
 def _load(name: str, *, device: str, dtype: str) -> PrunedModel:
@@ -171,15 +187,13 @@ def _curve(
 ) -> dict[str, Any]:
     """The part of the document about other strengths; empty if none was asked for."""
     from ltp_core.evaluation.curve import measure_curve, save_curve
-    from ltp_core.store import find_run, own_run
+    from ltp_core.store import own_run
 
     if not arguments.scales:
         return {}
     points = measure_curve(model, arguments.scales, evaluate)
     if arguments.save:
-        given = Path(arguments.checkpoint)
-        folder = given if given.is_dir() else find_run(model.name)
-        save_curve(own_run(folder), points, device=arguments.device)
+        save_curve(own_run(_folder(arguments, model)), points, device=arguments.device)
     return {"curve": [_curve_point(point) for point in points]}
 
 
