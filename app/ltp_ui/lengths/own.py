@@ -12,7 +12,7 @@ from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.lengths import job, uploads
 from app.ltp_ui.lengths.data import TokenizerChoice
 from app.ltp_ui.lengths.job import Role
-from ltp_core import store
+from ltp_core import environment, store
 from ltp_core.data.lengths import sources
 from ltp_core.data.lengths.files import SUFFIXES
 from ltp_core.data.lengths.report import Side, evaluation_split, training_split
@@ -197,7 +197,7 @@ def _hub() -> Source | None:
             "LTP_ALLOW_DOWNLOADS=1 allows them."
         )
         return None
-    sources.check_hub(name, allow_downloads=sources.downloads_allowed())
+    sources.check_hub(name, allow_downloads=environment.downloads_allowed())
     chosen = ("--columns", columns, "--splits", splits)
     return Source(arguments=(f"{sources.HUB}{name}", *chosen))
 
