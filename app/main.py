@@ -11,6 +11,7 @@ import streamlit as st  # noqa: E402
 
 from app.ltp_ui import navigation, state  # noqa: E402
 from app.ltp_ui.boundary import boundary  # noqa: E402
+from app.ltp_ui.lengths import uploads  # noqa: E402
 
 st.set_page_config(
     page_title="Token Pruning Explorer",
@@ -19,6 +20,7 @@ st.set_page_config(
 )
 page = st.navigation(navigation.pages())
 state.enter(page.title)
+uploads.forget_stale()
 navigation.sidebar_footer()
 with boundary():
     page.run()

@@ -1,4 +1,4 @@
-"""What ran where: versions, hardware and commit, for manifests and for `doctor`."""
+"""What runs where: versions, hardware, load and commit; and whether downloads are allowed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,23 @@ PACKAGES = (
     "pandas",
     "streamlit",
 )
+
+
+BUSY_LOAD = 0.5
+"""Load average per core above which a machine is called busy."""
+
+
+def downloads_allowed() -> bool:
+    """Whether the user allows downloads (`LTP_ALLOW_DOWNLOADS=1`)."""
+    return os.environ.get("LTP_ALLOW_DOWNLOADS", "") == "1"
+
+
+def load_average() -> float | None:
+    """Load average of the last minute per core; None where the system does not say."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (AttributeError, OSError):
+        return None
 
 
 def packages() -> dict[str, str]:

@@ -98,6 +98,18 @@ def test_events_come_while_it_runs(script: Callable[[str], None]) -> None:
     assert job.elapsed_s > 0
 
 
+@pytest.mark.parametrize("code", [DONE, FAILS, KILLED, FOREVER])
+def test_its_end_is_told(code: str, script: Callable[[str], None]) -> None:
+    """However it ends, though nobody looks."""
+    script(code)
+    told: list[bool] = []
+    job = jobs.start("lengths", [], on_end=lambda: told.append(True))
+    if code == FOREVER:
+        job.stop()
+    wait_for(lambda: told == [True])
+    assert not job.is_running
+
+
 def test_one_at_a_time(script: Callable[[str], None]) -> None:
     """A second job, of whatever kind, is refused with the name of the first."""
     script(FOREVER)

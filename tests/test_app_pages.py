@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import live, warm_up
+from app.ltp_ui import live, status, warm_up
 from app.ltp_ui.explore import latency, tokens
 from app.ltp_ui.live import Question
 from tests import app_samples
@@ -69,6 +69,18 @@ def metrics(at: AppTest) -> dict[str, str]:
 def question(text: str = TEXT, model: str = app_samples.MOVIES) -> Question:
     """What `explore` asks."""
     return Question(checkpoint=model, text=text)
+
+
+@pytest.mark.parametrize(("allowed", "word"), [("", "offline"), ("1", "downloads are allowed")])
+def test_the_sidebar_says_what_the_status_says(
+    allowed: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether something may be downloaded."""
+    monkeypatch.setenv("LTP_ALLOW_DOWNLOADS", allowed)
+    [caption] = app(str(ROOT / "pages" / "start.py")).sidebar.caption
+    assert word in caption.value
+    assert status.network().detail in caption.value
+    assert ("offline" in caption.value) == (allowed != "1")
 
 
 def test_start_shows_a_real_trace_and_what_is_at_hand() -> None:

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from app.ltp_ui.charts import image
 from app.ltp_ui.runs import charts, data
 from ltp_core import store
-from ltp_core.config import load_config
+from ltp_core.config import load_config, to_dict
 from tests import app_samples, tradeoff_samples
 from tests.source_trees import ROOT
 
@@ -111,13 +111,59 @@ def test_a_strange_manifest_is_listed_with_gaps(tmp_path: Path) -> None:
 
 
 def test_settings_train_the_run_again(tmp_path: Path) -> None:
-    """The TOML names the same run; settings of another version are shown as they are."""
+    """The TOML names the same run."""
     manifest = store.read_manifest(store.find_run(ltp()))
     path = tmp_path / "again.toml"
-    path.write_text(data.configuration(manifest))
+    path.write_text(str(data.training_file(manifest)))
     assert ltp() == load_config(str(path)).name
-    odd = store.read_manifest(store.find_run(app_samples.PAIRS))
-    assert "rate = 0.1" in data.configuration(odd)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"config": {"evaluation": {"checkpoint": "mine", "split": "test"}}},
+            "records of an evaluation of mine on sst2/test (`evaluate --records`); nothing was trained",
+        ),
+        (
+            {"dataset": {"calibration": {"source": "own.csv", "rows": 50}}, "parent": "p"},
+            "chosen on 50 texts of own.csv for p (`calibrate`); nothing was trained",
+        ),
+        ({"config": {"no_such_setting": 1}}, "written by another version"),
+    ],
+)
+def test_other_runs_do_not_promise_a_training(
+    changes: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An evaluation, a calibration on own texts, settings that are not known: what made them is said."""
+    made = tradeoff_samples.config("ltp", 0.5)
+    changes = changes | {"config": to_dict(made) | changes.get("config", {})}
+    home = tradeoff_samples.save_run(tmp_path, made, right=0.8, flops=0.5, **changes)
+    manifest = store.read_manifest(home)
+    assert data.training_file(manifest) is None
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    said = texts(page(run=made.name)).replace("\\", "")
+    assert sentence in said
+    assert "train the run again" not in said
+    is_trained = "no_such_setting" in changes["config"]
+    assert is_trained == (", trained" in said)
+
+
+def test_other_seeds_are_found_though_defaults_were_added_since(tmp_path: Path) -> None:
+    """One was written before a setting existed; what was evaluated elsewhere is no seed of anything."""
+    first, second = (tradeoff_samples.config("lat", 0.5, seed=seed) for seed in range(2))
+    older = {key: value for key, value in to_dict(second).items() if key != "select"}
+    older["data"] = {k: v for k, v in older["data"].items() if k != "max_train_length"}
+    assert older != to_dict(second)
+    tradeoff_samples.save_run(tmp_path, first, right=0.8, flops=0.5)
+    tradeoff_samples.save_run(tmp_path, second, right=0.8, flops=0.5, config=older)
+    evaluated = tradeoff_samples.config("lat", 0.5, seed=2)
+    config = to_dict(evaluated) | {"evaluation": {"checkpoint": first.name, "split": "test"}}
+    tradeoff_samples.save_run(tmp_path, evaluated, right=0.8, flops=0.5, config=config)
+    entries = {entry.name: entry for entry in store.list_runs([tmp_path])}
+    found = data.siblings(entries[first.name], list(entries.values()))
+    assert [second.name] == [entry.name for entry in found]
+    assert [] == data.siblings(entries[evaluated.name], list(entries.values()))
 
 
 # --- the chart ------------------------------------------------------------------------------------

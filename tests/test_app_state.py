@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,13 +89,19 @@ def test_palette_can_be_read(palette: Palette) -> None:
         assert 3.0 <= contrast(mark, palette.background)
 
 
+def settings() -> dict[str, Any]:
+    """What Streamlit reads beside the script, from whatever folder the app is started."""
+    return tomllib.loads((ROOT / "app/.streamlit/config.toml").read_text(encoding="utf-8"))
+
+
+def test_the_app_answers_this_machine_only() -> None:
+    """It reads any path that is typed in, so a network has to be asked for."""
+    assert "localhost" == settings()["server"]["address"]
+
+
 def test_theme_has_the_palettes_colours() -> None:
     """Exports look like the screen."""
-    import tomllib
-
-    theme = tomllib.loads((ROOT / "app/.streamlit/config.toml").read_text(encoding="utf-8"))[
-        "theme"
-    ]
+    theme = settings()["theme"]
     for name, palette in (("light", LIGHT), ("dark", DARK)):
         colors = theme[name]
         assert palette.background == colors["backgroundColor"]

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui import jobs, live
 from app.ltp_ui.throughput import charts as throughput_charts
-from app.ltp_ui.throughput import data, export, panels
+from app.ltp_ui.throughput import controls, data, export, panels
 from app.ltp_ui.throughput.data import Bench, bench
 from ltp_core.bench.catalogue import CONTENDERS
 from tests import app_samples, bench_samples
@@ -310,6 +310,26 @@ def test_the_command_is_the_one_that_runs(store: Path, script: Callable[[str], N
     assert f"bench {MOVIES} --what throughput --batch-sizes 1,8,32 --lengths data" in command
     assert "--contenders packed,packed_unpruned,hugging_face," in command
     assert "--seconds 60" in command
+
+
+@pytest.mark.parametrize(("key", "value"), [("device", "cuda"), ("dtype", "bfloat16")])
+def test_only_who_can_run_there_is_offered(
+    key: str, value: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime takes the CPU and float32; what was chosen before is not asked for elsewhere."""
+    monkeypatch.setattr(controls, "GPU_SIGNS", (str(store),))
+    monkeypatch.setattr(controls, "available_contenders", lambda: tuple(CONTENDERS))
+    at = page()
+    others = next(w for w in at.multiselect if w.label == "Also measure")
+    assert CONTENDERS["onnx"].title in others.options
+    others.set_value(["masked", "onnx"])
+    assert "masked,onnx" in healthy(at.run()).code[0].value
+    (at.radio if key == "device" else at.selectbox)(key=f"throughput.{key}").set_value(value)
+    healthy(at.run())
+    others = next(w for w in at.multiselect if w.label == "Also measure")
+    assert not [title for title in others.options if "ONNX" in title]
+    assert "onnx" not in at.code[0].value
+    assert f"--{key} {value}" in at.code[0].value
 
 
 @pytest.mark.parametrize("what", ["throughput", "scaling", "topk"])

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "strict": {"records"},
     "files": {"records"},
     "tables": {"records", "files"},
-    "encoder": {"records", "files"},
+    "encoder": {"records", "files", "environment"},
     "pruning": {"records", "strict"},
     "data": {"records", "environment"},
     "flops": {"records"},
@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "passes", "questions", "evaluation"}
     | {"calibration"},
-    "sweep": {"records", "strict", "config", "store"},
+    "sweep": {"records", "strict", "config", "store", "checkpoint_places"},
     "analysis": {"records", "store", "config", "flops", "metrics", "data", "bench"},
     "commands": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "passes"}

@@ -18,20 +18,18 @@ from ltp_core.data.lengths.statistics import (
     DivergenceRule,
     LengthCounts,
     bin_counts,
-    bin_edges,
     ecdf,
     integer_edges,
     jensen_shannon,
     kl_bins,
     kl_divergence,
-    length_kl,
     length_quantiles,
-    length_quartiles,
     rule_edges,
     share_longer,
     wasserstein,
 )
 from ltp_core.data.tasks import TASKS
+from tests.length_lists import expanded, length_kl, length_quartiles
 
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=200).map(np.array)
 numbers_of_bins = st.integers(1, 60)
@@ -94,14 +92,15 @@ def test_one_length_only_is_no_special_case() -> None:
 
 def test_edges_span_both_sets() -> None:
     """From the least to the greatest length of the union, equally wide."""
-    edges = bin_edges(np.array([4, 10]), np.array([2, 8]), bins=4)
+    pair = LengthCounts.of(np.array([4, 10])), LengthCounts.of(np.array([2, 8]))
+    edges = rule_edges(*pair, DivergenceRule(bins=4))
     assert edges.tolist() == [2, 4, 6, 8, 10]
 
 
 @given(lengths)
 def test_quartiles_are_those_of_the_standard_library(values: np.ndarray) -> None:
     """Linear interpolation between the nearest two; the middle one is the median."""
-    found = length_quartiles(values)
+    found = length_quartiles(LengthCounts.of(values))
     # statistics.quantiles wants two values; doubling a single one changes no quartile.
     data = [int(n) for n in values] * (2 if len(values) == 1 else 1)
     assert list(found) == pytest.approx(statistics.quantiles(data, n=4, method="inclusive"))
@@ -122,7 +121,7 @@ def test_an_empty_set_is_an_error(empty_first: bool) -> None:
     with pytest.raises(ValueError, match="non-empty"):
         length_kl(*pair, bins=3)
     with pytest.raises(ValueError, match="at least one"):
-        length_quartiles(nothing)
+        length_quartiles(LengthCounts.of(nothing))
 
 
 # --- against slow loops ---------------------------------------------------------------------------
@@ -226,7 +225,7 @@ def test_quantiles_of_counts_are_numpys(values: np.ndarray, levels: list[float])
 def test_counts_are_the_lengths(values: np.ndarray) -> None:
     """Nothing is lost but the order."""
     counts = LengthCounts.of(values)
-    assert counts.expanded().tolist() == sorted(values.tolist())
+    assert expanded(counts).tolist() == sorted(values.tolist())
     assert counts.rows == len(values)
 
 

@@ -20,6 +20,7 @@ from ltp_core.store import stores
 from tests import tiny
 from tests.checkpoints import REVIEWS, save_run
 from tests.commands import Ran, run
+from tests.length_lists import expanded
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_a_task_is_told_from_the_shipped_counts(store: Path) -> None:
 def test_the_rule_can_be_chosen(store: Path) -> None:
     """Bins, origin and smoothing change KL as SciPy says, and are told."""
     counts = {e.counts.name: e.counts for e in list_sets(stores()) if e.counts}["sst2"]
-    train, evaluation = (counts.splits[s].counts.expanded() for s in ("train", "validation"))
+    train, evaluation = (expanded(counts.splits[s].counts) for s in ("train", "validation"))
     rules: dict[tuple[str, ...], tuple[int, tuple[float, float], float]] = {
         ("--from-zero", "--epsilon", "1e-6"): (50, (0, 66), 1e-6),
         ("--bins", "token", "--epsilon", "1e-4"): (64, (2.5, 66.5), 1e-4),

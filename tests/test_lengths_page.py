@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +27,7 @@ from ltp_core.data.lengths.report import Side
 from ltp_core.data.lengths.sets import list_sets, set_path
 from ltp_core.data.lengths.shift import KL, WASSERSTEIN, compare
 from ltp_core.data.lengths.statistics import DivergenceRule, LengthCounts
+from ltp_core.records import UserError
 from tests import app_samples
 from tests.commands import run
 
@@ -234,14 +237,22 @@ class Recorded:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started: list[list[str]] = []
         self.job: Any = None
+        self.on_end: Callable[[], None] = lambda: None
         monkeypatch.setattr(jobs, "start", self._start)
         monkeypatch.setattr(jobs, "current", lambda kind: self.job)
 
-    def _start(self, kind: str, arguments: list[str]) -> Any:
+    def _start(self, kind: str, arguments: list[str], *, on_end: Callable[[], None]) -> Any:
         assert lengths_job.KIND == kind
         self.started.append(list(arguments))
+        self.on_end = on_end
         self.job = SimpleNamespace(
-            id="job-1", is_running=True, state="running", error=None, document=None, events=list
+            id="job-1",
+            is_running=True,
+            is_recent=True,
+            state="running",
+            error=None,
+            document=None,
+            events=list,
         )
         return self.job
 
@@ -250,6 +261,7 @@ class Recorded:
         self.job = SimpleNamespace(
             **{**vars(self.job), "is_running": False, "state": state, **fields}
         )
+        self.on_end()
 
 
 @pytest.fixture
@@ -331,6 +343,30 @@ def test_a_stopped_job_and_a_new_session(background: Recorded) -> None:
     assert "Counting was stopped" not in words(page())
 
 
+def test_only_the_session_that_counted_shows_the_result(
+    tmp_path: Path, background: Recorded
+) -> None:
+    """Another one sees that something runs and keeps its own selection; a reload is no other one."""
+    path = csv_file(tmp_path)
+    at = page(own="Folder or file")
+    at.text_input(key="lengths.path").set_value(str(path))
+    healthy(at.run())
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    assert "job-1" in at.query_params["job"]
+    other, reloaded = page(), page(job="job-1")
+    for session in (other, reloaded):
+        assert "Stop" in [b.label for b in session.button]
+    label = count_own(path, "text")
+    background.end("done", document={"train": {"key": _key(), "split": "all"}, "evaluation": None})
+    for session in (at, other, reloaded):
+        healthy(session.run())
+    expected = {"at": label, "other": "sst2/validation", "reloaded": label}
+    shown = {"at": at, "other": other, "reloaded": reloaded}
+    assert expected == {name: s.selectbox[1].value for name, s in shown.items()}
+    assert "job" not in at.query_params
+
+
 def test_a_folder_becomes_a_pair(tmp_path: Path, background: Recorded) -> None:
     """Splits and columns are found; what comes out is shown as training and evaluation."""
     folder = tmp_path / "mine"
@@ -381,24 +417,81 @@ def test_the_hub_is_closed_by_default(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "LTP_ALLOW_DOWNLOADS=1" in words(healthy(at.run()))
 
 
-def test_uploads_stay_only_until_they_are_counted(tmp_path: Path) -> None:
-    """One file at a time, by content, under a name that is no path."""
-    (tmp_path / "session").mkdir()
-    for content in (b"text\na\n", b"text\nb\n"):
-        file: Any = SimpleNamespace(
-            file_id=content.decode(), name="../mine\0.csv", getvalue=lambda content=content: content
-        )
-        path = uploads.path_of(file)
-        assert content == path.read_bytes()
-        assert path == uploads.path_of(file)
-        assert "_mine_.csv" == path.name
-    folders = store.default_store() / "lengths" / ".uploads"
-    assert 2 == len(list(folders.iterdir()))
-    uploads.forget(keep=path)
-    assert [path.parent] == list(folders.iterdir())
-    uploads.forget(keep=None)
-    assert [] == list(folders.iterdir())
+def uploaded(content: bytes, name: str = "../mine\0.csv") -> Any:
+    """What the uploader holds."""
+    return SimpleNamespace(file_id=content.decode(), name=name, getvalue=lambda: content)
+
+
+def on_disk() -> list[Path]:
+    """Uploads that are there, of whatever session."""
+    return sorted((store.default_store() / "lengths" / ".uploads").glob("*/*"))
+
+
+def test_an_upload_is_on_the_disk_only_while_it_is_read(background: Recorded) -> None:
+    """While it is looked at, then while it is counted, under a name that is no path."""
+    file = uploaded(b"text\na\n")
+    assert ("text",) == uploads.facts_of_upload(file).text_columns
+    assert [] == on_disk()
+    place = uploads.new_place(file)
+    assert "_mine_.csv" == place.name
+    files = {sources.FILE_SPLIT: [place]}
+    source = own.Source(arguments=(str(place),), files=files, columns=("text",), upload=file)
+    forget = source.save()
+    assert [place] == on_disk()
+    forget()
+    assert [] == on_disk()
     assert [] == list_sets([store.default_store()])
+
+
+@pytest.mark.parametrize("state", ["done", "failed", "stopped"])
+def test_an_upload_goes_with_its_job(
+    state: str, background: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However that ends, with no page open; other sessions' files stay, whatever is done meanwhile."""
+    monkeypatch.setattr(own.st, "file_uploader", lambda *_, **__: uploaded(b"text\na\n"))
+    at = page()
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    [place] = on_disk()
+    assert str(place) == background.started[0][1]
+    page()
+    healthy(at.run())
+    assert [place] == on_disk()
+    background.end(state)
+    assert [] == on_disk()
+
+
+def test_an_upload_that_cannot_be_counted_goes_at_once(
+    background: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another job runs, or the same texts have been counted before."""
+    file = uploaded(b"text\none two\n", "mine.csv")
+    monkeypatch.setattr(own.st, "file_uploader", lambda *_, **__: file)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError("Something else is running.")
+
+    monkeypatch.setattr(jobs, "start", refuse)
+    at = page()
+    button(at, "Count tokens").click()
+    assert "Something else is running" in words(healthy(at.run()))
+    assert [] == on_disk()
+
+
+def test_what_a_crash_left_behind_goes_at_the_next_start(background: Recorded) -> None:
+    """After a day, and not while it is still being counted."""
+    places = [uploads.new_place(uploaded(b"text\na\n")) for _ in range(3)]
+    for place in places:
+        uploads.save(uploaded(b"text\na\n"), place)
+    old = time.time() - uploads.STALE_S - 60
+    for place in places[:2]:
+        os.utime(place, (old, old))
+    running = SimpleNamespace(arguments=("lengths", str(places[0])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "running", lambda: running)
+        uploads.forget_stale.clear()
+        uploads.forget_stale()
+    assert sorted([places[0], places[2]]) == on_disk()
 
 
 def test_progress_in_words() -> None:

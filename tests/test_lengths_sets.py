@@ -24,8 +24,9 @@ from ltp_core.data.lengths.sets import (
     set_path,
     task_key,
 )
-from ltp_core.data.lengths.statistics import LengthCounts, kl_bins, length_kl, length_quartiles
+from ltp_core.data.lengths.statistics import LengthCounts, kl_bins
 from ltp_core.data.tasks import TASKS
+from tests.length_lists import expanded, length_kl, length_quartiles
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data_cache" / "sample"
@@ -72,7 +73,7 @@ def test_what_is_written_comes_back(
     counts = length_set(train, evaluation, name)
     found = read_set(save(counts, tmp_path_factory.mktemp("store")))
     assert found.to_json() == counts.to_json()
-    assert found.splits["train"].counts.expanded().tolist() == sorted(train.tolist())
+    assert expanded(found.splits["train"].counts).tolist() == sorted(train.tolist())
 
 
 def test_the_readme_has_the_fields() -> None:
@@ -192,7 +193,7 @@ def test_complete_tasks_are_those_of_table_2() -> None:
             continue
         compared.append(row.task)
         for side, there in zip(sides, (row.train, row.evaluation), strict=True):
-            ours = length_quartiles(side.counts.expanded())
+            ours = length_quartiles(side.counts)
             assert max(abs(a - b) for a, b in zip(ours, there, strict=True)) < 2, row.task
     assert compared == ["sst2", "stsb", "mrpc", "rte"]
 
@@ -203,7 +204,7 @@ def test_complete_tasks_are_those_of_table_2() -> None:
 def test_divergence_of_the_shipped_counts(task: str, expected: float) -> None:
     """Golden: KL(train ‖ validation) with the default rule, computed from the published files."""
     train, evaluation = (shipped()[task].splits[s].counts for s in ("train", "validation"))
-    found = length_kl(train.expanded(), evaluation.expanded(), bins=kl_bins(task))
+    found = length_kl(expanded(train), expanded(evaluation), bins=kl_bins(task))
     assert found == pytest.approx(expected, abs=0.006)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ltp_core.data.lengths import shift as lengths_shift
 from ltp_core.data.lengths.shift import KL, MEASURES, WASSERSTEIN, compare, summarize
-from ltp_core.data.lengths.statistics import DivergenceRule, LengthCounts, length_kl
+from ltp_core.data.lengths.statistics import DivergenceRule, LengthCounts
+from tests.length_lists import length_kl
 
 lengths = st.lists(st.integers(1, 300), min_size=1, max_size=100).map(np.array)
 

@@ -92,7 +92,7 @@ def history(config: TrainConfig) -> pd.DataFrame:
 
 
 def save_run(
-    folder: Path, config: TrainConfig, *, right: float, flops: float, **changes: Any
+    folder: Path, config: TrainConfig, /, *, right: float, flops: float, **changes: Any
 ) -> Path:
     """A complete run of records: about this share of right predictions, at these relative FLOPs."""
     home = store.run_folder(folder, config.name)

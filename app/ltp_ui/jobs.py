@@ -53,6 +53,7 @@ GRACE_S = 3.0
 _INFO, _EVENTS, _ERRORS, _LOCK = "job.json", "events.jsonl", "stderr.txt", ".lock"
 
 State = Literal["running", "done", "stopped", "failed"]
+OnEnd = Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +154,13 @@ class Job:
             return ""
 
 
-def start(kind: str, arguments: Sequence[str]) -> Job:
+def start(kind: str, arguments: Sequence[str], *, on_end: OnEnd | None = None) -> Job:
     """Starts a command in the background.
 
     Args:
         kind: What it is for, in letters and digits: the page asks for it by this name again.
         arguments: Of `python -m ltp_core`.
+        on_end: Called by another thread when the process has gone, unless the app has gone before.
 
     Raises:
         UserError: Another job runs, or the disk does not take the files.
@@ -176,7 +178,15 @@ def start(kind: str, arguments: Sequence[str]) -> Job:
         _forget_old(kind)
         now = datetime.datetime.now(datetime.UTC)
         name = f"{kind}-{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-        return _launch(folder / name, kind, tuple(arguments), now.isoformat())
+        job = Job(
+            id=name,
+            kind=kind,
+            arguments=tuple(arguments),
+            pid=0,
+            started_at=now.isoformat(),
+            folder=folder / name,
+        )
+        return _launch(job, on_end)
 
 
 def current(kind: str) -> Job | None:
@@ -255,28 +265,25 @@ def _starting(folder: Path) -> Iterator[None]:
         yield
 
 
-def _launch(folder: Path, kind: str, arguments: tuple[str, ...], started_at: str) -> Job:
-    job = Job(
-        id=folder.name,
-        kind=kind,
-        arguments=arguments,
-        pid=0,
-        started_at=started_at,
-        folder=folder,
-    )
+def _launch(job: Job, on_end: OnEnd | None) -> Job:
+    """The same with its process."""
     try:
-        folder.mkdir(parents=True)
-        pid = _spawn(folder, arguments)
+        job.folder.mkdir(parents=True)
+        pid = _spawn(job, on_end)
     except OSError as error:
-        raise StoreError(f"The work cannot be started in {folder}: {error.strerror}.") from error
-    info = {"kind": kind, "arguments": arguments, "pid": pid, "started_at": started_at}
-    write_json(folder / _INFO, {**info, "is_stopped": False})
+        raise StoreError(
+            f"The work cannot be started in {job.folder}: {error.strerror}."
+        ) from error
+    known = {"kind": job.kind, "arguments": job.arguments, "started_at": job.started_at}
+    write_json(job.folder / _INFO, {**known, "pid": pid, "is_stopped": False})
     return dataclasses.replace(job, pid=pid)
 
 
-def _spawn(folder: Path, arguments: tuple[str, ...]) -> int:
+def _spawn(job: Job, on_end: OnEnd | None) -> int:
     """Starts the process with its lock; it outlives this one."""
     import fcntl
+
+    folder = job.folder
 
     with (
         (folder / _EVENTS).open("wb") as out,
@@ -286,7 +293,7 @@ def _spawn(folder: Path, arguments: tuple[str, ...]) -> int:
         # The lock belongs to the open file, which the process inherits.
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = subprocess.Popen(
-            _command(arguments),
+            _command(job.arguments),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=errors,
@@ -294,7 +301,13 @@ def _spawn(folder: Path, arguments: tuple[str, ...]) -> int:
             pass_fds=[lock.fileno()],
             start_new_session=True,
         )
-    threading.Thread(target=process.wait, name=f"job-{process.pid}", daemon=True).start()
+
+    def see_off() -> None:
+        process.wait()
+        if on_end is not None:
+            on_end()
+
+    threading.Thread(target=see_off, name=f"job-{process.pid}", daemon=True).start()
     return process.pid
 
 

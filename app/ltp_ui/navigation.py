@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.ltp_ui import live, state
+from app.ltp_ui import live, state, status
 from app.ltp_ui.wording import counted
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def pages() -> list[StreamlitPage]:
 
 def sidebar_footer() -> None:
     """What the app runs on, in one line."""
+    network = status.network()
     with st.sidebar:
         st.caption(
-            f"{counted(len(live.checkpoints()), 'checkpoint')} · offline: nothing is downloaded "
-            "or sent."
+            f"{counted(len(live.checkpoints()), 'checkpoint')} · {network.title.lower()}: "
+            f"{network.detail}."
         )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from app.ltp_ui import live, state, warm_up
 from app.ltp_ui.wording import counted
-from ltp_core import store
+from ltp_core import environment, store
 from ltp_core.data.hub import is_cached
 from ltp_core.data.loading import DATA_DIR_VARIABLE
 from ltp_core.data.tasks import TASKS, Task
@@ -33,11 +33,15 @@ def status_lines() -> Iterator[Line]:
     detail = ", ".join(found) or "install the requirements, or set LTP_DATA_DIR"
     yield Line(bool(found), counted(len(found), "data set"), detail)
     yield Line(True, "Device", device())
-    if os.environ.get("LTP_ALLOW_DOWNLOADS") == "1":
-        yield Line(True, "Network", "downloads are allowed by LTP_ALLOW_DOWNLOADS")
-    else:
-        yield Line(True, "Offline", "nothing is downloaded, no request leaves this machine")
+    yield network()
     yield Line(True, "Stores", ", ".join(map(short_path, store.stores())))
+
+
+def network() -> Line:
+    """Whether anything can leave this machine; the sidebar says it too."""
+    if environment.downloads_allowed():
+        return Line(True, "Network", "downloads are allowed by LTP_ALLOW_DOWNLOADS")
+    return Line(True, "Offline", "nothing is downloaded, no request leaves this machine")
 
 
 def _checkpoint_line() -> Line:

@@ -94,7 +94,7 @@ def _recorded_run(folder: Path, manifest: RunManifest) -> RecordedRun:
     data = manifest.config.get("data")
     longest = data.get("max_train_length") if isinstance(data, dict) else None
     splits = evaluated_splits(manifest)
-    about = {key: value for key, value in _filled_in(manifest.config).items() if key != "seed"}
+    about = _filled_in(manifest.config)
     return RecordedRun(
         name=folder.name,
         folder=folder,
@@ -107,11 +107,17 @@ def _recorded_run(folder: Path, manifest: RunManifest) -> RecordedRun:
         parent=manifest.parent,
         is_evaluation="evaluation" in manifest.config,
         relative_flops={split: _paper_flops(manifest.summary[split]) for split in splits},
-        setting=json.dumps(about, sort_keys=True, default=str),
+        setting=setting_of(manifest),
         learned_from=json.dumps(
             [about.get(key) for key in ("base", "data", "adapter")], sort_keys=True, default=str
         ),
     )
+
+
+def setting_of(manifest: RunManifest) -> str:
+    """What sets a run apart besides its seed, as text: equal for runs that differ in the seed alone."""
+    about = {key: value for key, value in _filled_in(manifest.config).items() if key != "seed"}
+    return json.dumps(about, sort_keys=True, default=str)
 
 
 def _filled_in(config: dict[str, Any]) -> dict[str, Any]:

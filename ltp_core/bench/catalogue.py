@@ -256,6 +256,17 @@ def missing_package(contender: Contender) -> str | None:
     return next(absent, None)
 
 
+def can_run(contender: Contender, device: str, dtype: str) -> bool:
+    """Whether it is measured there.
+
+    Args:
+        contender: Who.
+        device: Kind of device, as `cpu`.
+        dtype: Type of the weights, as `float32`; ONNX Runtime takes nothing else, and only the CPU.
+    """
+    return contender.packages != _ONNX or (device, dtype) == ("cpu", "float32")
+
+
 def default_contenders() -> tuple[str, ...]:
     """Those that take part unless others are named."""
     return tuple(contender.name for contender in _ALL if contender.is_default)

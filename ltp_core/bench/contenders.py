@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer
+from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer, can_run
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
@@ -105,7 +105,15 @@ class Survey(NamedTuple):
 
 
 def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedModel]) -> list[Entry]:
-    """All contenders: the named ones with this checkpoint, and other checkpoints packed."""
+    """All contenders: the named ones with this checkpoint, and other checkpoints packed.
+
+    Raises:
+        UserError: One of them is not measured on this device or from weights of this type.
+    """
+    weight = next(model.encoder.parameters())
+    place = weight.device.type, str(weight.dtype).removeprefix("torch.")
+    if not all(can_run(CONTENDERS[name], *place) for name in names):
+        raise UserError("ONNX Runtime is measured on the CPU and from float32 weights only.")
     # Contenders that differ in the order of their batches only share one builder.
     passes = {builder: builder(model) for builder in {BUILDERS[name] for name in names}}
     own = [
@@ -235,9 +243,6 @@ def _hugging_face(
 
 
 def _onnx(model: PrunedModel, *, is_pruned: bool = False, is_quantised: bool = False) -> Pass:
-    weight = next(model.encoder.parameters())
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
-        raise UserError("ONNX Runtime is measured on the CPU and from float32 weights only.")
     threads = torch.get_num_threads()
     return onnx_session(model, pruned=is_pruned, int8=is_quantised, threads=threads).run
 

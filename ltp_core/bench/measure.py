@@ -7,7 +7,6 @@ product, timed in between, says how much identical work varies.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ltp_core.environment import BUSY_LOAD, load_average
+
 NOISY_SPREAD = 0.10
 """Interquartile range over median of identical work above which a machine is called noisy."""
-
-BUSY_LOAD = 0.5
-"""Load average per core at the beginning above which a machine is called busy."""
 
 FEWEST_PROBES = 5
 """Times that identical work is run before anything else."""
@@ -174,11 +172,3 @@ class Probe:
             load_average=self._load_average,
             matmul_flops_per_s=self._flops / taken["s"],
         )
-
-
-def load_average() -> float | None:
-    """Load average of the last minute per core; None where the system does not say."""
-    try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1)
-    except (AttributeError, OSError):
-        return None

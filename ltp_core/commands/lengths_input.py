@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ltp_core import environment
 from ltp_core.commands import events
 from ltp_core.records import UserError
 
@@ -71,7 +72,7 @@ def _task(arguments: Namespace) -> Counted:
         tokenizer,
         facts,
         data_dir=arguments.data_dir,
-        allow_downloads=sources.downloads_allowed(),
+        allow_downloads=environment.downloads_allowed(),
         report=_report(arguments),
     )
     return Counted(counts=counted, is_new=True)
@@ -126,7 +127,7 @@ def _hub(arguments: Namespace) -> LengthSet:
     from ltp_core.data.lengths import sources
 
     name = arguments.source.removeprefix(sources.HUB)
-    allowed = sources.downloads_allowed()
+    allowed = environment.downloads_allowed()
     sources.check_hub(name, allow_downloads=allowed)
     if not arguments.columns:
         raise UserError(f"Name the columns of {name} that hold the texts with --columns.")

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
+from ltp_core.environment import downloads_allowed as downloads_allowed  # part of this interface
 from ltp_core.files import atomic_write
 from ltp_core.records import UserError
 
@@ -77,11 +78,6 @@ def find_base(name: str, *, allow_downloads: bool = False) -> Path:
             f"{DEFAULT_BASE_SHA256[:12]}…: the file is damaged or another version; reinstall it."
         )
     return folder
-
-
-def downloads_allowed() -> bool:
-    """Whether the user allows downloads (`LTP_ALLOW_DOWNLOADS=1`)."""
-    return os.environ.get("LTP_ALLOW_DOWNLOADS", "") == "1"
 
 
 def _cached(name: str) -> Path | None:

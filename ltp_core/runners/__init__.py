@@ -6,10 +6,7 @@ from ltp_core.runners.masked import SoftOutput, run_masked, run_soft
 from ltp_core.runners.packed import PackedRunner, run_packed
 from ltp_core.runners.repadded import run_repadded
 
-RUNNERS = {"masked": run_masked, "packed": run_packed}
-
 __all__ = [
-    "RUNNERS",
     "Inputs",
     "LayerRecord",
     "PackedRunner",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltp_core import store
+from ltp_core.checkpoint_places import PRUNING_FILE
 from ltp_core.config import (
     PRESETS,
     ConfigError,
@@ -28,9 +29,6 @@ from ltp_core.records import nearest
 from ltp_core.strict import build, is_plain, require
 
 SWEEPS = PRESETS / "sweeps"
-
-WEIGHTS = "pruning.json"
-"""File that a run has only where it is stored with its weights."""
 
 State = Literal["done", "being trained", "to do"]
 
@@ -261,6 +259,6 @@ def parent_names(runs: Sequence[PlannedRun]) -> set[str]:
 
 def is_stored(name: str, destination: Path, *, with_weights: bool = False) -> bool:
     """Whether a store has the run complete, on demand with its weights."""
-    needed = [store.MANIFEST, *([WEIGHTS] if with_weights else [])]
+    needed = [store.MANIFEST, *([PRUNING_FILE] if with_weights else [])]
     folders = [store.run_folder(place, name) for place in (destination, *store.stores())]
     return any(all((folder / file).is_file() for file in needed) for folder in folders)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -65,9 +64,6 @@ class StepLoss:
     def total(self) -> Float[Tensor, ""]:
         """What is minimised."""
         return self.prediction.total + self.penalty
-
-
-Objective = Callable[[nn.Module, PruningMethod, TrainingBatch, StageConfig, Moment], StepLoss]
 
 
 def single_pass_loss(

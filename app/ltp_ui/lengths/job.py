@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from app.ltp_ui import jobs
+from app.ltp_ui import jobs, state
 from app.ltp_ui.boundary import plain
-from app.ltp_ui.jobs import Job
+from app.ltp_ui.jobs import Job, OnEnd
 from app.ltp_ui.lengths import data
 from app.ltp_ui.wording import counted
 from ltp_core.data.lengths.report import Side
@@ -17,22 +17,26 @@ from ltp_core.data.lengths.sets import LengthSet
 
 KIND = "lengths"
 STARTED = "lengths.job"
+LINK = "job"
+"""Parameter of the address: through a reload it tells the session that started a job from others."""
 
 Role = Literal["evaluation", "training"]
 
 
-def start(arguments: Sequence[str], role: Role) -> None:
+def start(arguments: Sequence[str], role: Role, on_end: OnEnd) -> None:
     """Counts in the background and keeps the counts in the store.
 
     Args:
         arguments: Of the command `lengths`, the source first.
         role: What single counts are shown as when they are there.
+        on_end: Called when nothing is counted any more, however it ended; by another thread.
 
     Raises:
         UserError: Another job runs, or the disk does not take the files.
     """
-    job = jobs.start(KIND, ["lengths", *arguments, "--store", "--events"])
+    job = jobs.start(KIND, ["lengths", *arguments, "--store", "--events"], on_end=on_end)
     st.session_state[STARTED] = {"id": job.id, "role": role}
+    state.publish(LINK, job.id)
 
 
 def is_running() -> bool:
@@ -42,11 +46,12 @@ def is_running() -> bool:
 
 
 def take_over(sets: Sequence[LengthSet]) -> None:
-    """Selects what was counted since the last run of the page; before the selectors are drawn."""
-    job, started = jobs.current(KIND), st.session_state.get(STARTED)
-    if job is None or not started or started["id"] != job.id or job.state != "done":
+    """Selects what this session has counted since the last run of the page; before the selectors."""
+    job = jobs.current(KIND)
+    if job is None or not _is_own(job) or job.state != "done":
         return
-    del st.session_state[STARTED]
+    started = st.session_state.pop(STARTED)
+    state.publish(LINK, None)
     document = job.document or {}
     found = [_side(sets, document.get(name)) for name in ("train", "evaluation")]
     select(found[0], found[1], started["role"])
@@ -69,16 +74,18 @@ def _side(sets: Sequence[LengthSet], found: dict[str, Any] | None) -> Side | Non
 
 
 def panel() -> None:
-    """Progress while it runs, the reason if it failed; nothing of earlier days."""
+    """Progress while it runs, whoever started it; to that session the reason if it failed."""
     job = jobs.current(KIND)
-    if job is None:
-        return
-    started = st.session_state.get(STARTED)
-    if job.is_running and not started:  # the page was loaded anew meanwhile
+    if job is not None and (_is_own(job) or job.is_running):
+        jobs.poll(KIND, _draw)
+
+
+def _is_own(job: Job) -> bool:
+    """Whether this session started the job, perhaps before its page was loaded anew."""
+    is_linked = st.query_params.get(LINK) == job.id
+    if STARTED not in st.session_state and is_linked and job.is_recent:
         st.session_state[STARTED] = {"id": job.id, "role": "evaluation"}
-    elif not started or started["id"] != job.id:
-        return
-    jobs.poll(KIND, _draw)
+    return bool(st.session_state.get(STARTED, {}).get("id") == job.id)
 
 
 def _draw(job: Job) -> None:

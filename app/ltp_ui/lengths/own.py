@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from app.ltp_ui.boundary import boundary, plain
+from app.ltp_ui.jobs import OnEnd
 from app.ltp_ui.lengths import job, uploads
 from app.ltp_ui.lengths.data import TokenizerChoice
 from app.ltp_ui.lengths.job import Role
-from ltp_core import store
+from ltp_core import environment, store
 from ltp_core.data.lengths import sources
-from ltp_core.data.lengths.files import SUFFIXES
+from ltp_core.data.lengths.files import SUFFIXES, FileFacts
 from ltp_core.data.lengths.report import Side, evaluation_split, training_split
 from ltp_core.data.loading import DataError
 from ltp_core.data.tasks import TASKS
+
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 UPLOAD, PATH, HUB, TASK = "Upload a file", "Folder or file", "Hub data set", "Task"
 ROLES: dict[str, Role] = {"Evaluation": "evaluation", "Training": "training"}
@@ -32,11 +39,28 @@ class Source:
         arguments: Of the command `lengths`: the source, its columns, its splits.
         files: The files by split, where it is files.
         columns: Columns that hold the texts.
+        upload: The one file, where it is not on the disk yet.
     """
 
     arguments: tuple[str, ...]
     files: dict[str, list[Path]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    upload: UploadedFile | None = None
+
+    def save(self) -> OnEnd:
+        """Puts an upload on the disk, for as long as it is read.
+
+        Returns:
+            What takes it away again.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        if self.upload is None:
+            return lambda: None
+        [[place]] = self.files.values()
+        uploads.save(self.upload, place)
+        return partial(uploads.forget, place)
 
 
 def panel(tokenizer: TokenizerChoice) -> None:
@@ -79,18 +103,29 @@ def panel(tokenizer: TokenizerChoice) -> None:
 
 def _count(source: Source, tokenizer: TokenizerChoice, role: Role) -> None:
     """Shows what has been counted before; counts the rest."""
-    if source.files:
-        content = sources.content_hash(source.files, source.columns)
-        found = sources.find_own_set(store.stores(), content, tokenizer.facts)
-        if found:
-            split = evaluation_split(found)
-            train = Side(counts=found, split=training_split(found))
-            pending = (train, Side(counts=found, split=split) if split else None, role)
-            st.session_state[PENDING] = pending
-            st.rerun()
-    chosen = ("--checkpoint", tokenizer.checkpoint) if tokenizer.checkpoint else ()
-    job.start([*source.arguments, *chosen], role)
+    with ExitStack() as no_longer_read:
+        forget = source.save()
+        no_longer_read.callback(forget)
+        if not _was_counted(source, tokenizer, role):
+            chosen = ("--checkpoint", tokenizer.checkpoint) if tokenizer.checkpoint else ()
+            job.start([*source.arguments, *chosen], role, on_end=forget)
+            no_longer_read.pop_all()  # that is for the job's end now
     st.rerun()
+
+
+def _was_counted(source: Source, tokenizer: TokenizerChoice, role: Role) -> bool:
+    """Whether the same files are in the store already; they are then shown on the next run."""
+    if not source.files:
+        return False
+    content = sources.content_hash(source.files, source.columns)
+    found = sources.find_own_set(store.stores(), content, tokenizer.facts)
+    if found is None:
+        return False
+    split = evaluation_split(found)
+    train = Side(counts=found, split=training_split(found))
+    pending = (train, Side(counts=found, split=split) if split else None, role)
+    st.session_state[PENDING] = pending
+    return True
 
 
 PENDING = "lengths.pending"
@@ -113,10 +148,15 @@ def _upload() -> Source | None:
         key="lengths.upload",
         help="A file that is too big for an upload can be named by its path.",
     )
-    path = None if file is None else uploads.path_of(file)
-    if not job.is_running():
-        uploads.forget(keep=path)
-    return None if path is None else _of_files({sources.FILE_SPLIT: [path]}, path)
+    if file is None:
+        return None
+    place = uploads.new_place(file)
+    columns = _columns(uploads.facts_of_upload(file), place.name, key=file.file_id)
+    if not columns:
+        return None
+    arguments = (str(place), "--columns", sources.join_names(columns))
+    files = {sources.FILE_SPLIT: [place]}
+    return Source(arguments=arguments, files=files, columns=columns, upload=file)
 
 
 def _path() -> Source | None:
@@ -160,23 +200,29 @@ def _usual(names: Sequence[str]) -> list[str]:
 
 def _of_files(files: dict[str, list[Path]], path: Path) -> Source | None:
     first = next(iter(files.values()))[0]
-    found = uploads.facts(first)
+    columns = _columns(uploads.facts(first), first.name, key=str(path))
+    if not columns:
+        return None
+    splits = ("--splits", sources.join_names(files)) if path.is_dir() else ()
+    arguments = (str(path), "--columns", sources.join_names(columns), *splits)
+    return Source(arguments=arguments, files=files, columns=columns)
+
+
+def _columns(found: FileFacts, name: str, *, key: str) -> tuple[str, ...]:
+    """The columns to count, none where none is chosen."""
     columns = tuple(
         st.multiselect(
             "Columns with the text, one or two",
             found.text_columns,
             default=[found.suggested],
             max_selections=2,
-            key=f"lengths.columns.{path}",
-            help=plain(f"{first.name} has the columns {', '.join(found.columns)}."),
+            key=f"lengths.columns.{key}",
+            help=plain(f"{name} has the columns {', '.join(found.columns)}."),
         )
     )
     if not columns:
         st.caption("Choose at least one column.")
-        return None
-    splits = ("--splits", sources.join_names(files)) if path.is_dir() else ()
-    arguments = (str(path), "--columns", sources.join_names(columns), *splits)
-    return Source(arguments=arguments, files=files, columns=columns)
+    return columns
 
 
 def _hub() -> Source | None:
@@ -197,7 +243,7 @@ def _hub() -> Source | None:
             "LTP_ALLOW_DOWNLOADS=1 allows them."
         )
         return None
-    sources.check_hub(name, allow_downloads=sources.downloads_allowed())
+    sources.check_hub(name, allow_downloads=environment.downloads_allowed())
     chosen = ("--columns", columns, "--splits", splits)
     return Source(arguments=(f"{sources.HUB}{name}", *chosen))
 

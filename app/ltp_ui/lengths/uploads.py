@@ -1,15 +1,21 @@
-"""Uploaded files on their way to the counter: on the disk only until they have been counted."""
+"""Uploaded files on their way to the counter: on the disk only while they are read.
+
+Each time a file is read it has a folder of its own, so sessions never touch each other's.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
+import secrets
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.ltp_ui import jobs
 from ltp_core import store
 from ltp_core.data.lengths.files import FileFacts, look
 from ltp_core.data.lengths.sets import FOLDER
@@ -19,24 +25,29 @@ if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 MAX_NAME = 80
-_PATHS = "lengths.uploads"
+STALE_S = 24 * 3600.0
+"""Age of what a crash left behind, before it is removed."""
+
+_LOOKED_AT = "lengths.uploads"
 
 
-def path_of(file: UploadedFile) -> Path:
-    """Where the upload lies now, under its own name in a folder that is named by its content.
+def new_place(file: UploadedFile) -> Path:
+    """Where the upload can be saved, under its own name; nobody else has this folder."""
+    return _folder() / secrets.token_hex(8) / safe_name(file.name)
+
+
+def save(file: UploadedFile, place: Path) -> None:
+    """Puts the upload on the disk.
 
     Raises:
         StoreError: The disk does not take it.
     """
-    known: dict[str, Path] = st.session_state.setdefault(_PATHS, {})
-    path = known.get(file.file_id)
-    if path is None or not path.is_file():
-        content = file.getvalue()
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        path = _folder() / digest / safe_name(file.name)
-        atomic_write(path, content)
-        known[file.file_id] = path
-    return path
+    atomic_write(place, file.getvalue())
+
+
+def forget(place: Path) -> None:
+    """Removes a saved upload, if it is there."""
+    shutil.rmtree(place.parent, ignore_errors=True)
 
 
 def safe_name(name: str) -> str:
@@ -46,15 +57,38 @@ def safe_name(name: str) -> str:
     return f"{path.stem[:MAX_NAME]}{suffix}" if path.stem else f"data{suffix}"
 
 
-def forget(keep: Path | None) -> None:
-    """Removes uploads from the disk, one apart; call it only while nothing is being counted."""
-    for folder in _folder().glob("*"):
-        if keep is None or folder != keep.parent:
-            shutil.rmtree(folder, ignore_errors=True)
+@st.cache_resource(show_spinner=False)
+def forget_stale() -> None:
+    """Removes what a crash left behind; once a process."""
+    running = jobs.running()
+    in_use = set(running.arguments) if running else set()
+    for place in _folder().glob("*/*"):
+        with suppress(OSError):  # gone meanwhile
+            is_old = time.time() - place.stat().st_mtime > STALE_S
+            if is_old and str(place) not in in_use:
+                forget(place)
 
 
 def _folder() -> Path:
     return store.default_store() / FOLDER / ".uploads"
+
+
+def facts_of_upload(file: UploadedFile) -> FileFacts:
+    """What the upload seems to hold; it is on the disk only while it is looked at.
+
+    Raises:
+        UserError: It cannot be read, is empty, or has no text; or the disk does not take it.
+    """
+    known: dict[str, FileFacts] = st.session_state.get(_LOOKED_AT, {})
+    if file.file_id not in known:
+        place = new_place(file)
+        try:
+            save(file, place)
+            known = {file.file_id: look(place)}
+        finally:
+            forget(place)
+        st.session_state[_LOOKED_AT] = known
+    return known[file.file_id]
 
 
 def facts(path: Path) -> FileFacts:

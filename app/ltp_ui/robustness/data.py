@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from app.ltp_ui import stamps
 from app.ltp_ui.exports_panel import Files
+from app.ltp_ui.stamps import Stamp
 from ltp_core import store
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
 from ltp_core.analysis.operating_points import (
@@ -21,11 +23,9 @@ from ltp_core.analysis.operating_points import (
     recorded_runs,
 )
 from ltp_core.analysis.robustness import Comparison, compare
+from ltp_core.checkpoint_places import PRUNING_FILE
 from ltp_core.data.loading import load_rows
 from ltp_core.records import UserError
-
-WEIGHTS = "pruning.json"
-"""File of a run that is stored with its weights."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -44,7 +44,7 @@ class Experiment:
 def experiments() -> dict[Experiment, list[OperatingPoint]]:
     """Everything that has records, by experiment; those trained on short rows come first."""
     groups: dict[Experiment, list[RecordedRun]] = {}
-    for run in _runs(_all_stamps()):
+    for run in _runs(stamps.of_runs()):
         place = Experiment(task=run.task, max_train_length=run.max_train_length or 0)
         groups.setdefault(place, []).append(run)
     order = sorted(groups, key=lambda place: (place.max_train_length == 0, place))
@@ -72,7 +72,7 @@ def records(run: RecordedRun, split: str) -> ExampleRecords:
     Raises:
         UserError: The run's tables are damaged.
     """
-    return _records(str(run.folder), split, _stamp(run.folder))
+    return _records(str(run.folder), split, stamps.of_run(run.folder))
 
 
 def usable(found: Sequence[OperatingPoint], split: str) -> list[OperatingPoint]:
@@ -86,7 +86,7 @@ def usable(found: Sequence[OperatingPoint], split: str) -> list[OperatingPoint]:
 
 def problems(task: str, found: Sequence[OperatingPoint], split: str) -> list[str]:
     """Why runs of the task cannot be shown, a sentence each."""
-    broken = [text for name, text in _broken(_all_stamps()) if name.startswith(f"{task}-")]
+    broken = [text for name, text in _broken(stamps.of_runs()) if name.startswith(f"{task}-")]
     return broken + [
         sentence
         for point in found
@@ -117,8 +117,8 @@ def comparison(
     found: Sequence[OperatingPoint], split: str, quantiles: tuple[float, ...]
 ) -> Comparison:
     """The points by band."""
-    stamps = tuple((str(r.folder), _stamp(r.folder)) for c in found for r in c.runs)
-    return _comparison(found, split, quantiles, stamps)
+    stamp = tuple((str(r.folder), stamps.of_run(r.folder)) for c in found for r in c.runs)
+    return _comparison(found, split, quantiles, stamp)
 
 
 def token_kinds(run: RecordedRun, split: str) -> pd.DataFrame | None:
@@ -127,7 +127,7 @@ def token_kinds(run: RecordedRun, split: str) -> pd.DataFrame | None:
     Raises:
         UserError: The table is damaged.
     """
-    later = (r for r in _runs(_all_stamps()) if r.is_evaluation and r.parent == run.name)
+    later = (r for r in _runs(stamps.of_runs()) if r.is_evaluation and r.parent == run.name)
     frames = (_token_kinds(each, split) for each in (run, *later))
     return next((frame for frame in frames if frame is not None), None)
 
@@ -142,7 +142,7 @@ def _token_kinds(run: RecordedRun, split: str) -> pd.DataFrame | None:
 
 def has_weights(run: RecordedRun) -> bool:
     """Whether the run can be asked about a sentence."""
-    return (run.folder / WEIGHTS).is_file()
+    return (run.folder / PRUNING_FILE).is_file()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,27 +187,15 @@ def frame_files(frame: pd.DataFrame) -> Files:
 # ---- caches; a stamp makes a changed run another key ----
 
 
-def _stamp(folder: Path) -> float:
-    path = folder / store.MANIFEST
-    return path.stat().st_mtime if path.is_file() else 0.0
-
-
-def _all_stamps() -> tuple[tuple[str, float], ...]:
-    manifests = (
-        p for place in store.stores() for p in (place / "runs").glob(f"*/{store.MANIFEST}")
-    )
-    return tuple(sorted((str(path), path.stat().st_mtime) for path in manifests))
-
-
 @st.cache_data(max_entries=4, show_spinner=False)
-def _runs(stamps: tuple[tuple[str, float], ...]) -> list[RecordedRun]:
-    del stamps
+def _runs(stamp: Stamp) -> list[RecordedRun]:
+    del stamp
     return recorded_runs()
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
-def _broken(stamps: tuple[tuple[str, float], ...]) -> list[tuple[str, str]]:
-    del stamps
+def _broken(stamp: Stamp) -> list[tuple[str, str]]:
+    del stamp
     return [(entry.name, entry.problem) for entry in store.list_runs() if entry.problem]
 
 
@@ -226,9 +214,9 @@ def _comparison(
     found: Sequence[OperatingPoint],
     split: str,
     quantiles: tuple[float, ...],
-    stamps: tuple[tuple[str, float], ...],
+    stamp: Stamp,
 ) -> Comparison:
-    del stamps
+    del stamp
     groups = {c.name: [records(run, split) for run in c.runs] for c in found}
     return compare(groups, quantiles)
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.status import short_path
 from ltp_core import store
+from ltp_core.analysis.operating_points import setting_of
 from ltp_core.analysis.tradeoff import REPORTED_ON
 from ltp_core.checkpoint_places import PRUNING_FILE
 from ltp_core.config import ConfigError, from_dict, to_toml
 from ltp_core.records import RunManifest
 from ltp_core.store import RunEntry, StoreError
 from ltp_core.toml_writer import toml_text
+
+Origin = Literal["training", "evaluation", "calibration"]
 
 FRESH_S = 10
 """A run that is being written changes without its manifest changing."""
@@ -86,8 +89,8 @@ _COLUMNS = (
 
 
 def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
-    result = _table(manifest.summary, REPORTED_ON)
-    metrics, flops = _table(result, "metrics"), _table(result, "relative_flops")
+    result = table(manifest.summary, REPORTED_ON)
+    metrics, flops = table(result, "metrics"), table(result, "relative_flops")
     name, value = next(iter(metrics.items()), (None, None))
     return {
         "run": entry.name,
@@ -99,7 +102,7 @@ def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
         "relative_flops_paper": _number(flops.get("paper")),
         "relative_flops_executed": _number(flops.get("executed")),
         "rows": _number(result.get("rows")),
-        "training_rows": _number(_table(manifest.dataset, "train").get("rows")),
+        "training_rows": _number(table(manifest.dataset, "train").get("rows")),
         "weights": has_weights(entry),
         "device": device(manifest),
         "commit": str(manifest.git.get("commit") or "")[:7],
@@ -113,7 +116,7 @@ def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
     }
 
 
-def _table(raw: Any, key: str) -> dict[str, Any]:
+def table(raw: Any, key: str) -> dict[str, Any]:
     """A table of a document that anybody may have written; empty where there is none."""
     found = raw.get(key) if isinstance(raw, dict) else None
     return found if isinstance(found, dict) else {}
@@ -130,24 +133,44 @@ def device(manifest: RunManifest) -> str:
     return "CPU" if name == "cpu" else name
 
 
-def configuration(manifest: RunManifest) -> str:
-    """The run's settings as a TOML file that trains it again."""
+def origin(manifest: RunManifest) -> Origin:
+    """What made the run: `train` or `sweep`, `evaluate --records`, or `calibrate`."""
+    if "evaluation" in manifest.config:
+        return "evaluation"
+    return "calibration" if "calibration" in manifest.dataset else "training"
+
+
+def training_file(manifest: RunManifest) -> str | None:
+    """A TOML file that trains the run again; None where none would."""
+    if origin(manifest) != "training":
+        return None
     try:
         return to_toml(from_dict(manifest.config))
-    except (ConfigError, TypeError, ValueError):  # of another version: shown as it stands there
-        return toml_text(manifest.config)
+    except (ConfigError, TypeError, ValueError):  # of another version
+        return None
+
+
+def settings_text(manifest: RunManifest) -> str:
+    """The run's settings as they stand in its manifest."""
+    return toml_text(manifest.config)
 
 
 def siblings(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
-    """Runs of the same configuration with other seeds, by seed."""
-    own = _but_seed(entry)
-    found = [other for other in entries if other.name != entry.name and _but_seed(other) == own]
-    return sorted(found, key=lambda other: other.manifest.seed if other.manifest else 0)
-
-
-def _but_seed(entry: RunEntry) -> dict[str, Any]:
-    raw = entry.manifest.config if entry.manifest else {}
-    return {key: value for key, value in raw.items() if key != "seed"}
+    """Trained runs of the same configuration with other seeds, by seed."""
+    own = entry.manifest
+    if own is None or origin(own) != "training":
+        return []
+    setting = setting_of(own)
+    found = [
+        (other.manifest.seed, other)
+        for other in entries
+        if other.name != entry.name
+        and other.manifest
+        and (other.manifest.task, other.manifest.method) == (own.task, own.method)
+        and origin(other.manifest) == "training"
+        and setting_of(other.manifest) == setting
+    ]
+    return [other for _, other in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 
 def history(entry: RunEntry) -> pd.DataFrame | None:

@@ -65,9 +65,14 @@ def _sentence(manifest: RunManifest) -> str:
     training = manifest.dataset.get("train")
     rows = training.get("rows") if isinstance(training, dict) else None
     trained = f" on {counted(rows, 'training row')}" if isinstance(rows, int) else ""
+    work = {
+        "training": f"trained{trained} in {_duration(manifest.duration_s)}",
+        "evaluation": "evaluated",
+        "calibration": f"calibrated in {_duration(manifest.duration_s)}",
+    }[runs_data.origin(manifest)]
     return (
-        f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, trained{trained} in "
-        f"{_duration(manifest.duration_s)} on {runs_data.device(manifest)}, {manifest.created_at[:10]}."
+        f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, {work} "
+        f"on {runs_data.device(manifest)}, {manifest.created_at[:10]}."
     )
 
 
@@ -173,8 +178,12 @@ def _training(entry: RunEntry) -> None:
 
 
 def _settings(entry: RunEntry, manifest: RunManifest) -> None:
-    text = runs_data.configuration(manifest)
-    st.markdown("These settings, kept as a file, train the run again:")
+    text = runs_data.training_file(manifest)
+    if text is not None:
+        st.markdown("These settings, kept as a file, train the run again:")
+    else:
+        st.markdown(_why_not_again(manifest))
+        text = runs_data.settings_text(manifest)
     st.code(text, language="toml", height=360)
     st.download_button(
         "Download TOML",
@@ -191,6 +200,33 @@ def _settings(entry: RunEntry, manifest: RunManifest) -> None:
             f"python -m ltp_core evaluate {entry.name} --scales 0.5,0.75,1,1.5 --save",
             language="bash",
         )
+
+
+def _why_not_again(manifest: RunManifest) -> str:
+    """What made a run that no file of settings trains again."""
+    match runs_data.origin(manifest):
+        case "evaluation":
+            about = runs_data.table(manifest.config, "evaluation")
+            checkpoint = plain(str(about.get("checkpoint")))
+            split = plain(f"{manifest.task}/{about.get('split')}")
+            return (
+                f"This run holds the records of an evaluation of {checkpoint} on {split} "
+                "(`evaluate --records`); nothing was trained. Settings of that checkpoint, and under "
+                "evaluation what was evaluated:"
+            )
+        case "calibration":
+            about = runs_data.table(manifest.dataset, "calibration")
+            texts = plain(f"{about.get('rows')} texts of {about.get('source')}")
+            return (
+                f"The thresholds of this run were chosen on {texts} for "
+                f"{plain(manifest.parent or 'a checkpoint')} (`calibrate`); nothing was trained. "
+                "Settings of that checkpoint, and under select those of the choice:"
+            )
+        case _:
+            return (
+                "These settings were written by another version, whose settings this one does not "
+                "know; as they stand they train nothing:"
+            )
 
 
 def _facts(entry: RunEntry, manifest: RunManifest) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ from app.ltp_ui.boundary import boundary
 from app.ltp_ui.explore import controls
 from app.ltp_ui.jobs import Job
 from app.ltp_ui.throughput import data
-from ltp_core.bench.catalogue import BASELINE, CONTENDERS, CONTROL, available_contenders
+from ltp_core.bench.catalogue import BASELINE, CONTENDERS, CONTROL, available_contenders, can_run
 from ltp_core.bench.settings import RETAIN_RATIOS, SCALING_LENGTHS, TOPK_LENGTHS
+from ltp_core.environment import BUSY_LOAD, load_average
 from ltp_core.sweep.plan import SWEEPS
 
 if TYPE_CHECKING:
@@ -28,11 +30,23 @@ ALWAYS = ("packed", CONTROL, BASELINE)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 AS_IN_THE_DATA = "as in the data"
 
-BUSY_LOAD = 0.5
-"""Load average per core above which the page warns."""
-
 GPU_SIGNS = ("/dev/nvidiactl", "/dev/kfd")
 """Files that a driver for CUDA or ROCm makes: enough to offer the device without importing torch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """On what is measured, and for how long.
+
+    Attributes:
+        device: Kind of device.
+        dtype: Type of the weights.
+        arguments: All of it, as `bench` takes it.
+    """
+
+    device: str
+    dtype: str
+    arguments: list[str]
 
 
 def measure(what: str) -> None:
@@ -43,7 +57,6 @@ def measure(what: str) -> None:
         if arguments is None:
             return
         with columns[2]:
-            arguments += _common()
             _start_or_stop(arguments)
         with st.expander("The same in a terminal", icon=":material/terminal:"):
             command = "python -m ltp_core " + jobs.typed(arguments)
@@ -73,18 +86,11 @@ def _load_note(running: Job | None) -> None:
     """Says beforehand what would spoil the figures."""
     if running is not None:
         st.caption(f"Something else is running: `{running.command}`. Measure when it is done.")
-    elif (load := _load()) is not None and load > BUSY_LOAD:
+    elif (load := load_average()) is not None and load > BUSY_LOAD:
         st.caption(
             f":orange[:material/warning:] The load average of the last minute is {load:.1f} per core: "
             "something else is busy here, and figures will be noisy."
         )
-
-
-def _load() -> float | None:
-    try:
-        return os.getloadavg()[0] / (os.cpu_count() or 1)
-    except (AttributeError, OSError):
-        return None
 
 
 def _arguments(what: str, columns: Sequence[DeltaGenerator]) -> list[str] | None:
@@ -94,13 +100,17 @@ def _arguments(what: str, columns: Sequence[DeltaGenerator]) -> list[str] | None
         if checkpoint is None:
             blocks.no_checkpoint()
             return None
-        contenders, against = _contenders(what), _against(checkpoint)
+    with columns[2]:
+        machine = _machine()
+    with columns[0]:
+        contenders, against = _contenders(what, machine), _against(checkpoint)
     with columns[1]:
         sizes, lengths = _extent(what)
     arguments = ["bench", checkpoint, "--what", what]
     arguments += ["--batch-sizes", _listed(sizes), "--lengths", _listed(lengths)]
     arguments += ["--contenders", _listed(contenders)]
-    return arguments + (["--against", _listed(against)] if against else [])
+    arguments += ["--against", _listed(against)] if against else []
+    return arguments + machine.arguments
 
 
 def _extent(what: str) -> tuple[Sequence[int], Sequence[Any]]:
@@ -122,7 +132,9 @@ def _topk_arguments(columns: Sequence[DeltaGenerator]) -> list[str]:
             "Tokens kept", RETAIN_RATIOS, RETAIN_RATIOS, "topk", show=lambda x: f"{100 * x:.0f} %"
         )
     arguments = ["bench", "--what", "topk", "--batch-sizes", str(batch_size)]
-    return [*arguments, "--lengths", _listed(lengths), "--retain-ratios", _listed(ratios)]
+    arguments += ["--lengths", _listed(lengths), "--retain-ratios", _listed(ratios)]
+    with columns[2]:
+        return arguments + _machine().arguments
 
 
 def _pills(
@@ -156,8 +168,13 @@ def _batch_size(default: int) -> int:
     )
 
 
-def _contenders(what: str) -> list[str]:
-    free = [name for name in available_contenders() if name not in ALWAYS]
+def _contenders(what: str, machine: Machine) -> list[str]:
+    """Who takes part; only those that can run there are offered."""
+    free = [
+        name
+        for name in available_contenders()
+        if name not in ALWAYS and can_run(CONTENDERS[name], machine.device, machine.dtype)
+    ]
     chosen = st.multiselect(
         "Also measure",
         free,
@@ -169,7 +186,7 @@ def _contenders(what: str) -> list[str]:
         help="Beside packed, packed unpruned and Hugging Face, which always take part. "
         + " ".join(f"{CONTENDERS[name].title}: {CONTENDERS[name].meaning}." for name in free),
     )
-    return [*ALWAYS, *chosen]
+    return [*ALWAYS, *(name for name in free if name in chosen)]
 
 
 def _against(checkpoint: str) -> list[str]:
@@ -200,7 +217,7 @@ def _how_to_get_a_shallow_model(task: str | None) -> str:
     return missing
 
 
-def _common() -> list[str]:
+def _machine() -> Machine:
     """Device, time, and under More what few people need."""
     device = _device()
     seconds = st.slider(
@@ -235,7 +252,8 @@ def _common() -> list[str]:
         )
     arguments = ["--seconds", str(seconds), "--repeats", str(repeats), "--device", device]
     arguments += ["--threads", str(threads)] if threads else []
-    return arguments + (["--dtype", dtype] if dtype != "float32" else [])
+    arguments += ["--dtype", dtype] if dtype != "float32" else []
+    return Machine(device=device, dtype=dtype, arguments=arguments)
 
 
 def _device() -> str:

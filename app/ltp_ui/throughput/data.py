@@ -76,11 +76,6 @@ class Who:
     method: str
     quality: str
 
-    @property
-    def is_other(self) -> bool:
-        """Another checkpoint."""
-        return self.name not in CONTENDERS
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
 
 import streamlit as st
 
-from ltp_core import store
+from app.ltp_ui import stamps
+from app.ltp_ui.stamps import Stamp
 from ltp_core.analysis import tradeoff, tradeoff_axes
 from ltp_core.analysis.intervals import Estimate, mean_estimate
 from ltp_core.analysis.tradeoff import Experiment, Point, StoredRun
@@ -15,21 +15,10 @@ from ltp_core.analysis.tradeoff_axes import Speedup
 from ltp_core.bench.results import DOCUMENT
 from ltp_core.records import UserError
 
-Stamp = tuple[tuple[str, float], ...]
-"""Files of the stores, each with the time of its last change."""
-
 
 def points() -> list[Point]:
     """All operating points of the stores."""
-    return _points(stamp())
-
-
-def stamp() -> Stamp:
-    """What a cached answer depends on."""
-    manifests = (
-        path for place in store.stores() for path in (place / "runs").glob(f"*/{store.MANIFEST}")
-    )
-    return tuple(sorted((str(path), path.stat().st_mtime) for path in manifests))
+    return _points(stamps.of_runs())
 
 
 @st.cache_data(max_entries=4, show_spinner=False)
@@ -60,12 +49,7 @@ def interval(point: Point) -> Estimate | None:
 
 
 def _interval(run: StoredRun, dense: StoredRun) -> Estimate | None:
-    manifests = [each.folder / store.MANIFEST for each in (run, dense)]
-    return _cached_interval(run, dense, [_changed(path) for path in manifests])
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0
+    return _cached_interval(run, dense, [stamps.of_run(each.folder) for each in (run, dense)])
 
 
 @st.cache_data(
@@ -84,7 +68,7 @@ def _cached_interval(run: StoredRun, dense: StoredRun, changed: list[float]) -> 
 
 def gigaflops(point: Point) -> float | None:
     """Mean GFLOPs of a validation example, over seeds; None where the model's size is not known."""
-    found = [_gigaflops(run, _changed(run.folder / store.MANIFEST)) for run in point.runs]
+    found = [_gigaflops(run, stamps.of_run(run.folder)) for run in point.runs]
     known = [value for value in found if value is not None]
     return statistics.fmean(known) if known else None
 
@@ -104,15 +88,8 @@ def _gigaflops(run: StoredRun, changed: float) -> float | None:
 
 def speedup(point: Point) -> Speedup | None:
     """A measured speed-up of one of the point's runs; None where none is stored."""
-    known = _speedups(_benches())
+    known = _speedups(stamps.of_files(f"benches/*/{DOCUMENT}"))
     return next((known[run.name] for run in point.runs if run.name in known), None)
-
-
-def _benches() -> Stamp:
-    documents = (
-        path for place in store.stores() for path in (place / "benches").glob(f"*/{DOCUMENT}")
-    )
-    return tuple(sorted((str(path), path.stat().st_mtime) for path in documents))
 
 
 @st.cache_data(max_entries=4, show_spinner=False)

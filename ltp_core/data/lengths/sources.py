@@ -7,7 +7,6 @@ import datetime
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -237,11 +236,6 @@ def _absent(name: str) -> str:
         f"The data set {name} is not in the Hugging Face cache of this machine: allow downloads with "
         "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
     )
-
-
-def downloads_allowed() -> bool:
-    """Whether the user allows downloads (`LTP_ALLOW_DOWNLOADS=1`)."""
-    return os.environ.get("LTP_ALLOW_DOWNLOADS", "") == "1"
 
 
 def _hub_chunks(
