@@ -254,13 +254,25 @@ def without_data(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
     return spec
 
 
+LEGEND_LABEL = 150
+"""Pixels for the longest of the methods' names, its marker and the gap after it come on top."""
+
+LEGEND_COLUMN = 185
+LEGEND_ROW = 32
+
+
+def legend_height(titles: Sequence[str]) -> int:
+    """Pixels of a legend of one column, for a chart whose plot must stay high beside others."""
+    return LEGEND_ROW * len(titles)
+
+
 def method_legend(titles: Sequence[str]) -> alt.Legend:
-    """The same in every layer and channel, so that they share one; narrow enough for a phone."""
+    """The same in every layer and channel, so that they share one; as many columns as fit."""
     return alt.Legend(
         title=None,
         orient="top",
-        columns=2,
-        labelLimit=200,
+        columns=alt.ExprRef(f"max(1, floor(width / {LEGEND_COLUMN}))"),
+        labelLimit=LEGEND_LABEL,
         values=list(titles),
         symbolSize=140,
         symbolOpacity=1,

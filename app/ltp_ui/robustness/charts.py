@@ -9,7 +9,7 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, method_legend, without_data
+from app.ltp_ui.charts import Figure, legend_height, method_legend, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of, title_of
 from app.ltp_ui.wording import percent
 from ltp_core.analysis.bands import PAPER_TABLE_3, Band
@@ -26,7 +26,8 @@ TITLES: dict[Axis, str] = {
 OURS, UNPRUNED, PAPER = "ours", "unpruned", "paper"
 MUTED = "gray"
 PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
-HEIGHT = 320
+HEIGHT = 260
+"""Without the legend."""
 
 COLUMNS = (
     "kind", "band", "order", "series", "method", "value", "low", "high", "label", "about", "run", "examples",
@@ -147,7 +148,8 @@ def band_chart(frame: pd.DataFrame, axis: Axis, *, metric: str, bands: Sequence[
     title = metric.replace("_", " ") if axis == "metric" else TITLES[axis]
     spec = _band_spec(tuple(bands), series, methods, title, axis == "metric")
     return Figure(
-        spec=spec | {"height": HEIGHT}, frame=frame.astype(object).where(frame.notna(), None)
+        spec=spec | {"height": HEIGHT + legend_height(methods)},
+        frame=frame.astype(object).where(frame.notna(), None),
     )
 
 

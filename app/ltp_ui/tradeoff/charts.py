@@ -11,7 +11,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, method_legend, without_data
+from app.ltp_ui.charts import Figure, legend_height, method_legend, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of
 from app.ltp_ui.tradeoff.frame import CURVE, FRONT, PAPER, POINT, RULE, X_TITLES, View
 
@@ -19,6 +19,9 @@ PICK = "pick"
 """Name of the selection: a click on a point or a curve."""
 
 Range = tuple[float, float]
+
+USUAL_LINES = 2
+"""Of the legend; each further one makes the chart higher."""
 
 MUTED, BEATEN = "gray", "#9aa1ac"
 PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
@@ -42,12 +45,13 @@ def tradeoff_chart(
         view: How they were laid out.
         metric: Name of the headline metric.
         methods: Names of the methods that have a place in the legend, in its order.
-        height: Of the chart, in pixels.
+        height: Of the chart with a legend of `USUAL_LINES`, in pixels.
     """
     ranges = _x_range(frame, view), _y_range(frame)
     spec = _spec(view, metric.replace("_", " "), tuple(methods), ranges)
     return Figure(
-        spec=spec | {"height": height}, frame=frame.astype(object).where(frame.notna(), None)
+        spec=spec | {"height": height + legend_height(methods[USUAL_LINES:])},
+        frame=frame.astype(object).where(frame.notna(), None),
     )
 
 
