@@ -294,6 +294,15 @@ def test_bench_document_and_card(tiny_store: Path) -> None:
     assert "packed, unpruned" in card.stdout
 
 
+def test_bench_of_all_leaves_out_who_cannot_run(tiny_store: Path) -> None:
+    """ONNX Runtime takes float32 only; named, it is refused with a sentence."""
+    size = ("--batch-sizes", "4", "--repeats", "1", "--limit", "4", "--dtype", "bfloat16")
+    found = document(run("bench", REVIEWS, *size, "--contenders", "all", "--no-store", "--json"))
+    assert not [name for name in found["contenders"] if name.startswith("onnx")]
+    assert "hugging_face" in found["contenders"]
+    assert 2 == run("bench", REVIEWS, *size, "--contenders", "onnx").status
+
+
 def test_bench_of_selections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`bench --what topk` needs no checkpoint, and keeps its result in the store."""
     monkeypatch.setenv("LTP_STORE", str(tmp_path))

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from ltp_core.bench.catalogue import CONTENDERS, available_contenders, default_contenders
+from ltp_core.bench.catalogue import CONTENDERS, available_contenders, can_run, default_contenders
 from ltp_core.bench.settings import (
     RETAIN_RATIOS,
     SCALING_LENGTHS,
@@ -198,7 +198,7 @@ def _settings(
         batch_sizes=batch_sizes,
         lengths=lengths,
         retain_ratios=tuple(arguments.retain_ratios),
-        contenders=_contenders(arguments),
+        contenders=_contenders(arguments, device, dtype),
         repeats=arguments.repeats,
         seconds=arguments.seconds,
         device=device,
@@ -218,11 +218,14 @@ def _extent(arguments: Namespace) -> tuple[tuple[int | None, ...], tuple[int, ..
     return tuple(arguments.lengths or lengths), tuple(arguments.batch_sizes or sizes)
 
 
-def _contenders(arguments: Namespace) -> tuple[str, ...]:
-    if arguments.contenders == ["all"]:
-        return available_contenders()
-    default = SCALING_CONTENDERS if arguments.what == "scaling" else default_contenders()
-    return tuple(arguments.contenders or default)
+def _contenders(arguments: Namespace, device: str, dtype: str) -> tuple[str, ...]:
+    """The named ones; of all, or of the usual ones, those that can run there."""
+    if arguments.contenders and arguments.contenders != ["all"]:
+        return tuple(arguments.contenders)
+    usual = SCALING_CONTENDERS if arguments.what == "scaling" else default_contenders()
+    kind = device.partition(":")[0]
+    chosen = available_contenders() if arguments.contenders else usual
+    return tuple(name for name in chosen if can_run(CONTENDERS[name], kind, dtype))
 
 
 COMMAND = Command(
