@@ -658,7 +658,7 @@ BUDGET = HardConfig(epochs=1.0, batch_size=4, target_relative_flops=0.5)
         (changed(mixed_precision="fp16"), "mixed_precision = 'fp16': this cpu has none"),
         (
             lambda c: dataclasses.replace(with_method(name="spatten")(c), hard=BUDGET),
-            "hard.target_relative_flops: spatten has no thresholds that could follow",
+            "hard.target_relative_flops: spatten has nothing there that could follow",
         ),
     ],
 )

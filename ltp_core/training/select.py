@@ -99,19 +99,19 @@ def check_selectable(config: TrainConfig) -> None:
 
 
 def check_budget(config: TrainConfig) -> None:
-    """Refuses a FLOPs budget for what has no thresholds to follow it.
+    """Refuses a FLOPs budget that nothing would follow: thresholds do, and in the soft stage what learns.
 
     Raises:
         UserError: A stage has one.
     """
-    name = config.method.name
-    if issubclass(METHODS[name], ThresholdMethod) and name not in UNTRAINED:
-        return
-    for stage in ("soft", "hard"):
-        if getattr(getattr(config, stage), "target_relative_flops", None) is not None:
+    method = METHODS[config.method.name]
+    has_thresholds = issubclass(method, ThresholdMethod) and method.name not in UNTRAINED
+    for stage, follows in (("soft", has_thresholds or method.is_learned), ("hard", has_thresholds)):
+        budget = getattr(getattr(config, stage), "target_relative_flops", None)
+        if budget is not None and not follows:
             raise UserError(
-                f"{stage}.target_relative_flops: {name} has no thresholds that could follow a budget; "
-                "set it to none."
+                f"{stage}.target_relative_flops: {method.name} has nothing there that could follow a "
+                "budget; set it to none."
             )
 
 
