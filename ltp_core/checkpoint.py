@@ -219,13 +219,8 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
 def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
     """Folder of the base, and its encoder with the adapter added."""
     from ltp_core.encoder.adapter import merge_adapter
-    from ltp_core.encoder.loading import (
-        DEFAULT_BASE,
-        downloads_allowed,
-        find_base,
-        load_encoder,
-        sha256,
-    )
+    from ltp_core.encoder.loading import DEFAULT_BASE, find_base, load_encoder, sha256
+    from ltp_core.environment import downloads_allowed
 
     source = find_base(pruning.base, allow_downloads=downloads_allowed())
     expected = None if pruning.base == DEFAULT_BASE else pruning.base_sha256  # checked already

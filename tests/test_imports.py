@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "runners": {"records", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places"},
-    "checkpoint_tokenizer": {"records", "store", "checkpoint_places", "config", "data", "encoder"},
+    "checkpoint_tokenizer": {"checkpoint_places", "config", "data", "encoder", "store"} | BASE,
     "passes": PARTS | {"runners", "checkpoint"},
     "questions": PARTS | {"runners", "checkpoint", "passes"},
     "trace": PARTS | {"runners", "checkpoint", "passes", "questions"},

@@ -275,14 +275,19 @@ def button(at: AppTest, label: str) -> Any:
     return next(b for b in at.button if b.label == label)
 
 
+def asked_for(path: Path) -> AppTest:
+    """The page with this file or folder named as own data."""
+    at = page(own="Folder or file")
+    at.text_input(key="lengths.path").set_value(str(path))
+    return healthy(at.run())
+
+
 def test_a_file_is_counted_in_the_background_and_then_shown(
     tmp_path: Path, background: Recorded
 ) -> None:
     """Columns are chosen, the command starts, and its result is selected when it is there."""
     path = csv_file(tmp_path)
-    at = page(own="Folder or file")
-    at.text_input(key="lengths.path").set_value(str(path))
-    healthy(at.run())
+    at = asked_for(path)
     assert ["text"] == at.multiselect[0].value
     button(at, "Count tokens").click()
     healthy(at.run())
@@ -348,9 +353,7 @@ def test_only_the_session_that_counted_shows_the_result(
 ) -> None:
     """Another one sees that something runs and keeps its own selection; a reload is no other one."""
     path = csv_file(tmp_path)
-    at = page(own="Folder or file")
-    at.text_input(key="lengths.path").set_value(str(path))
-    healthy(at.run())
+    at = asked_for(path)
     button(at, "Count tokens").click()
     healthy(at.run())
     assert "job-1" in at.query_params["job"]
@@ -373,9 +376,7 @@ def test_a_folder_becomes_a_pair(tmp_path: Path, background: Recorded) -> None:
     folder.mkdir()
     for name in ("train", "dev"):
         csv_file(folder, f"{name}.csv")
-    at = page(own="Folder or file")
-    at.text_input(key="lengths.path").set_value(str(folder))
-    healthy(at.run())
+    at = asked_for(folder)
     assert [["dev", "train"], ["text"]] == [select.value for select in at.multiselect]
     button(at, "Count tokens").click()
     healthy(at.run())
@@ -399,9 +400,7 @@ def test_a_bad_file_is_one_sentence(
     """And the rest of the page is there."""
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    at = page(own="Folder or file")
-    at.text_input(key="lengths.path").set_value(str(tmp_path / name))
-    healthy(at.run())
+    at = asked_for(tmp_path / name)
     assert ["That did not work"] == [e.proto.title for e in at.error]
     assert part in words(at)
     assert "1.2438 nats" in metrics(at).values()

@@ -43,7 +43,7 @@ from ltp_core.bench.workload import (
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.data.loading import load_rows
-from ltp_core.encoder.loading import downloads_allowed
+from ltp_core.environment import downloads_allowed
 from ltp_core.records import UserError
 
 FEWEST_BATCHES = 4

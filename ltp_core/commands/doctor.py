@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> Output:
     """Looks at everything that the other commands need; status 1 if the base model is missing."""
     from ltp_core import environment
-    from ltp_core.encoder.loading import downloads_allowed
+    from ltp_core.environment import downloads_allowed
 
     base = _base()
     document = {

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
-from ltp_core.environment import downloads_allowed as downloads_allowed  # part of this interface
 from ltp_core.files import atomic_write
 from ltp_core.records import UserError
 

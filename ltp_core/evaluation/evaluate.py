@@ -13,7 +13,7 @@ from ltp_core.data.batching import encode, encode_text
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import Task, find_task
 from ltp_core.data.token_kinds import KindCounter
-from ltp_core.encoder.loading import downloads_allowed
+from ltp_core.environment import downloads_allowed
 from ltp_core.metrics import compute_metrics
 from ltp_core.passes import Evaluation, Passes, run_passes
 from ltp_core.questions.measure import measure_questions

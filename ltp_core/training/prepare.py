@@ -12,9 +12,10 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import TrainConfig
 from ltp_core.data.loading import Rows
 from ltp_core.data.tasks import Task, find_task
-from ltp_core.encoder.loading import downloads_allowed, find_base, load_encoder
+from ltp_core.encoder.loading import find_base, load_encoder
 from ltp_core.encoder.model import Encoder, Head
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
+from ltp_core.environment import downloads_allowed
 from ltp_core.pruning import METHODS, MethodConfig, PruningMethod
 from ltp_core.records import UserError
 from ltp_core.strict import build

@@ -15,7 +15,7 @@ from ltp_core.data.batching import Encoded, encode
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import find_task
 from ltp_core.data.windows import answer_positions, encode_windows
-from ltp_core.encoder.loading import downloads_allowed
+from ltp_core.environment import downloads_allowed
 from ltp_core.questions.rows import load_questions
 from ltp_core.records import QuestionSettings, UserError
 

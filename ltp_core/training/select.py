@@ -18,7 +18,7 @@ from ltp_core.config import UNTRAINED, TrainConfig
 from ltp_core.data.batching import encode
 from ltp_core.data.loading import Rows, load_rows
 from ltp_core.data.tasks import find_task
-from ltp_core.encoder.loading import downloads_allowed
+from ltp_core.environment import downloads_allowed
 from ltp_core.pruning import METHODS, PruningMethod
 from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
