@@ -19,7 +19,7 @@ import pytest
 from tests import app_samples
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Browser, Locator, Page, Request
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -155,6 +155,19 @@ class Watched:
             self.page.wait_for_selector(state, timeout=READY_TIMEOUT_MS)
         self.page.wait_for_timeout(150)
         return self.page
+
+    def click_mark(self, mark: Locator) -> None:
+        """Clicks a mark of a chart, once the chart stands still: it is drawn again when data come."""
+        self.settle()
+        place = None
+        for _ in range(READY_TIMEOUT_MS // 250):
+            mark.scroll_into_view_if_needed()
+            before, place = place, mark.bounding_box()
+            if place is not None and place == before:
+                break
+            self.page.wait_for_timeout(250)
+        # Forced: another mark may lie on it.
+        mark.click(force=True)
 
     def assert_healthy(self) -> None:
         """No error in the console, no request elsewhere, no traceback on the page."""

@@ -67,7 +67,7 @@ def test_a_click_on_a_trajectory_picks_it(visit: Visit, records_server: str) -> 
     """The dots of a chart are buttons: the example's row comes into the link."""
     watched = open_page(visit, records_server, TRAJECTORIES)
     page = watched.page
-    page.locator(".mark-symbol path").first.click(force=True)
+    watched.click_mark(page.locator(".mark-symbol path").first)
     page.get_by_text("is not at hand").wait_for()
     watched.settle()
     assert "row=" in page.url

@@ -47,7 +47,7 @@ def test_a_point_leads_to_its_run(visit: Visit) -> None:
     points = '[data-testid="stVegaLiteChart"] svg path[aria-label*="points to dense"]'
     marks = page.locator(f'{points}[aria-label*="method: LTP"]')
     marks.first.wait_for()
-    marks.first.click(force=True)
+    watched.click_mark(marks.first)
     page.get_by_role("heading", name="Runs", exact=True).wait_for()
     watched.settle()
     assert "run=sst2-ltp-" in page.url
