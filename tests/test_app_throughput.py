@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui import jobs, live
 from app.ltp_ui.throughput import charts as throughput_charts
-from app.ltp_ui.throughput import controls, data, export, panels
+from app.ltp_ui.throughput import controls, data, export, looks, panels
 from app.ltp_ui.throughput.data import Bench, bench
 from ltp_core.bench.catalogue import CONTENDERS
 from tests import app_samples, bench_samples
@@ -164,9 +164,9 @@ def test_a_broken_result_does_not_stop_the_page(results: Path) -> None:
 
 def test_every_look_is_unlike_the_others() -> None:
     """Colour and marker, and colour and dash, tell every contender from every other."""
-    looks = [look[:2] for look in map(throughput_charts._look, throughput_charts._LOOKS)]
-    assert len(set(looks)) == len(looks)
-    assert set(throughput_charts._LOOKS) == set(CONTENDERS)
+    colors_and_markers = [look[:2] for look in map(looks.look, looks.LOOKS)]
+    assert len(set(colors_and_markers)) == len(colors_and_markers)
+    assert set(looks.LOOKS) == set(CONTENDERS)
 
 
 def test_error_bars_are_quartiles() -> None:
@@ -187,7 +187,7 @@ def test_what_is_not_measured_is_hollow() -> None:
     top = throughput_charts.topk_chart(shown("t", bench_samples.topk()), "topk").data[-1]
     for trace in (paper, promised, top):
         assert trace.marker.symbol.endswith("-open")
-        assert throughput_charts.GREY == trace.marker.color
+        assert looks.GREY == trace.marker.color
     ideal = throughput_charts.length_chart(shown("s", bench_samples.scaling()), 8).data[-1]
     assert ideal.marker.symbol.endswith("-open")
 
