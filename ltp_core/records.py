@@ -127,15 +127,13 @@ class QuestionSettings:
         null_threshold: A question is left unanswered where "no answer" is likelier than the best
             answer by more than this, in units of the logits; infinite: every question is answered.
         train_task: Task whose training questions it learned from, if another than its own.
-        unanswerable_share: Share of them that was asked of another paragraph.
-        altered_share: Share of them of which a word was replaced.
+        unanswerable_share: Share of them that was made unanswerable.
     """
 
     stride: int = 128
     null_threshold: float = math.inf
     train_task: str | None = None
     unanswerable_share: float = 0.0
-    altered_share: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; an infinite threshold is null."""
@@ -155,7 +153,6 @@ class QuestionSettings:
             null_threshold=math.inf if threshold is None else float(threshold),
             train_task=None if task is None else str(task),
             unanswerable_share=float(raw["unanswerable_share"]),
-            altered_share=float(raw.get("altered_share", 0.0)),
         )
 
 

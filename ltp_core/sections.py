@@ -46,8 +46,6 @@ class DataConfig:
     """Questions: learn from the training rows of this task instead, as squad for squad_v2."""
     unanswerable_share: float = 0.0
     """Questions: share of the training rows that get another paragraph of their article."""
-    altered_share: float = 0.0
-    """Questions: share of the training rows of which a word is replaced by another of the paragraph."""
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""
@@ -55,7 +53,6 @@ class DataConfig:
         require_above_zero(self, "heldout_rows", "validation_rows")
         require_between(self, 0, math.inf, "stride")
         require_between(self, 0, 1, "unanswerable_share")
-        require_between(self, 0, 1 - self.unanswerable_share, "altered_share")
 
 
 @dataclass(frozen=True, kw_only=True)

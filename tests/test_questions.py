@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from ltp_core import store
 from ltp_core.analysis.example_records import read_examples
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import ConfigError, DataConfig, MethodSettings, TrainConfig
-from ltp_core.data.loading import load_rows
+from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.questions import make_unanswerable
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.flops import layer_macs
 from ltp_core.metrics import compute_metrics
@@ -28,6 +32,7 @@ from ltp_core.records import QuestionSettings, UserError
 from ltp_core.tables import TABLES
 from ltp_core.training.losses import distillation_loss, divergence, task_loss
 from tests import tiny, trainings
+from tests.source_trees import ROOT
 from tests.trainings import Workplace
 
 
@@ -68,6 +73,99 @@ def test_other_tasks_have_no_answers(data: Path) -> None:
     frame.assign(answers="x").to_parquet(broken / "train.parquet")
     with pytest.raises(UserError, match="must hold `text` and `answer_start`"):
         load_rows("squad", "train", data_dir=data / "broken")
+
+
+def made(data: Path, share: float) -> tuple[Rows, Rows]:
+    """The training rows as they are, and with a share of them made unanswerable."""
+    rows = load_rows("squad", "train", data_dir=data)
+    return rows, make_unanswerable(rows, share, rows)
+
+
+def test_made_questions_have_no_answer_in_their_new_context(data: Path) -> None:
+    """The same question, another context of the same article, no accepted answer in it."""
+    rows, changed = made(data, 1.0)
+    assert rows.answers is not None
+    assert changed.answers is not None
+    assert rows.row.tolist() == changed.row.tolist()
+    contexts: dict[str, set[str]] = {}
+    for (_, context), answers in zip(rows.texts, rows.answers, strict=True):
+        contexts.setdefault(answers.article, set()).add(context)
+    num_made = 0
+    for i, (question, context) in enumerate(changed.texts):
+        before = rows.answers[i]
+        usable = [
+            other
+            for other in contexts[before.article] - {rows.texts[i][1]}
+            if before.texts[0] not in other
+        ]
+        assert rows.texts[i][0] == question
+        assert bool(usable) == (context != rows.texts[i][1])
+        assert int(not usable) == changed.labels[i] == len(changed.answers[i].texts)
+        if usable:
+            assert context in usable
+            num_made += 1
+    assert 0 < num_made
+    assert f"{num_made} of {len(rows)} questions made unanswerable" in changed.source
+    assert rows.sha256 != changed.sha256
+
+
+def test_the_context_with_most_words_of_the_question_is_taken(data: Path) -> None:
+    """Of the usable contexts it is the one that looks most like an answer, rare words first."""
+    rows = load_rows("squad", "train", data_dir=data)
+    answers = dataclasses.replace(rows.answers[0], article="x", texts=("fun",), begins=(0,))  # type: ignore[index]
+    contexts = ("fun", "the the", "the plot", "the fun plot of love", "the love", "love")
+    pool = dataclasses.replace(
+        rows,
+        texts=[("", context) for context in contexts],
+        answers=(answers,) * len(contexts),
+        row=np.arange(len(contexts)),
+        labels=np.ones(len(contexts)),
+    )
+    asked = dataclasses.replace(pool.take(np.array([0])), texts=[("the plot", "fun")])
+    assert [("the plot", "the plot")] == make_unanswerable(asked, 1.0, pool).texts
+
+
+TIE = """
+import numpy as np
+from ltp_core.data.loading import Rows
+from ltp_core.data.questions import Answers, make_unanswerable
+contexts = ["own", "six three two", "one", "six three", "six three too", "six two", "six", "six it"]
+rows = Rows(
+    task="squad",
+    split="train",
+    texts=[("six three two one", context) for context in contexts],
+    labels=np.ones(len(contexts)),
+    row=np.arange(len(contexts)),
+    source="",
+    sha256="",
+    answers=(Answers(texts=("own",), begins=(0,), article="a"),) * len(contexts),
+)
+print(make_unanswerable(rows, 1.0, rows).texts[0][1])
+"""
+
+
+def test_every_process_makes_the_same_questions() -> None:
+    """Sets have another order in each process; contexts of equal rank must not fall by it."""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", TIE],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 5, 7)
+    }
+    assert 1 == len(found), found
+
+
+def test_the_share_is_kept_and_stable(data: Path) -> None:
+    """No share changes nothing; a larger share contains a smaller one."""
+    rows, none = made(data, 0.0)
+    assert rows.texts == none.texts
+    few, many = (set(np.flatnonzero(made(data, s)[1].labels == 0)) for s in (0.3, 0.7))
+    assert few < many
 
 
 def test_training_rows_may_come_from_another_task(data: Path) -> None:
@@ -304,5 +402,3 @@ def test_impossible_settings_are_refused(place: Workplace) -> None:
             place.train(dataclasses.replace(base, data=data, seed=5))
     with pytest.raises(ConfigError, match="unanswerable_share"):
         DataConfig(unanswerable_share=1.5)
-    with pytest.raises(ConfigError, match="altered_share"):
-        DataConfig(unanswerable_share=0.6, altered_share=0.5)

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from ltp_core.data.loading import Rows, load_rows
+from ltp_core.data.questions import make_unanswerable
 from ltp_core.data.tasks import find_task
-from ltp_core.data.unanswerable import make_unanswerable
 from ltp_core.records import QuestionSettings, UserError
 
 
@@ -36,7 +36,7 @@ def load_questions(
     rows = load_rows(
         source, split, data_dir=data_dir, limit=limit, seed=seed, allow_downloads=allow_downloads
     )
-    if is_training and (settings.unanswerable_share or settings.altered_share):
+    if is_training and settings.unanswerable_share:
         pool = load_rows(source, "train", data_dir=data_dir, allow_downloads=allow_downloads)
-        rows = make_unanswerable(rows, pool, settings.unanswerable_share, settings.altered_share)
+        rows = make_unanswerable(rows, settings.unanswerable_share, pool)
     return dataclasses.replace(rows, task=task)

@@ -44,7 +44,6 @@ def question_settings(config: TrainConfig) -> QuestionSettings | None:
         stride=data.stride,
         train_task=data.train_task,
         unanswerable_share=data.unanswerable_share,
-        altered_share=data.altered_share,
     )
 
 
