@@ -72,6 +72,7 @@ def trace_text(
     drop: Collection[int] = (),
     runner: str = "packed",
     same_weights_unpruned: bool = True,
+    window: int | None = None,
 ) -> Trace:
     """Runs one input and records the scores and masks of every layer.
 
@@ -80,26 +81,26 @@ def trace_text(
         text: First text, or the question; may be empty but for a question. Cut at the encoder's
             longest input, which may be longer than what the checkpoint was trained on
             (`model.max_length`).
-        text_pair: Second text of a pair task, or the context; a long context is divided into the
-            checkpoint's windows, and the trace shows the one in which the unpruned model answers.
+        text_pair: Second text of a pair task, or the context; of a long one's windows the trace
+            shows that in which the unpruned model answers.
         thresholds: Absolute thresholds to use instead of the learned ones, one per layer.
         keep: Token positions that are never dropped.
         drop: Token positions that are dropped after the first layer; the first token stays.
         runner: "packed" or "masked".
         same_weights_unpruned: Also predict with pruning switched off.
+        window: Window of a context to show, from 1; None reads all windows to find it.
 
     Raises:
         UserError: A pair task got one text or the other way round, the text is not valid Unicode,
             question or context are empty or too long, the thresholds do not fit the method, or a
             position is none of a token.
     """
-    tokens = _tokens(model, text, text_pair)
+    tokens = _tokens(model, text, text_pair, window)
     _check_positions(tokens, {*keep, *drop})
     method = _method(model, thresholds, keep, drop)
     output = _run(model, tokens.inputs, method, runner, record=True)
-    unpruned = None
-    if same_weights_unpruned:
-        unpruned = _predict(model, tokens, Unpruned.control_of(model.method), runner)
+    control = Unpruned.control_of(model.method)
+    unpruned = _predict(model, tokens, control, runner) if same_weights_unpruned else None
     prediction = _predict(model, tokens, method, runner, output)
     config = model.encoder.config
     return Trace(
@@ -123,13 +124,15 @@ def trace_text(
     )
 
 
-def text_inputs(model: PrunedModel, text: str, text_pair: str | None = None) -> Inputs:
-    """What a runner takes, for timing a pass alone.
+def text_inputs(
+    model: PrunedModel, text: str, text_pair: str | None = None, *, window: int | None = None
+) -> Inputs:
+    """What a runner takes, for timing a pass alone; `window` is that of `trace_text`.
 
     Raises:
         UserError: As `trace_text`.
     """
-    return _tokens(model, text, text_pair).inputs
+    return _tokens(model, text, text_pair, window).inputs
 
 
 def predict_text(model: PrunedModel, text: str, text_pair: str | None = None) -> Prediction:
@@ -153,7 +156,8 @@ def received_attention(
     Raises:
         UserError: The trace belongs to another text.
     """
-    tokens = _tokens(model, text, text_pair)
+    window = None if trace.answer is None else trace.answer.window
+    tokens = _tokens(model, text, text_pair, window)
     if tuple(tokens.encoding.ids) != trace.token_ids:
         raise UserError("The trace belongs to another text.")
     seen: dict[int, Tensor] = {}
@@ -191,9 +195,14 @@ class _Replay(PruningMethod):
         return self._layers[layer_index].runs
 
 
-def word_groups(model: PrunedModel, text: str, text_pair: str | None = None) -> list[int | None]:
-    """Word that each token is a piece of, counted over both texts; None for special tokens."""
-    encoding = _tokens(model, text, text_pair).encoding
+def word_groups(
+    model: PrunedModel, text: str, text_pair: str | None = None, *, window: int | None = None
+) -> list[int | None]:
+    """Word that each token is a piece of, counted over both texts; None for special tokens.
+
+    `window` is that of `trace_text`.
+    """
+    encoding = _tokens(model, text, text_pair, window).encoding
     words: dict[tuple[int | None, int], int] = {}
     groups: list[int | None] = []
     for sequence, word in zip(encoding.sequence_ids, encoding.word_ids, strict=True):
@@ -204,13 +213,15 @@ def word_groups(model: PrunedModel, text: str, text_pair: str | None = None) -> 
     return groups
 
 
-def _tokens(model: PrunedModel, text: str, text_pair: str | None) -> _Tokens:
+def _tokens(
+    model: PrunedModel, text: str, text_pair: str | None, window: int | None = None
+) -> _Tokens:
     task = TASKS.get(model.task or "")
     if task is not None and task.is_pair != (text_pair is not None):
         wanted = "two texts" if task.is_pair else "one text"
         raise UserError(f"{model.name} was trained on {task.name}, which takes {wanted}.")
     if model.questions is not None:
-        return _question(model, text, text_pair)
+        return _question(model, text, text_pair, window)
     texts = (text,) if text_pair is None else (text, text_pair)
     encoding, num_cut = encode_text(model.tokenizer, texts, model.encoder.config.max_length)
     if not len(encoding):
@@ -225,25 +236,14 @@ def _tokens(model: PrunedModel, text: str, text_pair: str | None) -> _Tokens:
     return _Tokens(encoding, model_inputs(model, batch).to(_device(model)), num_cut)
 
 
-def _question(model: PrunedModel, question: str, context: str | None) -> _Tokens:
+def _question(
+    model: PrunedModel, question: str, context: str | None, window: int | None
+) -> _Tokens:
     if context is None:
         raise UserError(f"{model.name} answers questions about a text: give both.")
-    asked = ask(model, question, context)
-    shown = torch.tensor([asked.shown], device=_device(model))
-    length = int(asked.windows.encoded.length[asked.shown])
-    whole = asked.inputs
-    inputs = Inputs(
-        *(
-            values.index_select(0, shown)[:, :length]
-            for values in (
-                whole.input_ids,
-                whole.token_type_ids,
-                whole.attention_mask,
-                whole.protected,
-            )
-        )
-    )
-    return _Tokens(asked.windows.encodings[asked.shown], inputs, 0, asked)
+    asked = ask(model, question, context, window)
+    encoding = asked.windows.encodings[asked.shown]
+    return _Tokens(encoding, asked.inputs_of([asked.shown]), 0, asked)
 
 
 def _device(model: PrunedModel) -> torch.device:

@@ -27,7 +27,8 @@ with left:
 if question is None:
     st.stop()
 
-learned = live.learned_trace(question)
+with st.spinner("Reading the text; a long one takes a while", show_time=True):
+    learned = live.learned_trace(question)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     what_if = controls.what_if(card, len(learned.tokens))
     with st.container(horizontal=True, width="content", height="content"):

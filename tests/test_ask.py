@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.commands.trace import survival
+from ltp_core.commands.trace import certainty, survival
 from ltp_core.data.loading import Rows
 from ltp_core.data.questions import Answers
 from ltp_core.pruning.ltp import LearnedTokenPruning
 from ltp_core.questions.measure import measure_questions
 from ltp_core.records import QuestionSettings, Trace, UserError
+from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.trace import predict_text, received_attention, text_inputs, trace_text, word_groups
 from tests import tiny
@@ -134,6 +136,54 @@ def test_a_long_context_is_read_in_windows() -> None:
     assert trace.label == predict_text(model, QUESTION, LONG).label
 
 
+def windows_read(model: PrunedModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Windows of every pass from now on."""
+    seen: list[int] = []
+    whole = PackedRunner.__call__
+
+    def counted(self: PackedRunner, inputs: Inputs, *given: Any, **options: Any) -> RunOutput:
+        seen.append(len(inputs.input_ids))
+        return whole(self, inputs, *given, **options)
+
+    monkeypatch.setattr(PackedRunner, "__call__", counted)
+    return seen
+
+
+def test_no_window_is_read_twice_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once unpruned to find the one to show, once pruned; nothing where the window is known."""
+    model = model_for(max_length=20)
+    seen = windows_read(model, monkeypatch)
+    trace = traced(model, LONG)
+    assert trace.answer is not None
+    num, window = trace.answer.num_windows, trace.answer.window
+    assert num > 3
+    assert [num, 1, 1, num - 1] == seen
+    seen.clear()
+    again = traced(model, LONG, window=window, same_weights_unpruned=False)
+    assert [1, num - 1] == seen
+    assert dataclasses.replace(trace, unpruned=None) == again
+    seen.clear()
+    known = word_groups(model, QUESTION, LONG, window=window)
+    assert text_inputs(model, QUESTION, LONG, window=window).input_ids.shape[1] == len(known)
+    assert [] == seen
+    assert known == word_groups(model, QUESTION, LONG)
+
+
+def test_another_window_can_be_shown() -> None:
+    """Its tokens, and the same answer; one that does not exist is refused."""
+    model = model_for(max_length=20)
+    trace = traced(model, LONG)
+    assert trace.answer is not None
+    other = 1 if trace.answer.window > 1 else 2
+    shown = traced(model, LONG, window=other)
+    assert shown.answer is not None
+    assert other == shown.answer.window
+    assert trace.tokens != shown.tokens
+    assert trace.label == shown.label
+    with pytest.raises(UserError, match=r"no window 99: the context has 1 to \d"):
+        traced(model, LONG, window=99)
+
+
 def test_an_answer_in_another_window_has_no_tokens_here() -> None:
     """For some weights pruning moves the answer to another window, and then the trace says so."""
     moved = 0
@@ -176,6 +226,21 @@ def test_survival_by_hand() -> None:
     assert "the first leaves after layer 3" in survival(less, best)
 
 
+def test_certainty_in_words() -> None:
+    """What is infinite is said in words."""
+    trace = traced(model_for(null_threshold=1.5))
+    assert trace.answer is not None
+    limit = "given above 1.50"
+    assert (
+        f"score {trace.answer.null_difference:+.2f} beside the best answer; {limit}"
+        == certainty(trace.answer)
+    )
+    always = dataclasses.replace(trace.answer, null_threshold=math.inf)
+    assert certainty(always).endswith("never given")
+    nothing = dataclasses.replace(trace.answer, candidates=())
+    assert "no token of the context is left" in certainty(nothing)
+
+
 @pytest.mark.parametrize(
     ("question", "context", "message"),
     [
@@ -184,6 +249,8 @@ def test_survival_by_hand() -> None:
         (QUESTION, " \n", "no context: give the text"),
         (QUESTION, None, "give both|takes two texts"),
         ("movie " * 40, CONTEXT, "leaves no room .* shorten the question"),
+        ("\x01", CONTEXT, "no token in the question"),
+        (QUESTION, "good " * 2000, r"make \d+ windows of 40 tokens, and at most 64 are read"),
         (QUESTION, "\ud800", "not valid Unicode"),
     ],
 )

@@ -22,6 +22,7 @@ from ltp_core.records import Prediction, Trace, UserError
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.pruning.base import PruningMethod
+    from ltp_core.runners.base import Inputs
 
 MAX_LOADED = 3
 """Checkpoints in memory: two to compare, or one and its dense counterpart, and the one before."""
@@ -175,8 +176,19 @@ def trace(question: Question, what_if: WhatIf) -> Trace:
     learned = learned_trace(question)
     if what_if.is_neutral:
         return learned
-    changed = _trace(question, what_if, stamp(question.checkpoint), same_weights_unpruned=False)
+    changed = _trace(
+        question,
+        what_if,
+        stamp(question.checkpoint),
+        same_weights_unpruned=False,
+        window=_window(learned),
+    )
     return dataclasses.replace(changed, unpruned=learned.unpruned)
+
+
+def _window(trace: Trace) -> int | None:
+    """Window of the context that a question's trace shows."""
+    return None if trace.answer is None else trace.answer.window
 
 
 def dense_prediction(question: Question) -> Prediction | None:
@@ -201,16 +213,24 @@ def words(question: Question) -> tuple[int | None, ...]:
     """Word index of each token; None for special tokens."""
     from ltp_core.trace import word_groups
 
-    return tuple(word_groups(load(question.checkpoint), question.text, question.text_pair))
+    window = _window(learned_trace(question))
+    model = load(question.checkpoint)
+    return tuple(word_groups(model, question.text, question.text_pair, window=window))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def protected(question: Question) -> tuple[int, ...]:
     """Positions that the checkpoint's method may not drop."""
+    return tuple(inputs(question).protected[0].nonzero()[:, 0].tolist())
+
+
+def inputs(question: Question) -> Inputs:
+    """What the network is given; of a long context the window that the trace shows."""
     from ltp_core.trace import text_inputs
 
-    inputs = text_inputs(load(question.checkpoint), question.text, question.text_pair)
-    return tuple(inputs.protected[0].nonzero()[:, 0].tolist())
+    window = _window(learned_trace(question))
+    model = load(question.checkpoint)
+    return text_inputs(model, question.text, question.text_pair, window=window)
 
 
 def received_attention(
@@ -256,7 +276,12 @@ def _load(name: str, changed: float) -> PrunedModel:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _trace(
-    question: Question, what_if: WhatIf, changed: float, *, same_weights_unpruned: bool
+    question: Question,
+    what_if: WhatIf,
+    changed: float,
+    *,
+    same_weights_unpruned: bool,
+    window: int | None = None,
 ) -> Trace:
     from ltp_core.trace import trace_text
 
@@ -270,6 +295,7 @@ def _trace(
         keep=what_if.keep,
         drop=what_if.drop,
         same_weights_unpruned=same_weights_unpruned,
+        window=window,
     )
 
 

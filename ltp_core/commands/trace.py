@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,8 @@ def _card(trace: Trace) -> str:
         lines.append(f"same, unpruned     {_answer(trace.unpruned)}")
     paper, executed = trace.relative_flops["paper"], trace.relative_flops["executed"]
     lines += [
-        f"relative FLOPs     {percent(paper)} (paper's accounting), {percent(executed)} (executed)",
+        f"relative FLOPs     {percent(paper)} (paper's accounting), {percent(executed)} (executed)"
+        f"{_of_window(trace.answer)}",
         f"tokens             {' → '.join(str(n) for n in trace.lengths)}",
     ]
     if absent := [str(i) for i, layer in enumerate(trace.layers, start=1) if not layer.runs]:
@@ -95,10 +97,7 @@ def _card(trace: Trace) -> str:
 
 def _about_answer(answer: Answer, trace: Trace) -> list[str]:
     """How sure the answer is, how far its tokens get, and which window is shown."""
-    lines = [
-        f"no answer          likelier by {answer.null_difference:.2f}; unanswered above "
-        f"{answer.null_threshold:.2f}"
-    ]
+    lines = [f"no answer          {certainty(answer)}"]
     if answer.best is not None and answer.best.tokens is None:
         lines.append("answer's tokens    in another window than the one below")
     elif answer.best is not None and answer.best.tokens is not None:
@@ -109,6 +108,22 @@ def _about_answer(answer: Answer, trace: Trace) -> list[str]:
             f"{answer.window}"
         )
     return lines
+
+
+def _of_window(answer: Answer | None) -> str:
+    return "" if answer is None or answer.num_windows == 1 else f", of window {answer.window}"
+
+
+def certainty(answer: Answer) -> str:
+    """How much likelier "no answer" is, and above which difference the question stays open."""
+    if answer.best is None:
+        return "no token of the context is left that could be one"
+    limit = (
+        "never given"
+        if math.isinf(answer.null_threshold)
+        else (f"given above {answer.null_threshold:.2f}")
+    )
+    return f"score {answer.null_difference:+.2f} beside the best answer; {limit}"
 
 
 def survival(trace: Trace, candidate: Candidate) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from ltp_core.data.batching import collate
 from ltp_core.data.windows import Windows, encode_windows
@@ -13,13 +15,16 @@ from ltp_core.passes import model_inputs
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.questions.spans import Span, find_answers
 from ltp_core.records import Answer, Candidate, QuestionSettings, UserError
+from ltp_core.runners.base import Inputs
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.pruning.base import PruningMethod
-    from ltp_core.runners.base import Inputs, RunOutput
+    from ltp_core.runners.base import RunOutput
 
 NUM_CANDIDATES = 5
+MAX_WINDOWS = 64
+"""Of one context; they are read together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +37,40 @@ class Asked:
         inputs: All windows as one padded batch.
         shown: The window that a trace shows: the one in which the model answers if nothing is
             pruned, so that pruning does not change what is looked at.
+        unpruned: Logits of every window with nothing pruned, where finding `shown` took them.
     """
 
     context: str
     windows: Windows
     inputs: Inputs
     shown: int
+    unpruned: tuple[np.ndarray, ...] | None = None
+
+    def inputs_of(self, chosen: Sequence[int]) -> Inputs:
+        """Some of the windows, padded to the longest of them."""
+        index = torch.tensor(chosen, device=self.inputs.input_ids.device)
+        width = int(self.windows.encoded.length[list(chosen)].max())
+        whole = (
+            self.inputs.input_ids,
+            self.inputs.token_type_ids,
+            self.inputs.attention_mask,
+            self.inputs.protected,
+        )
+        return Inputs(*(values.index_select(0, index)[:, :width] for values in whole))
 
 
-def ask(model: PrunedModel, question: str, context: str) -> Asked:
+def ask(model: PrunedModel, question: str, context: str, window: int | None = None) -> Asked:
     """Divides a context into the checkpoint's windows.
 
+    Args:
+        model: Loaded checkpoint.
+        question: The question.
+        context: The text that holds the answer, or does not.
+        window: Window to show, from 1, where it is known; else all windows are read to find it.
+
     Raises:
-        UserError: Question or context are empty, or the question leaves no room for the context.
+        UserError: Question or context are empty, the question leaves no room for the context, the
+            context is too long, or there is no such window.
     """
     if not question.strip():
         raise UserError("There is no question; type one.")
@@ -56,16 +82,29 @@ def ask(model: PrunedModel, question: str, context: str) -> Asked:
     )
     if windows.context_begin[0] == windows.context_end[0]:
         raise UserError("There is no token in the context: give a text with words.")
+    if not any(number == 0 for number in windows.encodings[0].sequence_ids):
+        raise UserError("There is no token in the question: ask it in words.")
+    _check_number(len(windows), window, model.max_length)
     everything = np.arange(len(windows))
     batch = collate(windows.encoded, everything, None, model.encoder.config.pad_id)
     inputs = model_inputs(model, batch).to(next(model.encoder.parameters()).device)
-    asked = Asked(context=context, windows=windows, inputs=inputs, shown=0)
-    if len(windows) == 1:
+    asked = Asked(context=context, windows=windows, inputs=inputs, shown=(window or 1) - 1)
+    if len(windows) == 1 or window is not None:
         return asked
-    logits = _logits(model, asked, Unpruned.control_of(model.method))
+    logits = _logits(model, asked, everything.tolist(), Unpruned.control_of(model.method))
     found = find_answers(windows, everything.tolist(), logits)
     shown = found.spans[0].window if found.spans else 0
-    return Asked(context=context, windows=windows, inputs=inputs, shown=shown)
+    return replace(asked, shown=shown, unpruned=tuple(logits))
+
+
+def _check_number(num_windows: int, window: int | None, max_length: int) -> None:
+    if num_windows > MAX_WINDOWS:
+        raise UserError(
+            f"Question and context make {num_windows} windows of {max_length} tokens, and at most "
+            f"{MAX_WINDOWS} are read: shorten them."
+        )
+    if window is not None and not 1 <= window <= num_windows:
+        raise UserError(f"There is no window {window}: the context has 1 to {num_windows}.")
 
 
 def answer(model: PrunedModel, asked: Asked, shown: RunOutput, elsewhere: PruningMethod) -> Answer:
@@ -78,9 +117,15 @@ def answer(model: PrunedModel, asked: Asked, shown: RunOutput, elsewhere: Prunin
         elsewhere: What prunes in the other windows.
     """
     settings = model.questions or QuestionSettings()
-    logits = _logits(model, asked, elsewhere) if len(asked.windows) > 1 else [np.empty((0, 2))]
+    everything = range(len(asked.windows))
+    if asked.unpruned is not None and isinstance(elsewhere, Unpruned):
+        logits = list(asked.unpruned)
+    else:
+        others = [i for i in everything if i != asked.shown]
+        logits = _logits(model, asked, others, elsewhere) if others else []
+        logits.insert(asked.shown, np.empty((0, 2)))
     logits[asked.shown] = shown.logits[0].double().cpu().numpy()
-    found = find_answers(asked.windows, range(len(asked.windows)), logits, NUM_CANDIDATES)
+    found = find_answers(asked.windows, everything, logits, NUM_CANDIDATES)
     candidates = tuple(
         Candidate(
             text=asked.context[span.begin : span.end],
@@ -100,9 +145,11 @@ def answer(model: PrunedModel, asked: Asked, shown: RunOutput, elsewhere: Prunin
     )
 
 
-def _logits(model: PrunedModel, asked: Asked, method: PruningMethod) -> list[np.ndarray]:
-    """Logits of every window."""
-    return list(model.packed(asked.inputs, method).logits.double().cpu().numpy())
+def _logits(
+    model: PrunedModel, asked: Asked, chosen: Sequence[int], method: PruningMethod
+) -> list[np.ndarray]:
+    """Logits of some windows."""
+    return list(model.packed(asked.inputs_of(chosen), method).logits.double().cpu().numpy())
 
 
 def _tokens(asked: Asked, span: Span) -> tuple[int, int] | None:

@@ -59,10 +59,8 @@ def _measured() -> dict[tuple[Any, ...], Latency]:
 
 def _time(question: Question, what_if: WhatIf) -> Latency:
     from ltp_core.pruning import ThresholdMethod, Unpruned
-    from ltp_core.trace import text_inputs
 
-    model = live.load(question.checkpoint)
-    inputs = text_inputs(model, question.text, question.text_pair)
+    model, inputs = live.load(question.checkpoint), live.inputs(question)
     method = live.scaled_method(model.method, what_if.scale)
     if what_if.thresholds is not None and isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(what_if.thresholds))
