@@ -176,16 +176,35 @@ def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
     assert_refused(folder, "no head that classifies or answers questions")
 
 
-def test_a_head_without_weights_is_refused(tmp_path: Path) -> None:
-    """Whatever the configuration says, nobody is answered by random numbers."""
+def drop_tensors(folder: Path, beginning: str, file_name: str) -> None:
+    """Takes the tensors whose names begin so out of a model folder, and stores the rest in that file."""
+    kept = {
+        key: value
+        for key, value in load_file(folder / "model.safetensors").items()
+        if not key.startswith(beginning)
+    }
+    (folder / "model.safetensors").unlink()
+    if file_name == "model.safetensors":
+        save_file(kept, folder / file_name, metadata={"format": "pt"})
+    else:
+        torch.save(kept, folder / file_name)
+
+
+@pytest.mark.parametrize("file_name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    ("beginning", "words"),
+    [
+        ("classifier.", "lack 2 tensors, first classifier"),
+        ("bert.encoder.layer.1.", "lack 16 tensors, first encoder.layer.1"),
+    ],
+)
+def test_absent_weights_are_refused(
+    beginning: str, words: str, file_name: str, tmp_path: Path
+) -> None:
+    """Whatever the configuration says and whoever reads the file, nobody is answered by random numbers."""
     folder = tiny.save_hugging_face("bert", tmp_path / "mine")
-    weights = load_file(folder / "model.safetensors")
-    save_file(
-        {k: v for k, v in weights.items() if not k.startswith("classifier.")},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    assert_refused(folder, "lack 2 tensors, first classifier")
+    drop_tensors(folder, beginning, file_name)
+    assert_refused(folder, words)
 
 
 def test_a_run_of_records_alone_says_so(adapter_run: Path) -> None:
