@@ -115,8 +115,8 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
         return _load_run(folder, device)
     if (folder / store.MANIFEST).exists():
         raise CheckpointError(
-            f"{folder.name} was stored without its weights, only its records are there: train it again, "
-            "or take one that `python -m ltp_core checkpoints` lists."
+            f"{folder.name} was stored without its weights, only its records are there: train it again "
+            "with --force, or take one that `python -m ltp_core checkpoints` lists."
         )
     return _load_foreign(folder, device)
 

@@ -35,10 +35,10 @@ class CheckpointInfo:
 
 
 def list_checkpoints() -> list[CheckpointInfo]:
-    """Checkpoints of all stores, complete runs only, by name; the writable store comes first."""
+    """Complete runs of all stores whose weights are at hand, by name; the writable store comes first."""
     found: dict[str, CheckpointInfo] = {}
     for run in store.list_runs():
-        if run.manifest is None or not (run.folder / PRUNING_FILE).exists():
+        if run.manifest is None or not holds_weights(run.folder):
             continue
         weights = [*run.folder.glob("adapter/*"), *run.folder.glob("model/*")]
         info = CheckpointInfo(
@@ -78,34 +78,68 @@ def checkpoint_folder(name_or_path: str) -> Path:
     return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a run can be loaded, not only read about: its weights are there, own or shared.
+
+    Files are looked for and not read: a shared run that has other weights by now counts too.
+    """
+    try:
+        shared = _shared_weights(folder)
+    except CheckpointError:
+        return False
+    holders = _holders(folder, shared) if shared else [folder]
+    return (folder / PRUNING_FILE).is_file() and any(map(weights_file, holders))
+
+
 def weights_folder(folder: Path) -> Path:
     """The folder that holds a checkpoint's weights: its own, or the run's that it shares them with.
 
     Raises:
         CheckpointError: The shared run is misnamed, or in no store, or has other weights by now.
     """
-    try:
-        shared = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return folder  # its own; damage is found when it is loaded
-    name, expected = (
-        (shared.get(key) for key in ("run", "sha256")) if _is_shared(shared) else ("", "")
-    )
-    if not name or Path(name).name != name:  # a path could lead anywhere
-        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
-    holders = [store.run_folder(p, name) for p in (folder.resolve().parent.parent, *store.stores())]
-    found = [holder for holder in holders if weights_file(holder) is not None]
+    shared = _shared_weights(folder)
+    if shared is None:
+        return folder
+    found = [holder for holder in _holders(folder, shared) if weights_file(holder) is not None]
     for holder in found:
-        if weights_sha256(holder) == expected:
+        if weights_sha256(holder) == shared.sha256:
             return holder
     state = "has other weights by now" if found else "is in no store with its weights"
     raise CheckpointError(
-        f"{folder} shares the weights of {name}, which {state}: make this run again, or restore that one."
+        f"{folder} shares the weights of {shared.run}, which {state}: train this run again with --force, "
+        "or restore that one."
     )
 
 
-def _is_shared(raw: object) -> bool:
-    return isinstance(raw, dict) and all(isinstance(raw.get(k), str) for k in ("run", "sha256"))
+@dataclass(frozen=True)
+class _SharedWeights:
+    """The run that holds a run's weights, and the hex digest of their file."""
+
+    run: str
+    sha256: str
+
+
+def _shared_weights(folder: Path) -> _SharedWeights | None:
+    """What `pruning.json` says of them; None where the weights are the run's own.
+
+    Raises:
+        CheckpointError: The run is misnamed.
+    """
+    try:
+        raw = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # damage is found when it is loaded
+    given = [raw.get(key) for key in ("run", "sha256")] if isinstance(raw, dict) else []
+    named = [value for value in given if isinstance(value, str)]
+    if len(named) != 2 or not named[0] or Path(named[0]).name != named[0]:  # a path leads anywhere
+        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
+    return _SharedWeights(*named)
+
+
+def _holders(folder: Path, shared: _SharedWeights) -> list[Path]:
+    """Where that run may be: beside this one, or in any store."""
+    places = (folder.resolve().parent.parent, *store.stores())
+    return [store.run_folder(place, shared.run) for place in places]
 
 
 def weights_file(folder: Path) -> Path | None:

@@ -18,13 +18,19 @@ from safetensors.torch import load_file, save_file
 from ltp_core import store
 from ltp_core.calibration.calibrate import agreement, calibrate, divergence, measure_on
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
-from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
+from ltp_core.checkpoint_places import (
+    PRUNING_FILE,
+    holds_weights,
+    list_checkpoints,
+    weights_folder,
+)
 from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.records import UserError
+from ltp_core.sweep.plan import is_stored
 from ltp_core.trace import trace_text
 from tests import tiny
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
@@ -189,13 +195,37 @@ def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(UserError, match=f"{holder.name}, which has other weights by now"):
         load_checkpoint(str(folder))
+    assert holds_weights(folder), "nothing is read for a list"
     shutil.rmtree(holder / "adapter")
     with pytest.raises(UserError, match=f"{holder.name}, which is in no store with its weights"):
         load_checkpoint(str(folder))
+    assert not holds_weights(folder)
     for wrong in ("../elsewhere", {"run": "../elsewhere", "sha256": ""}, {"run": 3}):
         store.write_json(folder / PRUNING_FILE, {**pruning, "weights": wrong})
         with pytest.raises(UserError, match="'weights' does not name a run"):
             load_checkpoint(str(folder))
+        assert not holds_weights(folder)
+
+
+def test_a_run_whose_shared_weights_are_gone_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no checkpoint without them; its holder comes first, then the run itself."""
+    place = Workplace.make(tmp_path)
+    monkeypatch.setenv("LTP_STORE", str(place.store))
+    config = calibrated(place, "lora")
+    folder = place.train(config)
+    holder = weights_folder(folder)
+    expected = load_checkpoint(folder.name).weights_sha256
+    shutil.rmtree(holder / "adapter")
+    names = {holder.name, folder.name}
+    assert not names & {info.name for info in list_checkpoints()}
+    assert not any(is_stored(name, place.store, with_weights=True) for name in names)
+    assert folder == place.train(config), "its records are complete"
+    assert not holds_weights(folder)
+    assert folder == place.train(config, needs_weights=True)
+    assert names <= {info.name for info in list_checkpoints()}
+    assert expected == load_checkpoint(folder.name).weights_sha256
 
 
 def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:
