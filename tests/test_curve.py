@@ -114,10 +114,13 @@ def test_a_kept_curve_has_the_rows_of_its_run(place: Path) -> None:
     manifest = store.read_manifest(folder)
     config = {**manifest.config, "data": {"validation_rows": 3}}
     store.finish_run(folder, dataclasses.replace(manifest, config=config))
-    command(place, "--scales", "1", "--save")
+    ran = command(place, "--scales", "1", "--save", "--records")
     command(place, "--scales", "1", "--save", "--split", "heldout")
     rows = store.read_table(folder, "curve").set_index("split")["rows"]
     assert 3 == rows["validation"] < rows["heldout"]
+    records = store.read_manifest(store.find_run(json.loads(ran.stdout)["records"]))
+    assert 3 == records.config["evaluation"]["limit"]
+    assert 3 == records.summary["validation"]["rows"]
 
 
 @pytest.fixture
