@@ -63,18 +63,24 @@ def _absent(name: str, listing: runs_data.Listing) -> None:
 
 
 def _sentence(manifest: RunManifest) -> str:
-    training = manifest.dataset.get("train")
-    rows = training.get("rows") if isinstance(training, dict) else None
-    trained = f" on {counted(rows, 'training row')}" if isinstance(rows, int) else ""
+    duration = _duration(manifest.duration_s)
     work = {
-        "training": f"trained{trained} in {_duration(manifest.duration_s)}",
+        "training": f"{_training_work(manifest)} in {duration}",
         "evaluation": "evaluated",
-        "calibration": f"calibrated in {_duration(manifest.duration_s)}",
+        "calibration": f"calibrated in {duration}",
     }[runs_data.origin(manifest)]
     return (
         f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, {work} "
         f"on {runs_data.device(manifest)}, {manifest.created_at[:10]}."
     )
+
+
+def _training_work(manifest: RunManifest) -> str:
+    """What `train` did: trained, or chose something for weights that were trained already."""
+    if manifest.config.get("select"):
+        return f"chosen for the weights of {manifest.parent}"
+    rows = runs_data.table(manifest.dataset, "train").get("rows")
+    return f"trained on {counted(rows, 'training row')}" if isinstance(rows, int) else "trained"
 
 
 def _duration(seconds: float) -> str:
