@@ -237,16 +237,19 @@ class Recorded:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started: list[list[str]] = []
         self.job: Any = None
+        self.earlier: dict[str, Any] = {}
         self.on_end: Callable[[], None] = lambda: None
         monkeypatch.setattr(jobs, "start", self._start)
         monkeypatch.setattr(jobs, "current", lambda kind: self.job)
+        monkeypatch.setattr(jobs, "find", self._find)
 
     def _start(self, kind: str, arguments: list[str], *, on_end: Callable[[], None]) -> Any:
         assert lengths_job.KIND == kind
         self.started.append(list(arguments))
         self.on_end = on_end
         self.job = SimpleNamespace(
-            id="job-1",
+            id=f"job-{len(self.started)}",
+            kind=kind,
             is_running=True,
             is_recent=True,
             state="running",
@@ -256,11 +259,16 @@ class Recorded:
         )
         return self.job
 
+    def _find(self, job_id: str) -> Any:
+        known = self.earlier | ({self.job.id: self.job} if self.job else {})
+        return known.get(job_id)
+
     def end(self, state: str, **fields: Any) -> None:
         """The job's process has gone."""
         self.job = SimpleNamespace(
             **{**vars(self.job), "is_running": False, "state": state, **fields}
         )
+        self.earlier[self.job.id] = self.job
         self.on_end()
 
 
@@ -367,6 +375,41 @@ def test_only_the_session_that_counted_shows_the_result(
     expected = {"at": label, "other": "sst2/validation", "reloaded": label}
     shown = {"at": at, "other": other, "reloaded": reloaded}
     assert expected == {name: s.selectbox[1].value for name, s in shown.items()}
+    assert "job" not in at.query_params
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_the_next_count_of_another_session_hides_nothing(
+    state: str, tmp_path: Path, background: Recorded
+) -> None:
+    """What became of this session's count is shown though the last job is another one."""
+    path = csv_file(tmp_path)
+    at, other = asked_for(path), page(own="Task")
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    label = count_own(path, "text")
+    document = {"train": {"key": _key(), "split": "all"}, "evaluation": None}
+    background.end(state, document=document, error="Row 3 holds a number.")
+    button(healthy(other.run()), "Count tokens").click()
+    healthy(other.run())
+    assert "job-2" == background.job.id
+    healthy(at.run())
+    assert (state == "done") == (label == at.selectbox[1].value)
+    assert (state == "failed") == ("Row 3 holds a number" in words(at))
+    assert "Stop" in [b.label for b in at.button]
+
+
+def test_a_visit_to_another_page_keeps_the_link(background: Recorded) -> None:
+    """Streamlit takes parameters out of the address then; a reload afterwards is still no stranger."""
+    at = page(own="Task")
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    del at.query_params["job"]
+    healthy(at.run())
+    assert "job-1" in at.query_params["job"]
+    background.end("stopped")
+    del at.query_params["job"]
+    healthy(at.run())
     assert "job" not in at.query_params
 
 

@@ -194,6 +194,11 @@ def current(kind: str) -> Job | None:
     return next((job for job in _jobs() if job.kind == kind), None)
 
 
+def find(job_id: str) -> Job | None:
+    """The job with this id, running or ended; None where there is none."""
+    return next((job for job in _jobs() if job.id == job_id), None)
+
+
 def typed(arguments: Sequence[str]) -> str:
     """Arguments as they are typed in a shell, without what only a program asks for."""
     return shlex.join(argument for argument in arguments if argument != "--events")
