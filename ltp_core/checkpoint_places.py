@@ -131,7 +131,8 @@ def _shared_weights(folder: Path) -> _SharedWeights | None:
         return None  # damage is found when it is loaded
     given = [raw.get(key) for key in ("run", "sha256")] if isinstance(raw, dict) else []
     named = [value for value in given if isinstance(value, str)]
-    if len(named) != 2 or not named[0] or Path(named[0]).name != named[0]:  # a path leads anywhere
+    # A path could lead anywhere; of "..", pathlib says that it is a name.
+    if len(named) != 2 or Path(named[0]).name != named[0] or named[0] in {"", ".."}:
         raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
     return _SharedWeights(*named)
 

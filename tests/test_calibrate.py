@@ -200,7 +200,8 @@ def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{holder.name}, which is in no store with its weights"):
         load_checkpoint(str(folder))
     assert not holds_weights(folder)
-    for wrong in ("../elsewhere", {"run": "../elsewhere", "sha256": ""}, {"run": 3}):
+    paths = ({"run": path, "sha256": ""} for path in ("../elsewhere", "..", ".", "", "/"))
+    for wrong in ("../elsewhere", {"run": 3}, *paths):
         store.write_json(folder / PRUNING_FILE, {**pruning, "weights": wrong})
         with pytest.raises(UserError, match="'weights' does not name a run"):
             load_checkpoint(str(folder))
