@@ -503,10 +503,27 @@ def test_an_upload_goes_with_its_job(
     assert [] == on_disk()
 
 
+def test_an_upload_that_was_counted_before_goes_at_once(
+    tmp_path: Path, background: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its counts are shown, nothing is started, and nothing stays on the disk."""
+    path = csv_file(tmp_path)
+    label = count_own(path, "text")
+    monkeypatch.setattr(
+        own.st, "file_uploader", lambda *_, **__: uploaded(path.read_bytes(), "copy.csv")
+    )
+    at = page()
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    assert [] == background.started
+    assert label == at.selectbox[1].value
+    assert [] == on_disk()
+
+
 def test_an_upload_that_cannot_be_counted_goes_at_once(
     background: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another job runs, or the same texts have been counted before."""
+    """Another job runs."""
     file = uploaded(b"text\none two\n", "mine.csv")
     monkeypatch.setattr(own.st, "file_uploader", lambda *_, **__: file)
 
