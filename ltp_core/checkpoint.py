@@ -6,6 +6,7 @@ model folder of the family, which then runs unpruned. Module level is torch-free
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -61,7 +62,7 @@ class PrunedModel:
     base: str
     questions: QuestionSettings | None = None
 
-    @property
+    @functools.cached_property
     def weights_sha256(self) -> str:
         """Hex digest of the encoder's weights with their names."""
         digest = hashlib.sha256()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -153,6 +154,17 @@ def weights_file(folder: Path) -> Path | None:
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """Hex digest of that file; None without one."""
+    """Hex digest of that file, which is read again only after a change; None without one."""
     file = weights_file(folder)
-    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    if file is None:
+        return None
+    about = file.stat()
+    return _sha256(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, changed_ns: int, size_bytes: int) -> str:
+    """Of the file as it is; the other arguments tell one state of it from the next."""
+    del changed_ns, size_bytes
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

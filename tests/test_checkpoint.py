@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
-from ltp_core.checkpoint_places import PRUNING_FILE, CheckpointError, list_checkpoints
+from ltp_core.checkpoint_places import (
+    PRUNING_FILE,
+    CheckpointError,
+    list_checkpoints,
+    weights_file,
+    weights_sha256,
+)
 from ltp_core.encoder import loading
 from ltp_core.encoder.adapter import inject, save_adapter
 from ltp_core.encoder.loading import DEFAULT_BASE, load_encoder, sha256
@@ -419,6 +426,22 @@ def test_a_cache_without_weights_is_passed_over(
     assert packaged == loading.find_base(DEFAULT_BASE)
     with pytest.raises(UserError, match="some/model"):
         loading.find_base("some/model")
+
+
+def test_hashes_are_kept_until_something_changes(adapter_run: Path) -> None:
+    """A file is read again when its time or size is another; a loaded model never changes."""
+    file = weights_file(adapter_run)
+    assert file is not None
+    digest = weights_sha256(adapter_run)
+    assert sha256(file) == digest
+    assert digest is weights_sha256(adapter_run)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(file, ns=(0, 0))
+    assert sha256(file) == weights_sha256(adapter_run) != digest
+    file.write_bytes(content)
+    model = load_checkpoint(str(adapter_run))
+    assert model.weights_sha256 is model.weights_sha256
 
 
 # --- the list -----------------------------------------------------------------------------------------
