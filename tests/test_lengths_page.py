@@ -553,6 +553,18 @@ def test_what_a_crash_left_behind_goes_at_the_next_start(background: Recorded) -
     assert sorted([places[0], places[2]]) == on_disk()
 
 
+def test_a_cleaning_that_fails_stops_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, and the page is there."""
+
+    def fail() -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(uploads, "forget_stale", fail)
+    at = page()
+    assert "Removing old uploads met a fault" in words(at)
+    assert "Length shift" == at.title[0].value
+
+
 def test_progress_in_words() -> None:
     """Inputs counted so far, and the fraction that has been read."""
     events = [{"event": "progress", "split": "train", "rows": 8192, "fraction": 0.25}]
