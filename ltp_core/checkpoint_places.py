@@ -112,6 +112,19 @@ def weights_folder(folder: Path) -> Path:
     )
 
 
+def sharing_runs(holder: Path) -> list[str]:
+    """Names of the complete runs of all stores that have this run's weights and none of their own."""
+    return [entry.name for entry in store.list_runs() if _shares(entry.folder, holder)]
+
+
+def _shares(folder: Path, holder: Path) -> bool:
+    try:
+        found = weights_folder(folder)
+    except CheckpointError:
+        return False
+    return found != folder and found.resolve() == holder.resolve()
+
+
 @dataclass(frozen=True)
 class _SharedWeights:
     """The run that holds a run's weights, and the hex digest of their file."""

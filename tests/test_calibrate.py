@@ -22,9 +22,10 @@ from ltp_core.checkpoint_places import (
     PRUNING_FILE,
     holds_weights,
     list_checkpoints,
+    sharing_runs,
     weights_folder,
 )
-from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
+from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config, to_toml
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.pruning import Unpruned
@@ -32,6 +33,7 @@ from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.records import UserError
 from ltp_core.sweep.plan import is_stored
 from ltp_core.trace import trace_text
+from ltp_core.training import train as training
 from tests import tiny
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
@@ -227,6 +229,29 @@ def test_a_run_whose_shared_weights_are_gone_is_made_again(
     assert folder == place.train(config, needs_weights=True)
     assert names <= {info.name for info in list_checkpoints()}
     assert expected == load_checkpoint(folder.name).weights_sha256
+
+
+def test_who_depends_on_weights_is_named_before_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train --force` of the holder says it in a line; of any other run, nothing."""
+    place = Workplace.make(tmp_path)
+    monkeypatch.setenv("LTP_STORE", str(place.store))
+    config = calibrated(place, "lora")
+    folder, dense = place.train(config), dense_config(config)
+    assert dense is not None
+    monkeypatch.setattr(training, "train", lambda config, **_: place.store / "runs" / config.name)
+    for number, (each, others) in enumerate(((dense, [folder.name]), (config, []))):
+        preset = tmp_path / f"{number}.toml"
+        preset.write_text(to_toml(each), encoding="utf-8")
+        assert others == sharing_runs(store.run_folder(place.store, each.name))
+        forced, plain = run("train", str(preset), "--force"), run("train", str(preset))
+        assert (0, 0) == (forced.status, plain.status), forced.stderr
+        expected = [f"are also those of {name}: unless they come out the same" for name in others]
+        lines = [line for line in forced.stderr.splitlines() if "are also those of" in line]
+        assert len(expected) == len(lines)
+        assert all(words in line for words, line in zip(expected, lines, strict=True))
+        assert "are also those of" not in plain.stderr
 
 
 def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:
