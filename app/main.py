@@ -20,7 +20,8 @@ st.set_page_config(
 )
 page = st.navigation(navigation.pages())
 state.enter(page.title)
-uploads.forget_stale()
+with boundary("Removing old uploads"):
+    uploads.forget_stale()
 navigation.sidebar_footer()
 with boundary():
     page.run()

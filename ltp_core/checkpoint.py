@@ -6,6 +6,7 @@ model folder of the family, which then runs unpruned. Module level is torch-free
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -61,7 +62,7 @@ class PrunedModel:
     base: str
     questions: QuestionSettings | None = None
 
-    @property
+    @functools.cached_property
     def weights_sha256(self) -> str:
         """Hex digest of the encoder's weights with their names."""
         digest = hashlib.sha256()
@@ -115,8 +116,8 @@ def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
         return _load_run(folder, device)
     if (folder / store.MANIFEST).exists():
         raise CheckpointError(
-            f"{folder.name} was stored without its weights, only its records are there: train it again, "
-            "or take one that `python -m ltp_core checkpoints` lists."
+            f"{folder.name} was stored without its weights, only its records are there: train it again "
+            "with --force, or take one that `python -m ltp_core checkpoints` lists."
         )
     return _load_foreign(folder, device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -35,10 +36,10 @@ class CheckpointInfo:
 
 
 def list_checkpoints() -> list[CheckpointInfo]:
-    """Checkpoints of all stores, complete runs only, by name; the writable store comes first."""
+    """Complete runs of all stores whose weights are at hand, by name; the writable store comes first."""
     found: dict[str, CheckpointInfo] = {}
     for run in store.list_runs():
-        if run.manifest is None or not (run.folder / PRUNING_FILE).exists():
+        if run.manifest is None or not holds_weights(run.folder):
             continue
         weights = [*run.folder.glob("adapter/*"), *run.folder.glob("model/*")]
         info = CheckpointInfo(
@@ -78,34 +79,82 @@ def checkpoint_folder(name_or_path: str) -> Path:
     return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a run can be loaded, not only read about: its weights are there, own or shared.
+
+    Files are looked for and not read: a shared run that has other weights by now counts too.
+    """
+    try:
+        shared = _shared_weights(folder)
+    except CheckpointError:
+        return False
+    holders = _holders(folder, shared) if shared else [folder]
+    return (folder / PRUNING_FILE).is_file() and any(map(weights_file, holders))
+
+
 def weights_folder(folder: Path) -> Path:
     """The folder that holds a checkpoint's weights: its own, or the run's that it shares them with.
 
     Raises:
         CheckpointError: The shared run is misnamed, or in no store, or has other weights by now.
     """
-    try:
-        shared = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return folder  # its own; damage is found when it is loaded
-    name, expected = (
-        (shared.get(key) for key in ("run", "sha256")) if _is_shared(shared) else ("", "")
-    )
-    if not name or Path(name).name != name:  # a path could lead anywhere
-        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
-    holders = [store.run_folder(p, name) for p in (folder.resolve().parent.parent, *store.stores())]
-    found = [holder for holder in holders if weights_file(holder) is not None]
+    shared = _shared_weights(folder)
+    if shared is None:
+        return folder
+    found = [holder for holder in _holders(folder, shared) if weights_file(holder) is not None]
     for holder in found:
-        if weights_sha256(holder) == expected:
+        if weights_sha256(holder) == shared.sha256:
             return holder
     state = "has other weights by now" if found else "is in no store with its weights"
     raise CheckpointError(
-        f"{folder} shares the weights of {name}, which {state}: make this run again, or restore that one."
+        f"{folder} shares the weights of {shared.run}, which {state}: train this run again with --force, "
+        "or restore that one."
     )
 
 
-def _is_shared(raw: object) -> bool:
-    return isinstance(raw, dict) and all(isinstance(raw.get(k), str) for k in ("run", "sha256"))
+def sharing_runs(holder: Path) -> list[str]:
+    """Names of the complete runs of all stores that have this run's weights and none of their own."""
+    return [entry.name for entry in store.list_runs() if _shares(entry.folder, holder)]
+
+
+def _shares(folder: Path, holder: Path) -> bool:
+    try:
+        found = weights_folder(folder)
+    except CheckpointError:
+        return False
+    return found != folder and found.resolve() == holder.resolve()
+
+
+@dataclass(frozen=True)
+class _SharedWeights:
+    """The run that holds a run's weights, and the hex digest of their file."""
+
+    run: str
+    sha256: str
+
+
+def _shared_weights(folder: Path) -> _SharedWeights | None:
+    """What `pruning.json` says of them; None where the weights are the run's own.
+
+    Raises:
+        CheckpointError: The run is misnamed.
+    """
+    try:
+        raw = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # damage is found when it is loaded
+    given = [raw.get(key) for key in ("run", "sha256")] if isinstance(raw, dict) else []
+    named = [value for value in given if isinstance(value, str)]
+    # A path could lead anywhere; of "..", pathlib says that it is a name.
+    if len(named) != 2 or Path(named[0]).name != named[0] or named[0] in {"", ".."}:
+        raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
+    return _SharedWeights(*named)
+
+
+def _holders(folder: Path, shared: _SharedWeights) -> list[Path]:
+    """Where that run may be: beside this one, or in any store."""
+    places = (folder.resolve().parent.parent, *store.stores())
+    return [store.run_folder(place, shared.run) for place in places]
 
 
 def weights_file(folder: Path) -> Path | None:
@@ -118,6 +167,17 @@ def weights_file(folder: Path) -> Path | None:
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """Hex digest of that file; None without one."""
+    """Hex digest of that file, which is read again only after a change; None without one."""
     file = weights_file(folder)
-    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    if file is None:
+        return None
+    about = file.stat()
+    return _sha256(file, about.st_mtime_ns, about.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256(path: Path, changed_ns: int, size_bytes: int) -> str:
+    """Of the file as it is; the other arguments tell one state of it from the next."""
+    del changed_ns, size_bytes
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

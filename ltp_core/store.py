@@ -277,21 +277,42 @@ def own_run(folder: Path) -> Path:
     """A run that may be added to: itself, or its copy in the writable store if it came with the project.
 
     Raises:
-        StoreError: The copy cannot be written, or another process holds it.
+        StoreError: The writable store has another training of this run, finished or not; or the copy
+            cannot be written, or another process holds it.
     """
     if folder.resolve().parent.parent != _sample_store().resolve():
         return folder
-    own = run_folder(default_store(), folder.name)
+    own, manifest = run_folder(default_store(), folder.name), read_manifest(folder)
     if not _is_complete(own):
-        manifest = read_manifest(folder)
         with lock_run(own):
-            try:
-                unfinished = shutil.ignore_patterns(MANIFEST, ".*")
-                shutil.copytree(folder, own, ignore=unfinished, dirs_exist_ok=True)
-            except OSError as error:
-                raise StoreError(f"{own} cannot be written: {error}.") from error
+            _copy_run(folder, own)
             finish_run(own, manifest)
+    elif _weights(read_manifest(own)) != _weights(manifest):
+        raise StoreError(
+            f"{own} was trained apart from {folder} and has other weights: set {STORE_VARIABLE} to another "
+            "store to add to a copy of this one."
+        )
     return own
+
+
+def _copy_run(folder: Path, own: Path) -> None:
+    """All files but the manifest into a folder that holds nothing but its lock."""
+    if any(path.name != LOCK for path in own.iterdir()):
+        raise StoreError(
+            f"{own} holds a run that is not complete: finish it with the same train command, or delete the "
+            "folder."
+        )
+    try:
+        unfinished = shutil.ignore_patterns(MANIFEST, ".*")
+        shutil.copytree(folder, own, ignore=unfinished, dirs_exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{own} cannot be written: {error}.") from error
+
+
+def _weights(manifest: RunManifest) -> set[FileEntry]:
+    """The files that decide what a run answers: weights, and the state of its method."""
+    names = ("pruning.json", ".safetensors")
+    return {file for file in manifest.files if file.name.endswith(names)}
 
 
 def is_being_trained(folder: Path) -> bool:

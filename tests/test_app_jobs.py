@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui import jobs
 from app.ltp_ui.jobs import Job
+from ltp_core.files import StoreError
 from ltp_core.records import UserError
 
 FOREVER = 'import time; print(\'{"event": "begin"}\', flush=True); time.sleep(600)'
@@ -246,6 +248,23 @@ def test_a_store_that_cannot_be_written_is_a_sentence(
     with pytest.raises(UserError, match="cannot be written"):
         jobs.start("bench", [])
     assert jobs.current("bench") is None
+
+
+def test_a_job_that_cannot_be_taken_down_is_stopped(
+    script: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No page could see it; it leaves neither a process nor a folder."""
+    script("time.sleep(60)")
+    told = threading.Event()
+
+    def full(path: Path, content: object) -> None:
+        raise StoreError("No space left on device.")
+
+    monkeypatch.setattr(jobs, "write_json", full)
+    with pytest.raises(StoreError, match="No space left"):
+        jobs.start("bench", [], on_end=told.set)
+    assert told.wait(10), "the process has gone"
+    assert not list(jobs._jobs_folder().glob("bench-*"))
 
 
 def test_a_job_finds_this_program_from_any_folder(

@@ -149,6 +149,20 @@ def test_other_runs_do_not_promise_a_training(
     assert is_trained == (", trained" in said)
 
 
+def test_a_choice_after_training_is_not_called_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are the parent's, and its time is that of the choice."""
+    made = tradeoff_samples.config("lat", 0.5)
+    config = to_dict(made) | {"select": {"target_relative_flops": 0.5}}
+    changes = {"config": config, "parent": "sst2-lat-0123456789", "duration_s": 12.0}
+    tradeoff_samples.save_run(tmp_path, made, right=0.8, flops=0.5, **changes)
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    said = texts(page(run=made.name)).replace("\\", "")
+    assert "seed 0, chosen for the weights of sst2-lat-0123456789 in 12 s on CPU" in said
+    assert "trained on" not in said
+
+
 def test_other_seeds_are_found_though_defaults_were_added_since(tmp_path: Path) -> None:
     """One was written before a setting existed; what was evaluated elsewhere is no seed of anything."""
     first, second = (tradeoff_samples.config("lat", 0.5, seed=seed) for seed in range(2))

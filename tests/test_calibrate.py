@@ -18,14 +18,22 @@ from safetensors.torch import load_file, save_file
 from ltp_core import store
 from ltp_core.calibration.calibrate import agreement, calibrate, divergence, measure_on
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
-from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
-from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config
+from ltp_core.checkpoint_places import (
+    PRUNING_FILE,
+    holds_weights,
+    list_checkpoints,
+    sharing_runs,
+    weights_folder,
+)
+from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config, to_toml
 from ltp_core.data.batching import Encoded, encode
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.records import UserError
+from ltp_core.sweep.plan import is_stored
 from ltp_core.trace import trace_text
+from ltp_core.training import train as training
 from tests import tiny
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
@@ -189,13 +197,61 @@ def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(UserError, match=f"{holder.name}, which has other weights by now"):
         load_checkpoint(str(folder))
+    assert holds_weights(folder), "nothing is read for a list"
     shutil.rmtree(holder / "adapter")
     with pytest.raises(UserError, match=f"{holder.name}, which is in no store with its weights"):
         load_checkpoint(str(folder))
-    for wrong in ("../elsewhere", {"run": "../elsewhere", "sha256": ""}, {"run": 3}):
+    assert not holds_weights(folder)
+    paths = ({"run": path, "sha256": ""} for path in ("../elsewhere", "..", ".", "", "/"))
+    for wrong in ("../elsewhere", {"run": 3}, *paths):
         store.write_json(folder / PRUNING_FILE, {**pruning, "weights": wrong})
         with pytest.raises(UserError, match="'weights' does not name a run"):
             load_checkpoint(str(folder))
+        assert not holds_weights(folder)
+
+
+def test_a_run_whose_shared_weights_are_gone_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no checkpoint without them; its holder comes first, then the run itself."""
+    place = Workplace.make(tmp_path)
+    monkeypatch.setenv("LTP_STORE", str(place.store))
+    config = calibrated(place, "lora")
+    folder = place.train(config)
+    holder = weights_folder(folder)
+    expected = load_checkpoint(folder.name).weights_sha256
+    shutil.rmtree(holder / "adapter")
+    names = {holder.name, folder.name}
+    assert not names & {info.name for info in list_checkpoints()}
+    assert not any(is_stored(name, place.store, with_weights=True) for name in names)
+    assert folder == place.train(config), "its records are complete"
+    assert not holds_weights(folder)
+    assert folder == place.train(config, needs_weights=True)
+    assert names <= {info.name for info in list_checkpoints()}
+    assert expected == load_checkpoint(folder.name).weights_sha256
+
+
+def test_who_depends_on_weights_is_named_before_they_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train --force` of the holder says it in a line; of any other run, nothing."""
+    place = Workplace.make(tmp_path)
+    monkeypatch.setenv("LTP_STORE", str(place.store))
+    config = calibrated(place, "lora")
+    folder, dense = place.train(config), dense_config(config)
+    assert dense is not None
+    monkeypatch.setattr(training, "train", lambda config, **_: place.store / "runs" / config.name)
+    for number, (each, others) in enumerate(((dense, [folder.name]), (config, []))):
+        preset = tmp_path / f"{number}.toml"
+        preset.write_text(to_toml(each), encoding="utf-8")
+        assert others == sharing_runs(store.run_folder(place.store, each.name))
+        forced, plain = run("train", str(preset), "--force"), run("train", str(preset))
+        assert (0, 0) == (forced.status, plain.status), forced.stderr
+        expected = [f"are also those of {name}: unless they come out the same" for name in others]
+        lines = [line for line in forced.stderr.splitlines() if "are also those of" in line]
+        assert len(expected) == len(lines)
+        assert all(words in line for words, line in zip(expected, lines, strict=True))
+        assert "are also those of" not in plain.stderr
 
 
 def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:

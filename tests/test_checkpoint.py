@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
-from ltp_core.checkpoint_places import PRUNING_FILE, CheckpointError, list_checkpoints
+from ltp_core.checkpoint_places import (
+    PRUNING_FILE,
+    CheckpointError,
+    list_checkpoints,
+    weights_file,
+    weights_sha256,
+)
 from ltp_core.encoder import loading
 from ltp_core.encoder.adapter import inject, save_adapter
 from ltp_core.encoder.loading import DEFAULT_BASE, load_encoder, sha256
@@ -176,16 +183,35 @@ def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
     assert_refused(folder, "no head that classifies or answers questions")
 
 
-def test_a_head_without_weights_is_refused(tmp_path: Path) -> None:
-    """Whatever the configuration says, nobody is answered by random numbers."""
+def drop_tensors(folder: Path, beginning: str, file_name: str) -> None:
+    """Takes the tensors whose names begin so out of a model folder, and stores the rest in that file."""
+    kept = {
+        key: value
+        for key, value in load_file(folder / "model.safetensors").items()
+        if not key.startswith(beginning)
+    }
+    (folder / "model.safetensors").unlink()
+    if file_name == "model.safetensors":
+        save_file(kept, folder / file_name, metadata={"format": "pt"})
+    else:
+        torch.save(kept, folder / file_name)
+
+
+@pytest.mark.parametrize("file_name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    ("beginning", "words"),
+    [
+        ("classifier.", "lack 2 tensors, first classifier"),
+        ("bert.encoder.layer.1.", "lack 16 tensors, first encoder.layer.1"),
+    ],
+)
+def test_absent_weights_are_refused(
+    beginning: str, words: str, file_name: str, tmp_path: Path
+) -> None:
+    """Whatever the configuration says and whoever reads the file, nobody is answered by random numbers."""
     folder = tiny.save_hugging_face("bert", tmp_path / "mine")
-    weights = load_file(folder / "model.safetensors")
-    save_file(
-        {k: v for k, v in weights.items() if not k.startswith("classifier.")},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
-    assert_refused(folder, "lack 2 tensors, first classifier")
+    drop_tensors(folder, beginning, file_name)
+    assert_refused(folder, words)
 
 
 def test_a_run_of_records_alone_says_so(adapter_run: Path) -> None:
@@ -400,6 +426,22 @@ def test_a_cache_without_weights_is_passed_over(
     assert packaged == loading.find_base(DEFAULT_BASE)
     with pytest.raises(UserError, match="some/model"):
         loading.find_base("some/model")
+
+
+def test_hashes_are_kept_until_something_changes(adapter_run: Path) -> None:
+    """A file is read again when its time or size is another; a loaded model never changes."""
+    file = weights_file(adapter_run)
+    assert file is not None
+    digest = weights_sha256(adapter_run)
+    assert sha256(file) == digest
+    assert digest is weights_sha256(adapter_run)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(file, ns=(0, 0))
+    assert sha256(file) == weights_sha256(adapter_run) != digest
+    file.write_bytes(content)
+    model = load_checkpoint(str(adapter_run))
+    assert model.weights_sha256 is model.weights_sha256
 
 
 # --- the list -----------------------------------------------------------------------------------------

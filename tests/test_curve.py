@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
@@ -113,21 +114,28 @@ def test_a_kept_curve_has_the_rows_of_its_run(place: Path) -> None:
     manifest = store.read_manifest(folder)
     config = {**manifest.config, "data": {"validation_rows": 3}}
     store.finish_run(folder, dataclasses.replace(manifest, config=config))
-    command(place, "--scales", "1", "--save")
+    ran = command(place, "--scales", "1", "--save", "--records")
     command(place, "--scales", "1", "--save", "--split", "heldout")
     rows = store.read_table(folder, "curve").set_index("split")["rows"]
     assert 3 == rows["validation"] < rows["heldout"]
+    records = store.read_manifest(store.find_run(json.loads(ran.stdout)["records"]))
+    assert 3 == records.config["evaluation"]["limit"]
+    assert 3 == records.summary["validation"]["rows"]
 
 
-def test_a_shipped_run_is_copied_before_it_is_added_to(
-    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """What came with the project stays as it came; the copy has everything and the curve."""
+@pytest.fixture
+def shipped(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The run for pairs, as if it had come with the project."""
     cache = tmp_path / "cache"
-    shipped = cache / "sample" / "runs" / checkpoints.PAIRS
-    shipped.parent.mkdir(parents=True)
-    store.find_run(checkpoints.PAIRS).rename(shipped)
+    folder = cache / "sample" / "runs" / checkpoints.PAIRS
+    folder.parent.mkdir(parents=True)
+    store.run_folder(place, checkpoints.PAIRS).rename(folder)
     monkeypatch.setattr(store, "_DATA_CACHE", cache)
+    return folder
+
+
+def test_a_shipped_run_is_copied_before_it_is_added_to(place: Path, shipped: Path) -> None:
+    """What came with the project stays as it came; the copy has everything and the curve."""
     before = {path: path.read_bytes() for path in shipped.rglob("*") if path.is_file()}
     assert 0 == command(place, "--scales", "1", "--save").status
     assert before == {path: path.read_bytes() for path in shipped.rglob("*") if path.is_file()}
@@ -136,7 +144,35 @@ def test_a_shipped_run_is_copied_before_it_is_added_to(
     assert (own / "curve.parquet").exists()
     assert 0 == command(place, "--scales", "2", "--save").status
     assert [2] == store.read_table(own, "curve")["factor"].tolist()
+    assert 0 == command(place, "--scales", "1", "--save", name=str(shipped)).status
+    assert [1] == store.read_table(own, "curve")["factor"].tolist()
     assert all(entry.problem is None for entry in store.list_runs())
+
+
+def test_a_shipped_runs_curve_is_not_kept_with_another_training_of_it(
+    place: Path, shipped: Path
+) -> None:
+    """Same name, other weights: neither run gets the other's figures."""
+    own = checkpoints.save_run(place, checkpoints.PAIRS)
+    weights = own / "model" / "model.safetensors"
+    changed = {name: tensor + 0.01 for name, tensor in load_file(weights).items()}
+    save_file(changed, weights, metadata={"format": "pt"})
+    store.finish_run(own, store.read_manifest(own))
+    ran = command(place, "--scales", "1", "--save", name=str(shipped))
+    assert (2, "") == (ran.status, ran.stdout)
+    assert "has other weights: set LTP_STORE to another store" in ran.stderr
+    assert not (own / "curve.parquet").exists()
+
+
+def test_a_shipped_run_is_not_copied_over_an_unfinished_one(place: Path, shipped: Path) -> None:
+    """What a killed training left goes on being its own."""
+    own = checkpoints.save_run(place, checkpoints.PAIRS)
+    (own / store.MANIFEST).unlink()
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    ran = command(place, "--scales", "1", "--save", name=str(shipped))
+    assert (2, "") == (ran.status, ran.stdout)
+    assert "holds a run that is not complete: finish it" in ran.stderr
+    assert before == {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,15 @@ def test_every_checkpoint_of_the_readme_is_shipped(
     assert load_checkpoint(checkpoint).name.startswith(f"{checkpoint}-")
 
 
+@pytest.mark.skipif(not SHIPPED, reason="the sample store is empty")
+def test_what_the_readme_trains_again_is_shipped() -> None:
+    """With --force it is a run that is stored."""
+    parsed = [build_parser().parse_args(c) for c in commands("README.md") if c[0] == "train"]
+    again = [load_config(p.preset, p.overrides).name for p in parsed if p.force]
+    assert again
+    assert set(again) <= {entry.name for entry in SHIPPED}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_leads_somewhere(document: str) -> None:
     """Links to files of the repository have a file behind them."""

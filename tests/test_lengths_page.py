@@ -237,16 +237,19 @@ class Recorded:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started: list[list[str]] = []
         self.job: Any = None
+        self.earlier: dict[str, Any] = {}
         self.on_end: Callable[[], None] = lambda: None
         monkeypatch.setattr(jobs, "start", self._start)
         monkeypatch.setattr(jobs, "current", lambda kind: self.job)
+        monkeypatch.setattr(jobs, "find", self._find)
 
     def _start(self, kind: str, arguments: list[str], *, on_end: Callable[[], None]) -> Any:
         assert lengths_job.KIND == kind
         self.started.append(list(arguments))
         self.on_end = on_end
         self.job = SimpleNamespace(
-            id="job-1",
+            id=f"job-{len(self.started)}",
+            kind=kind,
             is_running=True,
             is_recent=True,
             state="running",
@@ -256,11 +259,16 @@ class Recorded:
         )
         return self.job
 
+    def _find(self, job_id: str) -> Any:
+        known = self.earlier | ({self.job.id: self.job} if self.job else {})
+        return known.get(job_id)
+
     def end(self, state: str, **fields: Any) -> None:
         """The job's process has gone."""
         self.job = SimpleNamespace(
             **{**vars(self.job), "is_running": False, "state": state, **fields}
         )
+        self.earlier[self.job.id] = self.job
         self.on_end()
 
 
@@ -370,6 +378,41 @@ def test_only_the_session_that_counted_shows_the_result(
     assert "job" not in at.query_params
 
 
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_the_next_count_of_another_session_hides_nothing(
+    state: str, tmp_path: Path, background: Recorded
+) -> None:
+    """What became of this session's count is shown though the last job is another one."""
+    path = csv_file(tmp_path)
+    at, other = asked_for(path), page(own="Task")
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    label = count_own(path, "text")
+    document = {"train": {"key": _key(), "split": "all"}, "evaluation": None}
+    background.end(state, document=document, error="Row 3 holds a number.")
+    button(healthy(other.run()), "Count tokens").click()
+    healthy(other.run())
+    assert "job-2" == background.job.id
+    healthy(at.run())
+    assert (state == "done") == (label == at.selectbox[1].value)
+    assert (state == "failed") == ("Row 3 holds a number" in words(at))
+    assert "Stop" in [b.label for b in at.button]
+
+
+def test_a_visit_to_another_page_keeps_the_link(background: Recorded) -> None:
+    """Streamlit takes parameters out of the address then; a reload afterwards is still no stranger."""
+    at = page(own="Task")
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    del at.query_params["job"]
+    healthy(at.run())
+    assert "job-1" in at.query_params["job"]
+    background.end("stopped")
+    del at.query_params["job"]
+    healthy(at.run())
+    assert "job" not in at.query_params
+
+
 def test_a_folder_becomes_a_pair(tmp_path: Path, background: Recorded) -> None:
     """Splits and columns are found; what comes out is shown as training and evaluation."""
     folder = tmp_path / "mine"
@@ -460,10 +503,27 @@ def test_an_upload_goes_with_its_job(
     assert [] == on_disk()
 
 
+def test_an_upload_that_was_counted_before_goes_at_once(
+    tmp_path: Path, background: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its counts are shown, nothing is started, and nothing stays on the disk."""
+    path = csv_file(tmp_path)
+    label = count_own(path, "text")
+    monkeypatch.setattr(
+        own.st, "file_uploader", lambda *_, **__: uploaded(path.read_bytes(), "copy.csv")
+    )
+    at = page()
+    button(at, "Count tokens").click()
+    healthy(at.run())
+    assert [] == background.started
+    assert label == at.selectbox[1].value
+    assert [] == on_disk()
+
+
 def test_an_upload_that_cannot_be_counted_goes_at_once(
     background: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another job runs, or the same texts have been counted before."""
+    """Another job runs."""
     file = uploaded(b"text\none two\n", "mine.csv")
     monkeypatch.setattr(own.st, "file_uploader", lambda *_, **__: file)
 
@@ -491,6 +551,18 @@ def test_what_a_crash_left_behind_goes_at_the_next_start(background: Recorded) -
         uploads.forget_stale.clear()
         uploads.forget_stale()
     assert sorted([places[0], places[2]]) == on_disk()
+
+
+def test_a_cleaning_that_fails_stops_no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said, and the page is there."""
+
+    def fail() -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(uploads, "forget_stale", fail)
+    at = page()
+    assert "Removing old uploads met a fault" in words(at)
+    assert "Length shift" == at.title[0].value
 
 
 def test_progress_in_words() -> None:

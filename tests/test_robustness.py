@@ -111,6 +111,21 @@ def test_an_older_configuration_is_the_same_point(place: Path) -> None:
     assert [0, 2] == [run.seed for run in by_name[LTP].runs]
 
 
+def test_an_evaluation_learned_what_its_checkpoint_did(place: Path) -> None:
+    """Defaults that its configuration lacks do not make it another origin; what nobody knows does."""
+    again = {
+        "task": "qqp",
+        "method": {"name": "ltp"},
+        "data": {"max_length": 64, "max_train_length": 24},
+        "evaluation": {"checkpoint": LTP},
+    }
+    length_runs.save_run(place, "qqp-ltp-00000000ae", parent=LTP, config=again)
+    foreign = {"task": "qqp", "method": {"name": "unpruned"}, "evaluation": {"checkpoint": "mine"}}
+    length_runs.save_run(place, "qqp-unpruned-00000000ae", config=foreign)
+    origin = {run.name: run.learned_from for run in recorded_runs(store.list_runs([place]))}
+    assert origin[LTP] == origin["qqp-ltp-00000000ae"] != origin["qqp-unpruned-00000000ae"]
+
+
 def test_matched_points_need_about_equal_flops(place: Path) -> None:
     """One of each method; of the two of LTP the one nearer to LAT's cost; the dense counterpart."""
     found = points(place)

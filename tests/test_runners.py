@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from tests.running import (
 from tests.strategies import EVERYTHING_BELOW, NUM_LAYERS, Case
 
 OTHERS = ("packed", "repadded")
+run_computing_blanks = partial(run_repadded, computes_blanks=True)
 
 # --- equality with the loops, and of the runners ------------------------------------------------
 
@@ -105,12 +107,39 @@ def test_gradients_equal_those_of_the_masked_runner(
         is_far_from(run("masked", case.encoder, case.inputs, ltp(thresholds)), thresholds, MARGIN)
     )
     found = []
-    for runner in (run_masked, run_repadded):
+    for runner in (run_masked, run_repadded, run_computing_blanks):
         encoder = tiny.copy_of(case.encoder).requires_grad_(True)
         runner(encoder, case.inputs, ltp(thresholds)).logits.square().sum().backward()
         found.append([weight.grad for weight in encoder.parameters()])
-    for expected, actual in zip(*found, strict=True):
-        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+    for expected, *others in zip(*found, strict=True):
+        for actual in others:
+            torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+
+
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=40)
+def test_computes_blanks_changes_no_answer(case: Case, thresholds: tuple[float, ...]) -> None:
+    """Blanks that go through output projection and FFN as tokens do are read by nobody."""
+    masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
+    assume(is_far_from(masked, thresholds, MARGIN))
+    with torch.no_grad():
+        found = run_computing_blanks(case.encoder, case.inputs, ltp(thresholds), record=True)
+    assert_same(masked, found)
+
+
+@pytest.mark.parametrize("computes_blanks", [False, True])
+def test_attention_dropout_acts_while_training(computes_blanks: bool) -> None:
+    """With blanks computed or not; in evaluation the same weights answer as without it."""
+    encoder = tiny.noisy_encoder(attention_dropout=0.5, hidden_dropout=0.0)
+    inputs, method = tiny.inputs((9, 4), 1), ltp((0.4, 0.6, 0.8))
+    with torch.no_grad():
+        trained, evaluated = (
+            run_repadded(encoder.train(mode), inputs, method, computes_blanks=computes_blanks)
+            for mode in (True, False)
+        )
+    assert not torch.allclose(trained.logits, evaluated.logits)
+    expected = run("masked", encoder, inputs, method)
+    torch.testing.assert_close(evaluated.logits, expected.logits, rtol=0, atol=1e-9)
 
 
 def test_rounded_shapes_change_no_answer() -> None:

@@ -247,6 +247,7 @@ def finish(destination: Path, config: TrainConfig, *, with_weights: bool = True)
     made = store.run_folder(destination, config.name)
     if with_weights:
         store.write_json(made / "pruning.json", {})
+        store.atomic_write(made / "adapter" / "adapter_model.safetensors", b"weights")
     store.finish_run(made, runs.manifest(config.name, seed=config.seed))
 
 

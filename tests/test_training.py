@@ -25,6 +25,7 @@ from ltp_core.config import (
     DataConfig,
     HardConfig,
     MethodSettings,
+    SoftConfig,
     StageConfig,
     TrainConfig,
     dense_config,
@@ -40,6 +41,7 @@ from ltp_core.records import RunManifest, UserError
 from ltp_core.training import loop, losses, results
 from ltp_core.training import train as training
 from ltp_core.training.journal import Journal
+from ltp_core.training.select import check_budget
 from ltp_core.training.snapshot import (
     SNAPSHOT_FILE,
     Position,
@@ -641,6 +643,7 @@ def changed(**changes: Any) -> Callable[[TrainConfig], TrainConfig]:
 
 
 BUDGET = HardConfig(epochs=1.0, batch_size=4, target_relative_flops=0.5)
+SOFT_BUDGET = SoftConfig(epochs=1.0, batch_size=4, target_relative_flops=0.5)
 
 
 @pytest.mark.parametrize(
@@ -660,6 +663,14 @@ BUDGET = HardConfig(epochs=1.0, batch_size=4, target_relative_flops=0.5)
             lambda c: dataclasses.replace(with_method(name="spatten")(c), hard=BUDGET),
             "hard.target_relative_flops: spatten has nothing there that could follow",
         ),
+        (
+            lambda c: dataclasses.replace(with_method(name="spatten")(c), soft=SOFT_BUDGET),
+            "soft.target_relative_flops: spatten learns nothing there .* set it to none[.]$",
+        ),
+        (
+            lambda c: dataclasses.replace(with_method(name="manual")(c), soft=SOFT_BUDGET),
+            "soft.target_relative_flops: manual learns nothing .*; or set hard.target_relative_flops",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_first(
@@ -677,6 +688,13 @@ def test_what_cannot_be_trained_is_refused_first(
     assert "\n" not in str(error.value)
     assert not steps
     assert runs == {p for p in place.store.rglob("*") if p.is_file()}
+
+
+def test_a_soft_budget_is_for_what_learns_or_follows_later(place: Workplace) -> None:
+    """Learned thresholds follow it alone; those set by hand are to have one in the hard stage too."""
+    config = dataclasses.replace(place.config(), soft=SOFT_BUDGET)
+    check_budget(config)
+    check_budget(dataclasses.replace(with_method(name="manual")(config), hard=BUDGET))
 
 
 def test_rows_can_be_limited_by_number_and_by_length(place: Workplace) -> None:

@@ -33,6 +33,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from app.ltp_ui.job_output import parsed, reason
 from app.ltp_ui.state import ROOT
 from ltp_core import store
 from ltp_core.files import StoreError, is_locked, lock_file, write_json
@@ -93,7 +94,7 @@ class Job:
     @property
     def error(self) -> str | None:
         """Why it failed, in a sentence; None where it did not."""
-        return _reason(self._read(_ERRORS)) if self.state == "failed" else None
+        return reason(self._read(_ERRORS)) if self.state == "failed" else None
 
     @property
     def document(self) -> Any:
@@ -120,11 +121,15 @@ class Job:
     def events(self) -> list[dict[str, Any]]:
         """What it has printed so far, oldest first; lines that are no JSON object are left out."""
         *lines, _unfinished = self._read(_EVENTS).split("\n")
-        return [event for event in map(_parsed, lines) if event is not None]
+        return [event for event in map(parsed, lines) if event is not None]
 
     def stop(self) -> None:
         """Ends the process and what it started; returns when they are gone."""
         write_json(self.folder / _INFO, {**self._info(), "is_stopped": True})
+        self.kill()
+
+    def kill(self) -> None:
+        """The same without taking it down."""
         # Like Ctrl-C first: the process then removes its temporary files.
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             if not self.is_running:
@@ -145,7 +150,7 @@ class Job:
         )
 
     def _info(self) -> dict[str, Any]:
-        return _parsed(self._read(_INFO)) or {}
+        return parsed(self._read(_INFO)) or {}
 
     def _read(self, name: str) -> str:
         try:
@@ -192,6 +197,11 @@ def start(kind: str, arguments: Sequence[str], *, on_end: OnEnd | None = None) -
 def current(kind: str) -> Job | None:
     """The job of this kind that was started last, running or ended; None before the first."""
     return next((job for job in _jobs() if job.kind == kind), None)
+
+
+def find(job_id: str) -> Job | None:
+    """The job with this id, running or ended; None where there is none."""
+    return next((job for job in _jobs() if job.id == job_id), None)
 
 
 def typed(arguments: Sequence[str]) -> str:
@@ -275,8 +285,14 @@ def _launch(job: Job, on_end: OnEnd | None) -> Job:
             f"The work cannot be started in {job.folder}: {error.strerror}."
         ) from error
     known = {"kind": job.kind, "arguments": job.arguments, "started_at": job.started_at}
-    write_json(job.folder / _INFO, {**known, "pid": pid, "is_stopped": False})
-    return dataclasses.replace(job, pid=pid)
+    started = dataclasses.replace(job, pid=pid)
+    try:
+        write_json(job.folder / _INFO, {**known, "pid": pid, "is_stopped": False})
+    except StoreError:  # nobody could see it, nor stop it
+        started.kill()
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise
+    return started
 
 
 def _spawn(job: Job, on_end: OnEnd | None) -> int:
@@ -330,21 +346,3 @@ def _forget_old(kind: str) -> None:
     ended = [job for job in _jobs() if job.kind == kind and not job.is_running]
     for job in ended[KEPT_JOBS - 1 :]:
         shutil.rmtree(job.folder, ignore_errors=True)
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _reason(stderr: str) -> str:
-    """The sentence that the command ended with; where there is none, it was killed."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    last = lines[-1] if lines else ""
-    if last.startswith("ltp: "):
-        return last.removeprefix("ltp: ")
-    hint = f" It said last: {last[:300]}" if last else ""
-    return f"The process ended before its work was done; it was killed, or ran out of memory.{hint}"

@@ -121,10 +121,16 @@ def setting_of(manifest: RunManifest) -> str:
 
 
 def _filled_in(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the defaults of today; an older one lacks what came later."""
+    """The configuration with the defaults of today; an older one lacks what came later.
+
+    What a saved evaluation adds stands beside the configuration of the run that was evaluated.
+    """
+    trained = {key: value for key, value in config.items() if key != "evaluation"}
+    if trained.keys() <= {"task", "method"}:  # of a checkpoint that was trained elsewhere
+        return config
     try:
-        return to_dict(from_dict(config))
-    except ConfigError:  # of a checkpoint that was trained elsewhere, or by a later version
+        return config | to_dict(from_dict(trained))
+    except ConfigError:  # by a later version
         return config
 
 

@@ -76,17 +76,18 @@ def run(arguments: Namespace) -> Output:
 
     load = partial(_load, device=device, dtype=arguments.dtype)
     model = load(arguments.checkpoint)
+    limit = _own_limit(arguments, model) if arguments.save else arguments.limit
     evaluate = partial(
         evaluate_checkpoint,
         task=arguments.task,
         split=arguments.split,
-        limit=_own_limit(arguments, model) if arguments.save else arguments.limit,
+        limit=limit,
         data_dir=arguments.data_dir,
     )
     curve = _curve(arguments, model, evaluate)
     counter = kind_counter(model) if arguments.records else None
     pruned = evaluate(model, counter=counter)
-    saved = save_evaluation(model, pruned, counter, limit=arguments.limit) if counter else None
+    saved = save_evaluation(model, pruned, counter, limit=limit) if counter else None
     is_pruned = model.method.name != Unpruned.name
     same = evaluate(model, method=Unpruned.control_of(model.method)) if is_pruned else pruned
     dense_model = _dense(model, load)

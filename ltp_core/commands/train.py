@@ -30,6 +30,8 @@ def run(arguments: Namespace) -> Output:
     """Trains what the store does not hold yet; a killed training goes on where it was."""
     config = load_config(arguments.preset, arguments.overrides)
     print(f"Run {config.name}", file=sys.stderr)
+    if arguments.force:
+        _name_dependents(config.name)
 
     from ltp_core.store import read_manifest
     from ltp_core.training.train import train
@@ -38,6 +40,19 @@ def run(arguments: Namespace) -> Output:
     manifest = read_manifest(folder)
     document = {"name": manifest.name, "folder": str(folder), "summary": manifest.summary}
     return Output(document=document, text=_card(manifest, str(folder)))
+
+
+def _name_dependents(name: str) -> None:
+    """Says on stderr which runs cannot be loaded any more if these weights come out otherwise."""
+    from ltp_core.checkpoint_places import sharing_runs
+    from ltp_core.store import default_store, run_folder
+
+    if names := sharing_runs(run_folder(default_store(), name)):
+        print(
+            f"The weights of this run, which go now, are also those of {', '.join(names)}: unless they come "
+            "out the same, train them again with --force, too.",
+            file=sys.stderr,
+        )
 
 
 def _card(manifest: RunManifest, folder: str) -> str:

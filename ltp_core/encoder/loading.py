@@ -289,16 +289,22 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
-    """Weights in shards or an older format, with transformers' own safe loading."""
+    """Weights in shards or an older format, with transformers' own safe loading.
+
+    Left out are those that the files lack: transformers fills them with random numbers.
+    """
     import transformers
 
     is_span = SPAN_ARCHITECTURE in str(read_config(folder).get("architectures"))
     kind = "AutoModelForQuestionAnswering" if is_span else "AutoModelForSequenceClassification"
     try:
-        model = getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
+        model, info = getattr(transformers, kind).from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
     except Exception as error:
         raise ModelError(f"{folder} holds no weights that can be read: {reason(error)}") from error
-    return dict(model.state_dict())
+    absent = set(info["missing_keys"])
+    return {key: value for key, value in model.state_dict().items() if key not in absent}
 
 
 def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]) -> None:

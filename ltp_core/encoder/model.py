@@ -192,9 +192,9 @@ class EncoderLayer(nn.Module):
 
     def context(
         self,
-        probs: Float[Tensor, "batch head seq seq"],
+        probs: Float[Tensor, "batch head query seq"],
         hidden: Float[Tensor, "batch seq hidden"],
-    ) -> Float[Tensor, "batch seq hidden"]:
+    ) -> Float[Tensor, "batch query hidden"]:
         """What each query gathers from the values, heads concatenated."""
         value = self.split_heads(self.attention.self.value(hidden))
         dropped: Tensor = self.attention_dropout(probs)

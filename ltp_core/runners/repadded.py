@@ -144,9 +144,8 @@ def _finish_all(
     front: Int[Tensor, "batch kept"],
 ) -> Float[Tensor, "batch kept hidden"]:
     """Everything from the values on, of the places in `front`, tokens and blanks alike."""
-    rows = front[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3])
-    value = layer.split_heads(layer.attention.self.value(hidden))
-    context = (probs.gather(2, rows).to(value.dtype) @ value).transpose(1, 2).flatten(2)
+    queries = front[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3])
+    context = layer.context(probs.gather(2, queries), hidden)
     kept = front[:, :, None].expand(-1, -1, hidden.shape[2])
     return layer.finish(context, hidden.gather(1, kept))
 

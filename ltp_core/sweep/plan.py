@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltp_core import store
-from ltp_core.checkpoint_places import PRUNING_FILE
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.config import (
     PRESETS,
     ConfigError,
@@ -259,6 +259,6 @@ def parent_names(runs: Sequence[PlannedRun]) -> set[str]:
 
 def is_stored(name: str, destination: Path, *, with_weights: bool = False) -> bool:
     """Whether a store has the run complete, on demand with its weights."""
-    needed = [store.MANIFEST, *([PRUNING_FILE] if with_weights else [])]
     folders = [store.run_folder(place, name) for place in (destination, *store.stores())]
-    return any(all((folder / file).is_file() for file in needed) for folder in folders)
+    complete = [folder for folder in folders if (folder / store.MANIFEST).is_file()]
+    return any(holds_weights(folder) or not with_weights for folder in complete)

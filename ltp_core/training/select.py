@@ -99,20 +99,32 @@ def check_selectable(config: TrainConfig) -> None:
 
 
 def check_budget(config: TrainConfig) -> None:
-    """Refuses a FLOPs budget that nothing would follow: thresholds do, and in the soft stage what learns.
+    """Refuses a FLOPs budget that nothing would follow.
+
+    In the soft stage follows what is learned there, in the hard stage thresholds do. Thresholds that are
+    not learned rest in the soft stage; a budget there is let pass beside one of the hard stage, which
+    they follow, so that a sweep can give both to all threshold methods.
 
     Raises:
         UserError: A stage has one.
     """
     method = METHODS[config.method.name]
     has_thresholds = issubclass(method, ThresholdMethod) and method.name not in UNTRAINED
-    for stage, follows in (("soft", has_thresholds or method.is_learned), ("hard", has_thresholds)):
-        budget = getattr(getattr(config, stage), "target_relative_flops", None)
-        if budget is not None and not follows:
-            raise UserError(
-                f"{stage}.target_relative_flops: {method.name} has nothing there that could follow a "
-                "budget; set it to none."
-            )
+    soft, hard = (
+        getattr(stage, "target_relative_flops", None) for stage in (config.soft, config.hard)
+    )
+    if hard is not None and not has_thresholds:
+        raise UserError(
+            f"hard.target_relative_flops: {method.name} has nothing there that could follow a budget; "
+            "set it to none."
+        )
+    if soft is None or method.is_learned or (has_thresholds and hard is not None):
+        return
+    other_way = "; or set hard.target_relative_flops, which its thresholds follow" * has_thresholds
+    raise UserError(
+        f"soft.target_relative_flops: {method.name} learns nothing there that could follow a budget; "
+        f"set it to none{other_way}."
+    )
 
 
 def select_method(

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from ltp_core import store
-from ltp_core.checkpoint_places import PRUNING_FILE
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.config import StageConfig, TrainConfig, parent_config
 from ltp_core.data.tasks import find_task
 from ltp_core.records import UserError
@@ -104,10 +104,9 @@ def _selected(trained: Trained, data_dir: Path | None, destination: Path) -> Tra
 
 def _complete(name: str, target: Path, needs_weights: bool = False) -> Path | None:
     """The finished run of this name in the target store or the sample store."""
-    needed = [store.MANIFEST, *([PRUNING_FILE] if needs_weights else [])]
     for place in (target, *store.stores()):
         folder = store.run_folder(place, name)
-        if all((folder / file).exists() for file in needed):
+        if (folder / store.MANIFEST).exists() and (holds_weights(folder) or not needs_weights):
             return folder
     return None
 

@@ -47,8 +47,8 @@ def is_running() -> bool:
 
 def take_over(sets: Sequence[LengthSet]) -> None:
     """Selects what this session has counted since the last run of the page; before the selectors."""
-    job = jobs.current(KIND)
-    if job is None or not _is_own(job) or job.state != "done":
+    job = _own()
+    if job is None or job.state != "done":
         return
     started = st.session_state.pop(STARTED)
     state.publish(LINK, None)
@@ -75,17 +75,28 @@ def _side(sets: Sequence[LengthSet], found: dict[str, Any] | None) -> Side | Non
 
 def panel() -> None:
     """Progress while it runs, whoever started it; to that session the reason if it failed."""
-    job = jobs.current(KIND)
-    if job is not None and (_is_own(job) or job.is_running):
+    own, last = _own(), jobs.current(KIND)
+    is_last = own is not None and last is not None and own.id == last.id
+    if own is not None and not is_last:
+        _draw(own)
+    if last is not None and (is_last or last.is_running):
         jobs.poll(KIND, _draw)
 
 
-def _is_own(job: Job) -> bool:
-    """Whether this session started the job, perhaps before its page was loaded anew."""
-    is_linked = st.query_params.get(LINK) == job.id
-    if STARTED not in st.session_state and is_linked and job.is_recent:
+def _own() -> Job | None:
+    """The job that this session started, perhaps before its page was loaded anew; None without one."""
+    linked = st.query_params.get(LINK)
+    started = st.session_state.get(STARTED, {}).get("id", linked)
+    job = jobs.find(started) if started else None
+    if job is None or job.kind != KIND:
+        return None
+    if STARTED not in st.session_state:
+        if not job.is_recent:
+            return None
         st.session_state[STARTED] = {"id": job.id, "role": "evaluation"}
-    return bool(st.session_state.get(STARTED, {}).get("id") == job.id)
+    if job.is_running:
+        state.publish(LINK, job.id)  # a visit to another page takes it out of the address
+    return job
 
 
 def _draw(job: Job) -> None:

@@ -23,7 +23,6 @@ from ltp_core.analysis.operating_points import (
     recorded_runs,
 )
 from ltp_core.analysis.robustness import Comparison, compare
-from ltp_core.checkpoint_places import PRUNING_FILE
 from ltp_core.data.loading import load_rows
 from ltp_core.records import UserError
 
@@ -138,11 +137,6 @@ def _token_kinds(run: RecordedRun, split: str) -> pd.DataFrame | None:
     frame = store.read_table(run.folder, "token_kinds")
     frame = frame[frame["split"] == split]
     return None if frame.empty else frame
-
-
-def has_weights(run: RecordedRun) -> bool:
-    """Whether the run can be asked about a sentence."""
-    return (run.folder / PRUNING_FILE).is_file()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.robustness.panels import chart_exports
 from app.ltp_ui.wording import percent
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.data.token_kinds import GROUPINGS, layers_survived, survival
 
 TITLES = {
@@ -77,7 +78,7 @@ def _empty(choice: Choice) -> None:
         title="Not counted yet",
         icon=":material/category:",
     )
-    run = next((r for c in choice.pruned for r in c.runs if data.has_weights(r)), None)
+    run = next((r for c in choice.pruned for r in c.runs if holds_weights(r.folder)), None)
     name = run.name if run else "CHECKPOINT"
     st.code(f"python -m ltp_core evaluate {name} --split {choice.split} --records", language="bash")
 

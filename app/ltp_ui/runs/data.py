@@ -14,7 +14,7 @@ from app.ltp_ui.status import short_path
 from ltp_core import store
 from ltp_core.analysis.operating_points import setting_of
 from ltp_core.analysis.tradeoff import REPORTED_ON
-from ltp_core.checkpoint_places import PRUNING_FILE
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.config import ConfigError, from_dict, to_toml
 from ltp_core.records import RunManifest
 from ltp_core.store import RunEntry, StoreError
@@ -70,11 +70,6 @@ def reason(entry: RunEntry) -> str:
     return "It is being trained now." if is_running(entry) else entry.problem or ""
 
 
-def has_weights(entry: RunEntry) -> bool:
-    """The run can be loaded, not only read about."""
-    return (entry.folder / PRUNING_FILE).is_file()
-
-
 def runs_frame(entries: Sequence[RunEntry]) -> pd.DataFrame:
     """One row a run, fractions and plain units: what is exported."""
     rows = [_row(entry, entry.manifest) for entry in entries if entry.manifest]
@@ -103,7 +98,7 @@ def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
         "relative_flops_executed": _number(flops.get("executed")),
         "rows": _number(result.get("rows")),
         "training_rows": _number(table(manifest.dataset, "train").get("rows")),
-        "weights": has_weights(entry),
+        "weights": holds_weights(entry.folder),
         "device": device(manifest),
         "commit": str(manifest.git.get("commit") or "")[:7],
         "dirty": bool(manifest.git.get("dirty")),

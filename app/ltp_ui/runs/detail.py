@@ -15,6 +15,7 @@ from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
 from app.ltp_ui.status import short_path
 from app.ltp_ui.wording import counted, percent
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import RunManifest, nearest
 from ltp_core.store import RunEntry
 
@@ -62,18 +63,24 @@ def _absent(name: str, listing: runs_data.Listing) -> None:
 
 
 def _sentence(manifest: RunManifest) -> str:
-    training = manifest.dataset.get("train")
-    rows = training.get("rows") if isinstance(training, dict) else None
-    trained = f" on {counted(rows, 'training row')}" if isinstance(rows, int) else ""
+    duration = _duration(manifest.duration_s)
     work = {
-        "training": f"trained{trained} in {_duration(manifest.duration_s)}",
+        "training": f"{_training_work(manifest)} in {duration}",
         "evaluation": "evaluated",
-        "calibration": f"calibrated in {_duration(manifest.duration_s)}",
+        "calibration": f"calibrated in {duration}",
     }[runs_data.origin(manifest)]
     return (
         f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, {work} "
         f"on {runs_data.device(manifest)}, {manifest.created_at[:10]}."
     )
+
+
+def _training_work(manifest: RunManifest) -> str:
+    """What `train` did: trained, or chose something for weights that were trained already."""
+    if manifest.config.get("select"):
+        return f"chosen for the weights of {manifest.parent}"
+    rows = runs_data.table(manifest.dataset, "train").get("rows")
+    return f"trained on {counted(rows, 'training row')}" if isinstance(rows, int) else "trained"
 
 
 def _duration(seconds: float) -> str:
@@ -86,7 +93,7 @@ def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> 
     """To the picture, the curve, and the runs that belong to this one."""
     names = {run.name for run in runs}
     with st.container(horizontal=True):
-        if runs_data.has_weights(entry):
+        if holds_weights(entry.folder):
             st.page_link(
                 state.EXPLORE,
                 label="Open in Explore",
@@ -109,7 +116,7 @@ def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> 
         for sibling in runs_data.siblings(entry, runs):
             assert sibling.manifest is not None
             _run_link(f"Seed {sibling.manifest.seed}", sibling.name)
-    if not runs_data.has_weights(entry):
+    if not holds_weights(entry.folder):
         st.caption("Stored without its weights: what it measured is here, but it cannot be loaded.")
 
 
@@ -193,7 +200,7 @@ def _settings(entry: RunEntry, manifest: RunManifest) -> None:
         on_click="ignore",
         key="runs.toml",
     )
-    if runs_data.has_weights(entry):
+    if holds_weights(entry.folder):
         st.markdown("Evaluate it again, or at other strengths without training:")
         st.code(
             f"python -m ltp_core evaluate {entry.name}\n"

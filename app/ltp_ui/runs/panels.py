@@ -13,6 +13,7 @@ from app.ltp_ui.boundary import plain
 from app.ltp_ui.method_style import in_order, title_of
 from app.ltp_ui.runs import data
 from app.ltp_ui.wording import counted
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.store import RunEntry
 
 RUN = "run"
@@ -58,7 +59,7 @@ def filtered(runs: Sequence[RunEntry]) -> list[RunEntry]:
         and (not tasks or run.manifest.task in tasks)
         and (not methods or run.manifest.method in methods)
         and words.strip().lower() in run.name.lower()
-        and (not only_weights or data.has_weights(run))
+        and (not only_weights or holds_weights(run.folder))
     ]
 
 

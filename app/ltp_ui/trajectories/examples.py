@@ -16,6 +16,7 @@ from app.ltp_ui.trajectories import charts
 from ltp_core.analysis.example_records import ExampleRecords
 from ltp_core.analysis.operating_points import OperatingPoint, RecordedRun
 from ltp_core.analysis.trajectories import trajectories
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import UserError
 
 ROW = "row"
@@ -139,13 +140,13 @@ def _example_text(choice: Choice, row: int) -> None:
 def _askable(found: Sequence[OperatingPoint]) -> RecordedRun:
     """The first run that is stored with its weights; else the first."""
     runs = [run for point in found for run in point.runs]
-    return next((run for run in runs if data.has_weights(run)), runs[0])
+    return next((run for run in runs if holds_weights(run.folder)), runs[0])
 
 
 def _explore_link(run: RecordedRun, texts: Sequence[str]) -> None:
     params = dict(zip((state.TEXT, state.PAIR), texts, strict=False))
     is_short = all(len(quote(text)) <= state.MAX_URL_CHARACTERS for text in texts)
-    model = {state.CHECKPOINT: run.name} if data.has_weights(run) else {}
+    model = {state.CHECKPOINT: run.name} if holds_weights(run.folder) else {}
     label, icon = "Open in Explore", ":material/filter_alt:"
     if is_short:
         st.page_link(state.EXPLORE, label=label, icon=icon, query_params={**params, **model})
