@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers.normalizers import BertNormalizer
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.commands.trace import certainty, survival
@@ -249,7 +250,6 @@ def test_certainty_in_words() -> None:
         (QUESTION, " \n", "no context: give the text"),
         (QUESTION, None, "give both|takes two texts"),
         ("movie " * 40, CONTEXT, "leaves no room .* shorten the question"),
-        ("\x01", CONTEXT, "no token in the question"),
         (QUESTION, "good " * 2000, r"make \d+ windows of 40 tokens, and at most 64 are read"),
         (QUESTION, "\ud800", "not valid Unicode"),
     ],
@@ -258,6 +258,14 @@ def test_bad_input_is_a_sentence(question: str, context: str | None, message: st
     """Nothing but a UserError that says what to do."""
     with pytest.raises(UserError, match=message):
         trace_text(model_for(), question, context)
+
+
+def test_a_question_without_a_token_is_refused() -> None:
+    """As a sign that the tokenizer removes, which is neither empty nor a blank."""
+    model = model_for()
+    model.tokenizer.normalizer = BertNormalizer()
+    with pytest.raises(UserError, match="no token in the question: ask it in words"):
+        trace_text(model, "\u200b", CONTEXT)
 
 
 @pytest.mark.parametrize(
