@@ -183,7 +183,7 @@ def _points(
         .encode(x=x, y=y, color=_standing_color(methods), shape=_shape(methods), tooltip=tooltip)
         .add_params(pick)
     )
-    names = rows.mark_text(align="left", baseline="middle", dx=10, fontSize=12, color=MUTED)
+    names = rows.mark_text(align="left", baseline="top", dx=6, dy=6, fontSize=12, color=MUTED)
     return [line, markers, names.encode(x=x, y=y, text="text:N")]
 
 

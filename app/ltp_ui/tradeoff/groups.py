@@ -99,7 +99,7 @@ def groups_chart(groups: Sequence[GroupPoint], recipes: dict[str, str]) -> Figur
     lines = pruned[["line", "recipe"]].drop_duplicates()
     ends = lines.merge(dense.drop(columns="line"), on="recipe")
     dashes = _dashes(groups, recipes)
-    spec = _spec(dashes) | {"height": 320 + legend_height(list(dashes))}
+    spec = _spec(dashes) | {"height": 420 + legend_height(list(dashes))}
     return Figure(spec=spec, frame=pd.concat([pruned, ends], ignore_index=True))
 
 
