@@ -10,9 +10,13 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from app.ltp_ui import live
+from app.ltp_ui.boundary import plain
 from app.ltp_ui.compare.wording import answer_change
 from app.ltp_ui.examples import examples
 from app.ltp_ui.explore.answer import candidates_frame, certainty, context_html, fate, notes
+from app.ltp_ui.explore.controls import special_help
+from app.ltp_ui.explore.panels import DROPPED_ANSWERS, protection
 from app.ltp_ui.export import facts
 from ltp_core.records import Answer, Candidate, LayerTrace, Trace
 from tests.checkpoints import QUESTIONS, save_questions
@@ -107,6 +111,44 @@ def test_a_long_context_is_cut_around_the_answer() -> None:
     assert 800 < len(shown) < 1400
     nothing = Answer(candidates=(), null_score=0.0, null_threshold=0.0)
     assert "before …</div>" in context_html(context, nothing)
+
+
+@pytest.mark.parametrize("sign", ["あ", "x"])
+def test_text_without_blanks_keeps_its_surroundings(sign: str) -> None:
+    """Cut hard where no blank is near; a blank far from the cut loses nothing either."""
+    context = "one " + sign * 1000 + "HERE" + sign * 1000 + " end"
+    best = Candidate(text="HERE", begin=1004, end=1008, score=1.0, tokens=None)
+    shown = context_html(context, Answer(candidates=(best,), null_score=0.0, null_threshold=0.0))
+    before, _, rest = shown.partition("<mark")
+    assert before.split(">")[1] == "… " + sign * 450
+    assert rest.split("</mark>")[1] == sign * 450 + " …</div>"
+    nothing = Answer(candidates=(), null_score=0.0, null_threshold=0.0)
+    assert "one " + sign * 446 + " …</div>" in context_html(context, nothing)
+
+
+def test_what_becomes_of_dropped_tokens_is_said() -> None:
+    """As the method is set; no text says that the head reads the first token alone."""
+    at = explore(QUESTION, CONTEXT)
+    said = [each.value for each in at.markdown]
+    assert 1 == said.count(plain(DROPPED_ANSWERS["restored"]))
+    [rule] = [each for each in said if each.startswith("**Rule**")]
+    assert "it stands for “no answer”. The head reads every token. A dropped token can" in rule
+    [special] = [each for each in at.toggle if each.label == "Special tokens"]
+    assert special.help.endswith("the first one stands for “no answer”.")
+    unread = explore(QUESTION, CONTEXT, scale="0")
+    assert plain(DROPPED_ANSWERS["restored"]) not in [each.value for each in unread.markdown]
+
+
+def test_general_texts_follow_the_head() -> None:
+    """Excluded instead of restored, another kind of head, and two of different kinds."""
+    card = live.card(QUESTIONS)
+    excluded = dataclasses.replace(card, pruned_answers="excluded", protects_first=False)
+    assert protection(excluded).startswith("The head reads every token. A dropped token cannot")
+    classifier = dataclasses.replace(card, pruned_answers=None)
+    assert "because the head reads it" in protection(classifier)
+    assert "" == protection(dataclasses.replace(classifier, protects_first=False))
+    assert special_help(classifier, classifier).endswith("the first one is what the head reads.")
+    assert special_help(card, classifier) == "Show the tokens that the tokenizer adds."
 
 
 def trace(*, survived: tuple[int, ...], answer: Answer) -> Trace:

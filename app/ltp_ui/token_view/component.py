@@ -151,11 +151,8 @@ def _hint(view: TokenView) -> str:
     if all(length == view.lengths[0] for length in view.lengths):
         return f"Every token stays through {all_layers(view)}. Point at one to see its scores."
     if view.lengths[-1] == 1:
-        reads = "the last state of each" if view.answers else "that one"
-        return (
-            f"Of {counted(view.lengths[0], 'token')} only the first is left at the end; "
-            f"the head reads {reads}."
-        )
+        left = f"Of {counted(view.lengths[0], 'token')} only the first is left at the end"
+        return f"{left}." if view.answers else f"{left}; the head reads that one."
     return "Point at a token to see why it left or stayed; click it to pin it."
 
 
