@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from app.ltp_ui.charts import image
 from app.ltp_ui.method_style import KNOWN, LIGHT_COLORS
 from app.ltp_ui.palette import DARK, LIGHT
-from app.ltp_ui.tradeoff.groups import LOOKS, exported, groups_chart, observation
-from ltp_core.analysis.answer_groups import GROUPS, GroupPoint, group_points
+from app.ltp_ui.tradeoff.groups import LOOKS, exported, groups_chart, never_answering, observation
+from ltp_core import store
+from ltp_core.analysis.answer_groups import GROUPS, GroupPoint, group_points, share_unanswerable
 from ltp_core.analysis.recipes import recipe_of, recipe_titles
 from ltp_core.analysis.tradeoff import Experiment, Point, Result, StoredRun
 from ltp_core.config import MethodSettings, StageConfig, TrainConfig
@@ -83,6 +85,20 @@ def test_the_papers_observation_is_checked() -> None:
         method="ltp", recipe="r", group="all", relative_flops=0.5, f1=0.5, difference=None
     )
     assert "not both groups" in observation("ltp", [alone])
+
+
+def test_never_answering_is_what_it_would_reach(tmp_path: Path) -> None:
+    """The share of questions without an answer, of the validation rows alone."""
+    own = point(0.5, 0.7, 0.6)
+    [first] = own.runs
+    stored = replace(own, runs=(replace(first, folder=tmp_path),))
+    assert "" == never_answering([stored])
+    rows = [("validation", 0), ("validation", 1), ("validation", 0), ("validation", 1)]
+    frame = pd.DataFrame([("heldout", 0), *rows], columns=["split", "label"])
+    frame = frame.assign(row=range(5), length=9, prediction=0.0)
+    store.write_table(tmp_path, "examples", frame)
+    assert 0.5 == share_unanswerable(stored.runs[0])
+    assert never_answering([stored]).startswith("50.0 % of these 4 validation questions have no")
 
 
 def trained(points: Point, epochs: float, dense_f1: float) -> Point:

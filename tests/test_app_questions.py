@@ -14,11 +14,20 @@ from app.ltp_ui import live
 from app.ltp_ui.boundary import plain
 from app.ltp_ui.compare.wording import answer_change
 from app.ltp_ui.examples import examples
-from app.ltp_ui.explore.answer import candidates_frame, certainty, context_html, fate, notes
+from app.ltp_ui.explore.answer import (
+    candidates_frame,
+    certainty,
+    context_html,
+    fate,
+    measured_f1,
+    notes,
+)
 from app.ltp_ui.explore.controls import special_help
 from app.ltp_ui.explore.panels import DROPPED_ANSWERS, protection
 from app.ltp_ui.export import facts
+from ltp_core import store
 from ltp_core.records import Answer, Candidate, LayerTrace, Trace
+from tests import runs
 from tests.checkpoints import QUESTIONS, save_questions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,6 +148,18 @@ def test_what_becomes_of_dropped_tokens_is_said() -> None:
     assert plain(DROPPED_ANSWERS["restored"]) not in [each.value for each in unread.markdown]
 
 
+def test_what_was_measured_stands_beside_the_answer(tmp_path: Path) -> None:
+    """From the checkpoint's manifest; nothing where it has no such figures or no manifest."""
+    metrics = {"f1": 0.4, "has_answer_f1": 0.6136, "no_answer_f1": 0.1871}
+    summary = {"validation": {"rows": 2500, "metrics": metrics}}
+    store.finish_run(tmp_path, runs.manifest("squad_v2-ltp-1", summary=summary))
+    said = measured_f1(str(tmp_path))
+    assert "on 2,500 validation questions: F1 61.4 % where the text has an answer, 18.7 %" in said
+    assert "" == measured_f1(QUESTIONS) == measured_f1(str(tmp_path / "none"))
+    at = explore(QUESTION, CONTEXT)
+    assert not any("where it has none" in each.value for each in at.caption)
+
+
 def test_general_texts_follow_the_head() -> None:
     """Excluded instead of restored, another kind of head, and two of different kinds."""
     card = live.card(QUESTIONS)
@@ -209,4 +230,4 @@ def test_what_is_said_about_an_answer() -> None:
 def test_examples_hold_their_questions() -> None:
     """Every example has a context; SQuAD 1.1 has no question without an answer."""
     assert all(example.pair for example in examples("squad_v2"))
-    assert len(examples("squad")) == len(examples("squad_v2")) - 1
+    assert len(examples("squad")) == len(examples("squad_v2")) - 2

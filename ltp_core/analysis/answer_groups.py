@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from ltp_core.analysis.recipes import recipe_of
 from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point, StoredRun
+from ltp_core.analysis.tradeoff_axes import read_split
+from ltp_core.records import RunManifest
 
 GROUPS = {"f1": "all", "has_answer_f1": "has answer", "no_answer_f1": "no answer"}
 """Metrics of a run and the questions that they are means over."""
@@ -59,7 +61,7 @@ def _of_dense(recipe: str, dense: Iterable[StoredRun]) -> list[GroupPoint]:
 
 def _of_point(point: Point) -> list[GroupPoint]:
     flops = point.relative_flops("paper")
-    if flops is None or not all("has_answer_f1" in _metrics(run) for run in point.runs):
+    if flops is None or not all("has_answer_f1" in _metrics(run.manifest) for run in point.runs):
         return []
     points = []
     for name, group in GROUPS.items():
@@ -80,13 +82,31 @@ def _of_point(point: Point) -> list[GroupPoint]:
     return points
 
 
-def _metrics(run: StoredRun) -> dict[str, float]:
-    found = run.manifest.summary[REPORTED_ON]["metrics"]
+def f1_by_group(manifest: RunManifest) -> dict[str, float]:
+    """F1 of a run on validation, by group; empty where it was not measured on both kinds."""
+    found = _metrics(manifest)
+    if not {"has_answer_f1", "no_answer_f1"} <= set(found):
+        return {}
+    return {group: float(found[name]) for name, group in GROUPS.items() if name in found}
+
+
+def share_unanswerable(run: StoredRun) -> float:
+    """The share of validation questions that have no answer: the F1 of never answering.
+
+    Raises:
+        StoreError: The run's records are absent or damaged.
+    """
+    return float((read_split(run.folder, "examples", REPORTED_ON)["label"] == 0).mean())
+
+
+def _metrics(manifest: RunManifest) -> dict[str, float]:
+    reported = manifest.summary.get(REPORTED_ON)
+    found = reported.get("metrics") if isinstance(reported, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def _metric(run: StoredRun, name: str) -> float | None:
-    value = _metrics(run).get(name)
+    value = _metrics(run.manifest).get(name)
     return None if value is None else float(value)
 
 

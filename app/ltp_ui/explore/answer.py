@@ -11,7 +11,9 @@ from app.ltp_ui.boundary import plain
 from app.ltp_ui.explore.panels import DROPPED_ANSWERS, shortened
 from app.ltp_ui.live import Card, Question
 from app.ltp_ui.wording import counted, percent
-from ltp_core.records import Answer, Candidate, Trace
+from ltp_core import store
+from ltp_core.analysis.answer_groups import f1_by_group
+from ltp_core.records import Answer, Candidate, Trace, UserError
 
 UNKNOWN = {"[UNK]", "<unk>"}
 MANY_UNKNOWN = 0.2
@@ -39,6 +41,8 @@ def answer_section(card: Card, question: Question, trace: Trace, answer: Answer)
             lines.append(DROPPED_ANSWERS[card.pruned_answers])
         for line in lines:
             st.markdown(plain(line))
+        if measured := measured_f1(card.name_or_path):
+            st.caption(measured)
     with right:
         st.dataframe(
             candidates_frame(trace, answer),
@@ -136,6 +140,22 @@ def fate(trace: Trace, best: Candidate) -> str:
     ]
     named = ", ".join(left[:6]) + (" …" if len(left) > 6 else "")
     return f"Of its {tokens}, {len(left)} left: {named}."
+
+
+def measured_f1(checkpoint: str) -> str:
+    """How well a stored run answers and abstains; empty where that was not measured."""
+    try:
+        manifest = store.read_manifest(store.find_run(checkpoint))
+    except UserError:
+        return ""
+    f1 = f1_by_group(manifest)
+    if not f1:
+        return ""
+    rows = manifest.summary["validation"]["rows"]
+    return (
+        f"This checkpoint on {counted(rows, 'validation question')}: F1 {percent(f1['has answer'])} where "
+        f"the text has an answer, {percent(f1['no answer'])} where it has none."
+    )
 
 
 def candidates_frame(trace: Trace, answer: Answer) -> pd.DataFrame:

@@ -13,10 +13,12 @@ from app.ltp_ui import exports_panel
 from app.ltp_ui.blocks import show
 from app.ltp_ui.charts import Figure, legend_height, without_data
 from app.ltp_ui.method_style import in_order, style_of, title_of
+from app.ltp_ui.wording import counted, percent
 from app.ltp_ui.wording import points as in_points
-from ltp_core.analysis.answer_groups import GroupPoint, group_points
+from ltp_core.analysis.answer_groups import GroupPoint, group_points, share_unanswerable
 from ltp_core.analysis.recipes import recipe_titles
-from ltp_core.analysis.tradeoff import UNPRUNED, Point
+from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point
+from ltp_core.records import UserError
 
 PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
 INK = "gray"
@@ -49,6 +51,8 @@ def answers_section(found: Sequence[Point]) -> None:
         _exports(chart, task)
         for method in in_order({each.method for each in groups} - {UNPRUNED}):
             st.markdown(observation(method, groups))
+        if never := never_answering(mine):
+            st.markdown(never)
         st.caption(
             "The paper reports for SQuAD 2.0 that with more pruning F1 falls on questions with an answer "
             "and rises on those without (Figure 5). At 100 % stands the dense counterpart: every line "
@@ -70,6 +74,20 @@ def observation(method: str, groups: Sequence[GroupPoint]) -> str:
         f"**{title}** at {100 * cheapest:.0f} % of the FLOPs: {in_points(with_answer)} of F1 with an "
         f"answer, {in_points(without)} without, against the dense counterpart: "
         f"{'as' if same else 'not as'} in the paper."
+    )
+
+
+def never_answering(found: Sequence[Point]) -> str:
+    """What never answering reaches on the same rows; empty where no run's records can be read."""
+    run = found[0].runs[0]
+    try:
+        share = share_unanswerable(run)
+    except UserError:
+        return ""
+    rows = counted(run.results[REPORTED_ON].rows, "validation question")
+    return (
+        f"{percent(share)} of these {rows} have no answer: a model that never answers would reach "
+        f"an F1 of {percent(share)} on all, 0 % and 100 % on the two groups."
     )
 
 
