@@ -12,6 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui import live
 from app.ltp_ui.boundary import plain
+from app.ltp_ui.compare import component as compare_component
+from app.ltp_ui.compare import figure as compare_figure
+from app.ltp_ui.compare.comparison import Side, compare
 from app.ltp_ui.compare.wording import answer_change
 from app.ltp_ui.examples import examples
 from app.ltp_ui.explore.answer import (
@@ -25,6 +28,9 @@ from app.ltp_ui.explore.answer import (
 from app.ltp_ui.explore.controls import special_help
 from app.ltp_ui.explore.panels import DROPPED_ANSWERS, protection
 from app.ltp_ui.export import facts
+from app.ltp_ui.palette import DARK, LIGHT
+from app.ltp_ui.token_view import component, figure, markup
+from app.ltp_ui.token_view.view import TokenView, build_view
 from ltp_core import store
 from ltp_core.records import Answer, Candidate, LayerTrace, Trace
 from tests import runs
@@ -231,3 +237,66 @@ def test_examples_hold_their_questions() -> None:
     """Every example has a context; SQuAD 1.1 has no question without an answer."""
     assert all(example.pair for example in examples("squad_v2"))
     assert len(examples("squad")) == len(examples("squad_v2")) - 2
+
+
+# ---- the token view ----
+
+ASKED = (None, 0, None, 0, 1, None)
+"""Word indices of `[CLS] q [SEP] c d [SEP]`."""
+
+
+def asked(answer: Answer, **settings: bool) -> TokenView:
+    """The view of a question of one token about two."""
+    return build_view(trace(survived=(2, 1, 0, 2, 1, 0), answer=answer), ASKED, **settings)
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_question_and_answer_are_marked_in_the_token_view(special: bool) -> None:
+    """A divider where the question ends, bars at the answer, a legend, and labels that say so."""
+    view = asked(found((3, 4)), show_special=special)
+    first = 3 if special else 1
+    assert first == view.context_index
+    assert range(first, first + 2) == view.answer_range
+    chips = markup.chips_html(view)
+    before, _, behind = chips.partition(markup.DIVIDER)
+    assert 0 == before.count(" answer") < behind.count(" answer") == 4  # two classes, two labels
+    assert "t1, left after layer 2, in the question" in before
+    assert "in the question" not in behind
+    data = component.payload(view, token=None, layer=None, can_force=False)
+    assert (first, [first, first + 1]) == (data["context"], data["answer"])
+    assert data["summary"].endswith(f"the answer from column {first + 1} is ‘t3 t4’")
+    assert "end of the question" in data["legend"]
+    for palette in (LIGHT, DARK):
+        svg = figure.grid_figure(view, palette)
+        assert 4 == svg.count('height="3"')  # two at the columns, two in the legend
+        assert 2 == svg.count('stroke-width="1.5"')
+        assert "the answer</text>" in svg
+
+
+def test_what_is_not_given_as_the_answer_is_called_so() -> None:
+    """And nothing is marked where the answer is in another window, or where nothing is asked."""
+    withheld = asked(found((3, 4), null_score=9.0))
+    assert "likeliest part, not given" in markup.chips_html(withheld)
+    assert "likeliest part, not given" in figure.described(withheld)
+    elsewhere = asked(found(None))
+    assert not elsewhere.answer_range
+    assert 3 == elsewhere.context_index
+    plain_trace = dataclasses.replace(trace(survived=(2, 1), answer=found()), answer=None)
+    plain_view = build_view(plain_trace, (None, 0))
+    assert markup.DIVIDER not in markup.chips_html(plain_view)
+    assert "in the question" not in markup.chips_html(plain_view)
+    assert 0 == figure.grid_figure(plain_view, LIGHT).count('height="3"')
+
+
+def test_a_comparison_shows_where_the_question_ends() -> None:
+    """Answers may differ, so they are not marked there."""
+    made = trace(survived=(2, 1, 0, 2, 1, 0), answer=found((3, 4)))
+    one, other = (
+        Side(letter=letter, setting="", trace=made, view=asked(found((3, 4)))) for letter in "AB"
+    )
+    both = compare(one, other)
+    data = compare_component.payload(both, token=None, layer=1)
+    assert (3, []) == (data["context"], data["answer"])
+    assert "end of the question" in data["legend"]
+    assert markup.DIVIDER in data["chips"]
+    assert 1 == compare_figure.grid_figure(both, LIGHT).count('stroke-width="1.5"')
