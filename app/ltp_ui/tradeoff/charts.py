@@ -116,18 +116,22 @@ def _y(view: View, metric: str, ends: Range) -> alt.Y:
 
 
 def _rules(base: alt.Chart, y: alt.Y) -> list[alt.Chart]:
-    """The dense counterpart, and dashed one point below it, each with its name at one end."""
+    """The dense counterpart, and dashed one point below it, named above its left or below its right end."""
     rules = base.transform_filter(f"datum.kind == '{RULE}'")
     is_dense = "indexof(datum.text, 'dense') == 0"
     dash = alt.condition(is_dense, alt.value([1, 0]), alt.value([5, 4]))
     lines = rules.mark_rule(color=MUTED, strokeWidth=1.3).encode(y=y, strokeDash=dash)
-    names = [
-        rules.transform_filter(f"datum.side == '{side}'")
-        .mark_text(align=side, baseline="bottom", dx=dx, dy=-2, color=MUTED, fontSize=12)
-        .encode(y=y, x=alt.value(x), text="text:N")
-        for side, x, dx in zip(SIDES, (0, "width"), (4, -4), strict=True)
+    left, right = (rules.transform_filter(f"datum.side == '{side}'") for side in SIDES)
+    text = alt.Text("text:N")
+    return [
+        lines,
+        left.mark_text(
+            align="left", baseline="bottom", dx=4, dy=-2, color=MUTED, fontSize=12
+        ).encode(y=y, x=alt.value(0), text=text),
+        right.mark_text(
+            align="right", baseline="top", dx=-4, dy=4, color=MUTED, fontSize=12
+        ).encode(y=y, x=alt.value("width"), text=text),
     ]
-    return [lines, *names]
 
 
 def _curves(

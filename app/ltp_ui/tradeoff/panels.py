@@ -147,7 +147,7 @@ def _provenance(found: Sequence[Point], view: View) -> str:
         ", ".join(sorted({device(run.manifest) for run in runs})),
     ]
     for title, dense in reversed(dense_by_recipe(found)):
-        recipe = f" of {title}" if title else ""
+        recipe = f" ({title})" if title else ""
         parts.insert(
             1, f"dense counterpart{recipe} {percent(dense.mean)}, {counted(dense.count, 'seed')}"
         )
