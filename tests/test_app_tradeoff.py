@@ -130,7 +130,11 @@ def test_recipes_have_lines_and_rules_of_their_own() -> None:
     assert set(named["x"]) == {rows["x"].min()}
     rules = frame[frame["kind"] == "rule"]
     assert ["left", "left", "right", "right"] == rules["side"].tolist()
-    assert any("11 epochs:" in text for text in rules["text"])
+    texts = rules["text"].tolist()
+    assert ["", ""] == texts[1:3]  # one name a pair, over the first and under the second
+    assert texts[0].startswith("dense, ")
+    assert texts[3].endswith(", − 1 point")
+    assert any("11 epochs:" in text for text in texts)
     chart = tradeoff_charts.tradeoff_chart(frame, View(), metric="accuracy", methods=["ltp"])
     assert "dense, 11 epochs" in image(chart, "svg").decode()
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from app.ltp_ui.charts import Figure, legend_height, method_legend, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of
-from app.ltp_ui.tradeoff.frame import CURVE, FRONT, PAPER, POINT, RULE, SIDES, X_TITLES, View
+from app.ltp_ui.tradeoff.frame import CURVE, DENSE, FRONT, PAPER, POINT, RULE, SIDES, X_TITLES, View
 
 PICK = "pick"
 """Name of the selection: a click on a point or a curve."""
@@ -118,7 +118,7 @@ def _y(view: View, metric: str, ends: Range) -> alt.Y:
 def _rules(base: alt.Chart, y: alt.Y) -> list[alt.Chart]:
     """The dense counterpart, and dashed one point below it, named above its left or below its right end."""
     rules = base.transform_filter(f"datum.kind == '{RULE}'")
-    is_dense = "indexof(datum.text, 'dense') == 0"
+    is_dense = f"datum.about == '{DENSE}'"
     dash = alt.condition(is_dense, alt.value([1, 0]), alt.value([5, 4]))
     lines = rules.mark_rule(color=MUTED, strokeWidth=1.3).encode(y=y, strokeDash=dash)
     left, right = (rules.transform_filter(f"datum.side == '{side}'") for side in SIDES)

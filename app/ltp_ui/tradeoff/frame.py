@@ -29,6 +29,7 @@ Y_TITLES: dict[YAxis, str] = {"metric": "metric", "difference": "difference to d
 
 POINT, CURVE, RULE, PAPER = "point", "curve", "rule", "paper"
 FRONT, DOMINATED = "front", "dominated"
+DENSE, ALLOWED = "dense counterpart", "one point below it"
 Side = Literal["left", "right"]
 SIDES: tuple[Side, Side] = ("left", "right")
 """Ends of a rule where its name may stand."""
@@ -197,16 +198,23 @@ def _axis_scale(point: Point, axis: XAxis) -> float | None:
 
 
 def _rule_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
-    """The dense counterpart and one point below it; one pair a recipe, named at different ends."""
+    """The dense counterpart and one point below it; one pair a recipe.
+
+    Of several pairs each has one name for both, outside: over the first one or under the second one,
+    for in between there is no room.
+    """
     if view.y == "difference":
         yield _rule(0.0, "dense counterpart")
-        yield _rule(-tradeoff.ALLOWED_DROP, "− 1 point")
+        yield _rule(-tradeoff.ALLOWED_DROP, "− 1 point", is_allowed_drop=True)
         return
     for number, (title, baseline) in enumerate(dense_by_recipe(found)):
-        name = f"dense, {title}:" if title else "dense counterpart"
         side = SIDES[number % len(SIDES)]
-        yield _rule(baseline.mean, f"{name} {_with_spread(baseline)}", side)
-        yield _rule(baseline.mean - tradeoff.ALLOWED_DROP, "− 1 point", side)
+        texts = f"dense counterpart {_with_spread(baseline)}", "− 1 point"
+        if title:
+            both = f"dense, {title}: {_with_spread(baseline)}, − 1 point"
+            texts = (both, "") if side == SIDES[0] else ("", both)
+        yield _rule(baseline.mean, texts[0], side)
+        yield _rule(baseline.mean - tradeoff.ALLOWED_DROP, texts[1], side, is_allowed_drop=True)
 
 
 def dense_by_recipe(found: Sequence[Point]) -> list[tuple[str, Spread]]:
@@ -218,8 +226,11 @@ def dense_by_recipe(found: Sequence[Point]) -> list[tuple[str, Spread]]:
     return sorted(rows, key=lambda row: -row[1].mean)
 
 
-def _rule(y: float, text: str, side: Side = SIDES[0]) -> dict[str, Any]:
-    return {"kind": RULE, "y": y, "text": text, "about": text, "side": side}
+def _rule(
+    y: float, text: str, side: Side = SIDES[0], *, is_allowed_drop: bool = False
+) -> dict[str, Any]:
+    about = ALLOWED if is_allowed_drop else DENSE
+    return {"kind": RULE, "y": y, "text": text, "about": about, "side": side}
 
 
 def _paper_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
