@@ -155,10 +155,7 @@ def build_view(
     return TokenView(
         columns=columns,
         scores=scores,
-        grid=tuple(
-            "".join(_cell(c.survived, i, s, layer) for c, s in zip(columns, row, strict=True))
-            for i, (row, layer) in enumerate(zip(scores, trace.layers, strict=True))
-        ),
+        grid=_grid(columns, scores, trace.layers),
         thresholds=thresholds,
         runs=tuple(layer.runs for layer in trace.layers),
         learned=_other_thresholds(thresholds, learned),
@@ -224,6 +221,17 @@ def _layer_scores(
 ) -> tuple[float | None, ...]:
     live = ([s for i in group if (s := scores[i]) is not None] for group in groups)
     return tuple(max(column, default=None) for column in live)
+
+
+def _grid(
+    columns: Sequence[Column],
+    scores: Sequence[Sequence[float | None]],
+    layers: Sequence[LayerTrace],
+) -> tuple[str, ...]:
+    return tuple(
+        "".join(_cell(c.survived, i, s, layer) for c, s in zip(columns, row, strict=True))
+        for i, (row, layer) in enumerate(zip(scores, layers, strict=True))
+    )
 
 
 def _cell(survived: int, layer_index: int, score: float | None, layer: LayerTrace) -> str:
