@@ -5,6 +5,7 @@ import streamlit as st
 from app.ltp_ui import blocks, live, texts
 from app.ltp_ui.compare import controls, panels
 from app.ltp_ui.compare.wording import SAME, verdict
+from app.ltp_ui.explore.controls import words_and_specials
 
 st.title("Compare", anchor=False)
 st.markdown(
@@ -24,7 +25,7 @@ if asked is None:
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-    merge_words, show_special = controls.words_and_specials()
+    merge_words, show_special = words_and_specials(a.card, b.card)
     controls.links(choices)
 
 both = panels.sides(choices, asked, words=merge_words, special=show_special)

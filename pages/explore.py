@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui import blocks, live, state
+from app.ltp_ui import blocks, live
 from app.ltp_ui.explore import answer, controls, exports, panels, tokens
 from app.ltp_ui.explore.picture import picture
 
@@ -32,26 +32,14 @@ with st.spinner("Reading the text; a long one takes a while", show_time=True):
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     what_if = controls.what_if(card, len(learned.tokens))
     with st.container(horizontal=True, width="content", height="content"):
-        merge_words = st.toggle(
-            "Whole words",
-            key=state.MERGE_WORDS,
-            bind="query-params",
-            help="Merge sub-words: a word lives while any of its pieces lives.",
-        )
-        show_special = st.toggle(
-            "Special tokens",
-            value=True,
-            key=state.SHOW_SPECIAL,
-            bind="query-params",
-            help="Show the tokens that the tokenizer adds; the first one is what the head reads.",
-        )
+        merge_words, show_special = controls.words_and_specials(card)
     export_slot = st.container(width="content")
 
 shown = picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
 panels.outcomes(card, question, what_if, shown.trace)
 if shown.trace.answer is not None:
-    answer.answer_section(question, shown.trace, shown.trace.answer)
+    answer.answer_section(card, question, shown.trace, shown.trace.answer)
 tokens.tokens_section(shown)
 panels.summary_section(shown.view, shown.trace, shown.learned)
 with export_slot:

@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui import state
+from app.ltp_ui import exports_panel, state
 from app.ltp_ui.robustness import charts as robustness_charts
 from app.ltp_ui.robustness import controls, data
 from app.ltp_ui.robustness import panels as robustness_panels
@@ -424,6 +424,6 @@ def test_everything_can_be_taken_away(place: Path, tab: str) -> None:
 def test_files_hold_the_figures() -> None:
     """Fractions, and null for what is missing."""
     frame = pd.DataFrame({"a": [0.5, None], "b": ["x", "y"]})
-    files = data.frame_files(frame)
+    files = exports_panel.frame_files(frame)
     assert "a,b\n0.5,x\n,y\n" == files["CSV"][2]().decode()
     assert [{"a": 0.5, "b": "x"}, {"a": None, "b": "y"}] == json.loads(files["JSON"][2]())

@@ -117,6 +117,39 @@ def test_curves_are_marked_as_not_retrained() -> None:
     assert "curve" not in set(chart_frame(points(), View(with_curves=False))["kind"])
 
 
+def test_recipes_have_lines_and_rules_of_their_own() -> None:
+    """What was trained for longer has another dense counterpart: its names stand elsewhere."""
+    found = [point for point in points() if point.method == "ltp"]
+    assert {"left"} == set(chart_frame(found, View())["side"].dropna())
+    longer = [trained_for(point, 9) for point in found]
+    frame = chart_frame([*found, *longer], View())
+    rows = frame[frame["kind"] == "point"]
+    assert 2 == rows["recipe"].nunique()
+    named = rows[rows["text"] != ""]
+    assert ["4 epochs", "11 epochs"] == named["text"].tolist()
+    assert set(named["x"]) == {rows["x"].min()}
+    rules = frame[frame["kind"] == "rule"]
+    assert ["left", "left", "right", "right"] == rules["side"].tolist()
+    texts = rules["text"].tolist()
+    assert ["", ""] == texts[1:3]  # one name a pair, over the first and under the second
+    assert texts[0].startswith("dense, ")
+    assert texts[3].endswith(", − 1 point")
+    assert any("11 epochs:" in text for text in texts)
+    chart = tradeoff_charts.tradeoff_chart(frame, View(), metric="accuracy", methods=["ltp"])
+    assert "dense, 11 epochs" in image(chart, "svg").decode()
+
+
+def trained_for(point: Point, epochs: float) -> Point:
+    """The same point, finetuned for so long."""
+    runs = tuple(
+        replace(
+            run, config=replace(run.config, finetune=replace(run.config.finetune, epochs=epochs))
+        )
+        for run in point.runs
+    )
+    return replace(point, runs=runs)
+
+
 def test_a_speedup_is_drawn_where_it_was_measured(store_folder: Path) -> None:
     """Only runs with a benchmark are on that axis."""
     view = View(x="speedup")

@@ -23,7 +23,7 @@ from app.ltp_ui.compare.wording import (
 )
 from app.ltp_ui.palette import DARK, LIGHT, Palette
 from app.ltp_ui.token_view.view import build_view
-from ltp_core.records import Prediction, Trace
+from ltp_core.records import Answer, Prediction, Trace
 from tests.app_samples import SCORES, WORDS, long_trace, trace
 from tests.test_app_files import Tags, nasty_trace
 
@@ -192,8 +192,20 @@ def test_why_two_texts_cannot_be_compared() -> None:
     """Another tokenizer, or one that reads less of the text."""
     short = trace(tokens=("[CLS]", "a", "b", "c", "d", "[SEP]"))
     assert "different tokenizers" in why_incomparable(trace(), short, same_tokenizer=False)
+    windows = [
+        dataclasses.replace(long_trace(count), answer=answered_in(window))
+        for window, count in ((1, 20), (3, 12))
+    ]
+    said = why_incomparable(*windows, same_tokenizer=True)
+    assert "A in window 1 of 3, B in window 3 of 3" in said
+    assert "at most" not in said
     cut = why_incomparable(long_trace(20), long_trace(12), same_tokenizer=True)
     assert "A reads at most 20 tokens of this text and B 12: shorten it" in cut
+
+
+def answered_in(window: int) -> Answer:
+    """An answer in one of three windows."""
+    return Answer(candidates=(), null_score=0.0, null_threshold=0.0, window=window, num_windows=3)
 
 
 def prediction(*probabilities: float, label: str = "positive") -> Prediction:

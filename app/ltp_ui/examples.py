@@ -60,7 +60,9 @@ _QUESTIONS = (
     Example("A name", "Who built the lighthouse?", _LIGHTHOUSE),
     Example("A number", "How high is the tower?", _LIGHTHOUSE),
     Example("A reason", "Why was the lighthouse built?", _LIGHTHOUSE),
-    Example("Not in the text", "How many rooms does the museum have?", _LIGHTHOUSE),
+    Example("Off the subject", "What colour is the president of Mars?", _LIGHTHOUSE),
+    # No name that promises "no answer": the shipped checkpoint answers it.
+    Example("Not in the text, yet answered", "How many rooms does the museum have?", _LIGHTHOUSE),
 )
 
 _PAIRS = {
@@ -128,7 +130,7 @@ _PAIRS = {
             "The man is on his way to work.",
         ),
     ),
-    "squad": _QUESTIONS[:-1],
+    "squad": _QUESTIONS[:3],
     "squad_v2": _QUESTIONS,
     "stsb": (
         Example("Very similar", "A boy is riding his bicycle.", "A child rides a bike."),

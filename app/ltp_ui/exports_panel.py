@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
+import pandas as pd
 import streamlit as st
 
 from app.ltp_ui import charts
@@ -17,6 +19,18 @@ def chart_files(chart: charts.Figure, *, width: int = 560) -> Files:
     return {
         "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg", width=width)),
         "PNG": ("png", "image/png", lambda: charts.image(chart, "png", width=width)),
+    }
+
+
+def frame_files(frame: pd.DataFrame) -> Files:
+    """A table as CSV and JSON; fractions stay fractions."""
+
+    def document() -> bytes:
+        return json.dumps(json.loads(frame.to_json(orient="records")), indent=2).encode()
+
+    return {
+        "CSV": ("csv", "text/csv", lambda: frame.to_csv(index=False).encode()),
+        "JSON": ("json", "application/json", document),
     }
 
 

@@ -86,6 +86,9 @@ class Card:
         intermediate: Inner width of the FFN.
         prunes: The method drops tokens.
         can_scale: It can be made to prune more or less without training.
+        protects_first: The first token is never dropped.
+        pruned_answers: What a head that reads every token makes of a dropped one, "restored" or
+            "excluded"; None for a head that reads the first token alone.
     """
 
     name_or_path: str
@@ -103,6 +106,8 @@ class Card:
     intermediate: int
     prunes: bool
     can_scale: bool
+    protects_first: bool
+    pruned_answers: str | None
 
     @property
     def num_layers(self) -> int:
@@ -140,6 +145,7 @@ def load(name: str) -> PrunedModel:
 def card(name: str) -> Card:
     """Facts about a checkpoint; loads it."""
     model = load(name)
+    shape, rules = model.encoder.config, model.method.config
     return Card(
         name_or_path=name,
         name=model.name,
@@ -151,8 +157,10 @@ def card(name: str) -> Card:
         dense=model.dense,
         device=_device(model),
         **_method_facts(model.method),
-        hidden=model.encoder.config.hidden_size,
-        intermediate=model.encoder.config.intermediate_size,
+        hidden=shape.hidden_size,
+        intermediate=shape.intermediate_size,
+        protects_first=rules.protect_first,
+        pruned_answers=rules.pruned_answers if shape.reads_every_token else None,
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ltp_core.analysis.tradeoff import REPORTED_ON, Point, StoredRun
+from ltp_core.analysis.recipes import recipe_of
+from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point, StoredRun
+from ltp_core.analysis.tradeoff_axes import read_split
+from ltp_core.records import RunManifest
 
 GROUPS = {"f1": "all", "has_answer_f1": "has answer", "no_answer_f1": "no answer"}
 """Metrics of a run and the questions that they are means over."""
@@ -18,6 +21,7 @@ class GroupPoint:
 
     Attributes:
         method: Name of the pruning method; "unpruned" for the dense counterpart.
+        recipe: Equal for points that have the same dense counterpart, and for that one.
         group: One of the values of `GROUPS`.
         relative_flops: In the paper's accounting, mean over seeds.
         f1: Mean over seeds.
@@ -25,6 +29,7 @@ class GroupPoint:
     """
 
     method: str
+    recipe: str
     group: str
     relative_flops: float
     f1: float
@@ -34,19 +39,29 @@ class GroupPoint:
 def group_points(points: Sequence[Point]) -> list[GroupPoint]:
     """Operating points and their dense counterparts by group; empty where no run has groups."""
     found = [each for point in points for each in _of_point(point)]
-    if not found:
-        return []
-    dense = {run.name: run for point in points for run in point.dense.values()}
+    recipes: dict[str, dict[str, StoredRun]] = {}
+    for point in points if found else ():
+        runs = {run.name: run for run in point.dense.values()}
+        recipes.setdefault(recipe_of(point), {}).update(runs)
     return found + [
-        GroupPoint(method="unpruned", group=GROUPS[name], relative_flops=1.0, f1=f1, difference=0.0)
-        for name in GROUPS
-        if (f1 := _mean([_metric(run, name) for run in dense.values()])) is not None
+        each for recipe, dense in recipes.items() for each in _of_dense(recipe, dense.values())
+    ]
+
+
+def _of_dense(recipe: str, dense: Iterable[StoredRun]) -> list[GroupPoint]:
+    runs = list(dense)
+    return [
+        GroupPoint(
+            method=UNPRUNED, recipe=recipe, group=group, relative_flops=1.0, f1=f1, difference=0.0
+        )
+        for name, group in GROUPS.items()
+        if (f1 := _mean([_metric(run, name) for run in runs])) is not None
     ]
 
 
 def _of_point(point: Point) -> list[GroupPoint]:
     flops = point.relative_flops("paper")
-    if flops is None or not all("has_answer_f1" in _metrics(run) for run in point.runs):
+    if flops is None or not all("has_answer_f1" in _metrics(run.manifest) for run in point.runs):
         return []
     points = []
     for name, group in GROUPS.items():
@@ -57,6 +72,7 @@ def _of_point(point: Point) -> list[GroupPoint]:
             points.append(
                 GroupPoint(
                     method=point.method,
+                    recipe=recipe_of(point),
                     group=group,
                     relative_flops=flops.mean,
                     f1=f1,
@@ -66,13 +82,31 @@ def _of_point(point: Point) -> list[GroupPoint]:
     return points
 
 
-def _metrics(run: StoredRun) -> dict[str, float]:
-    found = run.manifest.summary[REPORTED_ON]["metrics"]
+def f1_by_group(manifest: RunManifest) -> dict[str, float]:
+    """F1 of a run on validation, by group; empty where it was not measured on both kinds."""
+    found = _metrics(manifest)
+    if not {"has_answer_f1", "no_answer_f1"} <= set(found):
+        return {}
+    return {group: float(found[name]) for name, group in GROUPS.items() if name in found}
+
+
+def share_unanswerable(run: StoredRun) -> float:
+    """The share of validation questions that have no answer: the F1 of never answering.
+
+    Raises:
+        StoreError: The run's records are absent or damaged.
+    """
+    return float((read_split(run.folder, "examples", REPORTED_ON)["label"] == 0).mean())
+
+
+def _metrics(manifest: RunManifest) -> dict[str, float]:
+    reported = manifest.summary.get(REPORTED_ON)
+    found = reported.get("metrics") if isinstance(reported, dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def _metric(run: StoredRun, name: str) -> float | None:
-    value = _metrics(run).get(name)
+    value = _metrics(run.manifest).get(name)
     return None if value is None else float(value)
 
 

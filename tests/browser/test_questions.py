@@ -42,6 +42,12 @@ def test_the_answer_stands_out_in_its_context(ask: Visit, scheme: str) -> None:
     )
     assert ink != paper
     assert page.locator(".chip").count() > 20
+    assert page.locator(".chips .divider").is_visible()
+    assert page.locator(".grid .divider").count() == page.locator(".grid path.answer").count() == 1
+    assert "in the question" in (page.locator(".chip").nth(1).get_attribute("aria-label") or "")
+    answer = page.locator(".chip.answer")
+    assert marked.inner_text().split()[0] == answer.first.locator("bdi").inner_text()
+    assert page.locator(".legend").get_by_text("end of the question").is_visible()
     assert [] == serious(watched)
 
 

@@ -18,7 +18,7 @@ from app.ltp_ui.compare import markup as compare_markup
 from app.ltp_ui.compare.comparison import STATES, Comparison, Side
 from app.ltp_ui.compare.wording import row_note
 from app.ltp_ui.token_view import markup
-from app.ltp_ui.token_view.component import script, skeleton
+from app.ltp_ui.token_view.component import QUESTION_END, script, skeleton
 from app.ltp_ui.token_view.view import telling_layer
 from app.ltp_ui.token_view.wording import why
 from app.ltp_ui.wording import number
@@ -83,7 +83,11 @@ def payload(comparison: Comparison, *, token: int | None, layer: int) -> dict[st
         "note_ends": figure.NOTE_ENDS,
         "direction": "rtl" if view.is_right_to_left else "ltr",
         "summary": figure.summary(comparison),
-        "legend": _LEGEND,
+        "answer": [],
+        "context": view.context_index,
+        "legend": _LEGEND
+        if view.context_index is None
+        else f"{_LEGEND}<span>{QUESTION_END}</span>",
         "hint": _HINT if view.columns else "There is no token to show.",
         "dense": len(view.columns) > markup.DENSE_COLUMNS,
     }

@@ -160,20 +160,3 @@ def links(choices: tuple[Choice, Choice]) -> None:
             icon=":material/filter_alt:",
             query_params=params,
         )
-
-
-def words_and_specials() -> tuple[bool, bool]:
-    """Whether sub-words are merged, and whether special tokens are shown."""
-    merge = st.toggle("Whole words", key=state.MERGE_WORDS, bind="query-params", help=_MERGE_HELP)
-    special = st.toggle(
-        "Special tokens",
-        value=True,
-        key=state.SHOW_SPECIAL,
-        bind="query-params",
-        help=_SPECIAL_HELP,
-    )
-    return merge, special
-
-
-_MERGE_HELP = "Merge sub-words: a word lives while any of its pieces lives."
-_SPECIAL_HELP = "Show the tokens that the tokenizer adds; the first one is what the head reads."

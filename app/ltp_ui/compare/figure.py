@@ -85,6 +85,7 @@ def _band(comparison: Comparison, palette: Palette, start: int, end: int, y: int
             cell(state_after(in_a, in_b, layer + 1), left, y + layer * ROW, palette)
             for layer in layers
         ]
+    parts.append(figure.context_line(comparison.a.view, palette, start, end, y))
     if start == 0:  # they count the whole input, not the band
         right = x + (end - start) * CELL
         parts.append(_note(HEADS, right, y - 7, palette))

@@ -118,6 +118,17 @@ def listed(names: Sequence[str]) -> str:
 def why_incomparable(a: Trace, b: Trace, *, same_tokenizer: bool) -> str:
     """Why the tokens of two traces cannot be put beside each other."""
     lengths = len(a.tokens), len(b.tokens)
+    if (
+        same_tokenizer
+        and a.answer
+        and b.answer
+        and (a.answer.num_windows, b.answer.num_windows) != (1, 1)
+    ):
+        where = [f"{x.window} of {x.num_windows}" for x in (a.answer, b.answer)]
+        return (
+            f"A and B answer in different windows of the text: A in window {where[0]}, B in window "
+            f"{where[1]}. Shorten the text until one window holds it to compare them token by token."
+        )
     if same_tokenizer:
         return (
             f"A reads at most {lengths[0]:,} tokens of this text and B {lengths[1]:,}: shorten it to "

@@ -8,15 +8,20 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.boundary import plain
-from app.ltp_ui.explore.panels import shortened
-from app.ltp_ui.live import Question
+from app.ltp_ui.explore.panels import DROPPED_ANSWERS, shortened
+from app.ltp_ui.live import Card, Question
 from app.ltp_ui.wording import counted, percent
-from ltp_core.records import Answer, Candidate, Trace
+from ltp_core import store
+from ltp_core.analysis.answer_groups import f1_by_group
+from ltp_core.records import Answer, Candidate, Trace, UserError
 
 UNKNOWN = {"[UNK]", "<unk>"}
 MANY_UNKNOWN = 0.2
 AROUND = 450
 """Characters of the context that are shown before and behind the answer; the whole stands above."""
+
+NEAR_BLANK = 30
+"""Characters from a cut within which a blank is looked for, so that words stay whole; some texts have none."""
 
 CONTEXT_STYLE = "line-height: 1.6; overflow-wrap: anywhere"
 ANSWER_WIDTH = 140
@@ -25,14 +30,19 @@ ANSWER_WIDTH = 140
 MARK_STYLE = "font-weight: 600; padding: 0 0.15em; border-radius: 3px; text-decoration: underline"
 
 
-def answer_section(question: Question, trace: Trace, answer: Answer) -> None:
+def answer_section(card: Card, question: Question, trace: Trace, answer: Answer) -> None:
     """The context with the answer marked, what became of its tokens, and the runners-up."""
     st.subheader("The answer", anchor=False)
     left, right = st.columns([5, 3], gap="large")
     with left:
         st.html(context_html(question.text_pair or "", answer))
-        for line in notes(trace, answer):
+        lines = notes(trace, answer)
+        if card.pruned_answers and trace.lengths[-1] < trace.lengths[0]:
+            lines.append(DROPPED_ANSWERS[card.pruned_answers])
+        for line in lines:
             st.markdown(plain(line))
+        if measured := measured_f1(card.name_or_path):
+            st.caption(measured)
     with right:
         st.dataframe(
             candidates_frame(trace, answer),
@@ -67,12 +77,16 @@ def _around(context: str, best: Candidate) -> tuple[str, str, str]:
     """What stands before the answer, the answer, and what stands behind; long texts are cut."""
     before, behind = context[: best.begin], context[best.end :]
     if len(before) > AROUND:
-        before = "… " + before[-AROUND:].partition(" ")[2]
+        tail = before[-AROUND:]
+        before = "… " + tail[tail.find(" ", 0, NEAR_BLANK) + 1 :]
     return before, context[best.begin : best.end], _start(behind)
 
 
 def _start(text: str) -> str:
-    return text if len(text) <= AROUND else text[:AROUND].rpartition(" ")[0] + " …"
+    if len(text) <= AROUND:
+        return text
+    blank = text.rfind(" ", AROUND - NEAR_BLANK, AROUND)
+    return text[: blank if blank >= 0 else AROUND] + " …"
 
 
 def notes(trace: Trace, answer: Answer) -> list[str]:
@@ -126,6 +140,22 @@ def fate(trace: Trace, best: Candidate) -> str:
     ]
     named = ", ".join(left[:6]) + (" …" if len(left) > 6 else "")
     return f"Of its {tokens}, {len(left)} left: {named}."
+
+
+def measured_f1(checkpoint: str) -> str:
+    """How well a stored run answers and abstains; empty where that was not measured."""
+    try:
+        manifest = store.read_manifest(store.find_run(checkpoint))
+    except UserError:
+        return ""
+    f1 = f1_by_group(manifest)
+    if not f1:
+        return ""
+    rows = manifest.summary["validation"]["rows"]
+    return (
+        f"This checkpoint on {counted(rows, 'validation question')}: F1 {percent(f1['has answer'])} where "
+        f"the text has an answer, {percent(f1['no answer'])} where it has none."
+    )
 
 
 def candidates_frame(trace: Trace, answer: Answer) -> pd.DataFrame:

@@ -202,3 +202,29 @@ _MULTIPLIER_HELP = (
     "Multiplies every layer's threshold, or what else the method learned, and runs the network again: "
     "0 prunes nothing."
 )
+
+
+def words_and_specials(*cards: Card) -> tuple[bool, bool]:
+    """Whether sub-words are merged, and whether special tokens are shown."""
+    merge = st.toggle(
+        "Whole words",
+        key=state.MERGE_WORDS,
+        bind="query-params",
+        help="Merge sub-words: a word lives while any of its pieces lives.",
+    )
+    special = st.toggle(
+        "Special tokens",
+        value=True,
+        key=state.SHOW_SPECIAL,
+        bind="query-params",
+        help=special_help(*cards),
+    )
+    return merge, special
+
+
+def special_help(*cards: Card) -> str:
+    """What special tokens are, and what the first of them is for."""
+    uses = {card.pruned_answers is None for card in cards}
+    first = "the first one is what the head reads" if uses == {True} else ""
+    first = "the first one stands for “no answer”" if uses == {False} else first
+    return "; ".join(filter(None, ["Show the tokens that the tokenizer adds", first])) + "."

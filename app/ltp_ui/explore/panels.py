@@ -254,7 +254,7 @@ def how_computed(card: Card) -> None:
     st.latex(r"s_i^{(l)} = \frac{1}{H} \sum_{h=1}^{H} \sum_{j\ \mathrm{live}} A^{(h,l)}_{j,i}")
     st.markdown(
         "**Rule** (Eq. 8): token *i* stays after layer *l* if it was live and its score exceeds the "
-        "threshold θ of the layer. The first token is protected, because the head reads it."
+        f"threshold θ of the layer. {protection(card)}".rstrip()
     )
     st.markdown(
         "**Cost**: FLOPs are twice the multiply–accumulates; relative FLOPs compare with the same "
@@ -265,6 +265,22 @@ def how_computed(card: Card) -> None:
     )
     st.caption(plain(f"Checkpoint {card.name} on {card.base}."))
 
+
+def protection(card: Card) -> str:
+    """Why the first token never leaves, and what the head makes of tokens that do."""
+    if card.pruned_answers is None:
+        return FIRST_IS_READ if card.protects_first else ""
+    first = FIRST_IS_NO_ANSWER if card.protects_first else ""
+    return f"{first} The head reads every token. {DROPPED_ANSWERS[card.pruned_answers]}".lstrip()
+
+
+FIRST_IS_READ = "The first token is protected, because the head reads it."
+FIRST_IS_NO_ANSWER = "The first token is protected, because it stands for “no answer”."
+DROPPED_ANSWERS = {
+    "restored": "A dropped token can still be the answer: it answers with the last state computed for it.",
+    "excluded": "A dropped token cannot be an answer: neither its first nor its last token.",
+}
+"""By the method's setting `pruned_answers`."""
 
 _SAME_WEIGHTS_HELP = (
     "This checkpoint with pruning switched off: what removing the tokens changes, all else equal."

@@ -125,7 +125,10 @@ GLOSSARY = (
     ("score", "attention a token receives, times uniform attention; mean 1 over the live tokens"),
     ("threshold θ", "what a token's score must exceed to stay; one a layer"),
     ("temperature T", "width of the soft mask's slope; falls during the soft stage"),
-    ("protected", "never dropped: the first token, which the head reads"),
+    (
+        "protected",
+        "never dropped: the first token, which the head reads, or which stands for “no answer”",
+    ),
     ("n_a, n_f", "tokens that enter a layer's attention, and those that go on to its FFN"),
     ("with pruning", "the checkpoint as trained, tokens really removed"),
     ("same weights, unpruned", "the same checkpoint with pruning switched off"),

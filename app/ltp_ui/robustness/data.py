@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui import stamps
-from app.ltp_ui.exports_panel import Files
 from app.ltp_ui.stamps import Stamp
 from ltp_core import store
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
@@ -164,18 +162,6 @@ def text_of(run: RecordedRun, split: str, row: int) -> Text:
     known = store.read_manifest(run.folder).dataset.get(split)
     expected = known.get("sha256") if isinstance(known, dict) else None
     return Text(texts=texts[row], is_certain=expected == sha256)
-
-
-def frame_files(frame: pd.DataFrame) -> Files:
-    """A table as CSV and JSON; fractions stay fractions."""
-
-    def document() -> bytes:
-        return json.dumps(json.loads(frame.to_json(orient="records")), indent=2).encode()
-
-    return {
-        "CSV": ("csv", "text/csv", lambda: frame.to_csv(index=False).encode()),
-        "JSON": ("json", "application/json", document),
-    }
 
 
 # ---- caches; a stamp makes a changed run another key ----

@@ -55,7 +55,7 @@ def tab(choice: Choice) -> None:
     st.caption(plain(_HELP[grouping]))
     with slot, st.popover("Export", icon=":material/download:", key="robustness.export.kinds"):
         subject = f"{choice.experiment.task}-{choice.split}"
-        files = data.frame_files(surviving)
+        files = exports_panel.frame_files(surviving)
         exports_panel.row("Token kinds", subject, files, key="robustness.export")
         chart_exports("Chart Token kinds", subject, figure)
 

@@ -251,7 +251,7 @@ def _exports(comparison: Comparison, choice: Choice, figures: Mapping[str, Figur
     subject = f"{choice.experiment.task}-{choice.split}"
     frame = comparison_frame(comparison)
     with st.popover("Export", icon=":material/download:", key="robustness.export"):
-        files = data.frame_files(frame)
+        files = exports_panel.frame_files(frame)
         exports_panel.row("By length", subject, files, key="robustness.export")
         for name, figure in figures.items():
             chart_exports(f"Chart {name}", subject, figure)

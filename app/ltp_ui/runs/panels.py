@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import pandas as pd
@@ -143,15 +142,8 @@ _COLUMN_CONFIG = {
 
 
 def _exports(frame: pd.DataFrame) -> None:
-    def document() -> bytes:
-        return json.dumps(json.loads(frame.to_json(orient="records")), indent=2).encode()
-
     with st.popover("Export", icon=":material/download:"):
-        files: exports_panel.Files = {
-            "CSV": ("csv", "text/csv", lambda: frame.to_csv(index=False).encode()),
-            "JSON": ("json", "application/json", document),
-        }
-        exports_panel.row("Table", "runs", files, key="runs.export")
+        exports_panel.row("Table", "runs", exports_panel.frame_files(frame), key="runs.export")
         st.caption("Fractions, seconds and bytes, as in the manifests.")
 
 

@@ -256,6 +256,24 @@ class Base {
     const wide = { x: gutter, width: bandWidth };
     svg.append(element("rect", { class: "later", "data-top": y0, ...wide }));
     svg.append(element("line", { class: "line", "data-top": y0, x1: 4, x2: gutter + bandWidth }));
+    this.drawQuestion(svg, start, end, y0);
+  }
+
+  // Bars over and under the answer's columns, and a line where the question ends.
+  drawQuestion(svg, start, end, y0) {
+    const { cell, row, gutter } = this.place;
+    const { answer, context } = this.data;
+    const height = this.data.num_layers * row;
+    const left = (index) => gutter + (index - start) * cell;
+    const shown = answer.filter((index) => index >= start && index < end);
+    if (shown.length) {
+      const [x, width] = [left(shown[0]), shown.length * cell - 1];
+      const d = box(x, y0 - 2, width, 2) + box(x, y0 + height, width, 2);
+      svg.append(element("path", { d, class: "answer" }));
+    }
+    if (context === null || context < start || context >= end) return;
+    const d = `M${left(context) - 0.5} ${y0 - 2}v${height + 5}`;
+    svg.append(element("path", { d, class: "divider" }));
   }
 
   drawNotes(svg, x, y, notes) {

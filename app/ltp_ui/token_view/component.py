@@ -17,12 +17,14 @@ import streamlit as st
 
 from app.ltp_ui.token_view import figure, markup
 from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView
-from app.ltp_ui.token_view.wording import all_layers, why
+from app.ltp_ui.token_view.wording import all_layers, answer_name, why
 from app.ltp_ui.wording import counted, number
 
 _FOLDER = Path(__file__).parent
 NOTE_ENDS = (44, 108)
 """Where the notes beside a row of the grid end, in pixels from its last cell."""
+
+QUESTION_END = '<i class="mark divider"></i> end of the question'
 
 _HTML = """
 <div class="tv {kind}">
@@ -95,7 +97,9 @@ def payload(
         "note_heads": ("live", "" if None in view.thresholds else "threshold"),
         "note_ends": NOTE_ENDS,
         "direction": "rtl" if view.is_right_to_left else "ltr",
-        "summary": figure.summary(view),
+        "summary": figure.described(view),
+        "answer": list(view.answer_range),
+        "context": view.context_index,
         "legend": legend_html(view, can_force=can_force),
         "hint": _hint(view),
         "can_force": can_force,
@@ -126,6 +130,10 @@ def legend_html(view: TokenView, *, can_force: bool) -> str:
         entries.append('<i class="mark passed"></i> layer left out')
     if any(ghost is not None for ghost in _ghosts(view)):
         entries.append('<i class="mark ghost"></i> where the learned thresholds differ')
+    if view.answer_range:
+        entries.append(f'<i class="mark answer"></i> {answer_name(view)}')
+    if view.context_index is not None:
+        entries.append(QUESTION_END)
     keys = "<kbd>←</kbd><kbd>→</kbd> token <kbd>↑</kbd><kbd>↓</kbd> layer <kbd>Enter</kbd> pin"
     if can_force:
         keys += " <kbd>K</kbd> keep <kbd>D</kbd> drop"
@@ -151,11 +159,8 @@ def _hint(view: TokenView) -> str:
     if all(length == view.lengths[0] for length in view.lengths):
         return f"Every token stays through {all_layers(view)}. Point at one to see its scores."
     if view.lengths[-1] == 1:
-        reads = "the last state of each" if view.answers else "that one"
-        return (
-            f"Of {counted(view.lengths[0], 'token')} only the first is left at the end; "
-            f"the head reads {reads}."
-        )
+        left = f"Of {counted(view.lengths[0], 'token')} only the first is left at the end"
+        return f"{left}." if view.asks else f"{left}; the head reads that one."
     return "Point at a token to see why it left or stayed; click it to pin it."
 
 

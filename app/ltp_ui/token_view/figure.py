@@ -8,6 +8,7 @@ from html import escape
 
 from app.ltp_ui.palette import Palette
 from app.ltp_ui.token_view.view import GONE, LEFT, NUM_LEVELS, PASSED, SPARED, Column, TokenView
+from app.ltp_ui.token_view.wording import answer_name
 from app.ltp_ui.wording import counted, number
 
 CELL, ROW = 18, 18
@@ -42,7 +43,10 @@ def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> s
         parts.append(_band(view, palette, start, end, y))
     bottom = top + len(bands) * height_of_band
     parts.append(_legend(view, palette, bottom + 10))
-    return svg(width, bottom + 36, summary(view), "".join(parts), palette)
+    if view.asks:
+        bottom += 22
+        parts.append(_question_legend(view, palette, bottom + 10))
+    return svg(width, bottom + 36, described(view), "".join(parts), palette)
 
 
 def svg(width: int, height: int, alt: str, content: str, palette: Palette) -> str:
@@ -61,6 +65,17 @@ def summary(view: TokenView) -> str:
         f"{counted(view.lengths[0], 'token')} at the input, {view.lengths[-1]} after layer "
         f"{view.num_layers}"
     )
+
+
+def described(view: TokenView) -> str:
+    """The summary, and what is marked in it, for those who do not see the picture."""
+    parts = [summary(view)]
+    if view.context_index is not None:
+        parts.append(f"the context begins at column {view.context_index + 1}")
+    if found := view.answer_range:
+        texts = " ".join(column.text for column in view.columns[found.start : found.stop])
+        parts.append(f"{answer_name(view)} from column {found.start + 1} is ‘{texts}’")
+    return "; ".join(parts)
 
 
 def bands_of(num_columns: int) -> list[tuple[int, int]]:
@@ -107,10 +122,37 @@ def _band(view: TokenView, palette: Palette, start: int, end: int, y: int) -> st
             corner = x + index * CELL, y + layer * ROW
             parts.append(_cell(cell, *corner, palette))
             parts.append(_ghost(view.columns[start + index], layer, *corner, palette))
+    parts.append(_answer_bars(view, palette, start, end, y))
+    parts.append(context_line(view, palette, start, end, y))
     right = x + (end - start) * CELL + 10
     if start == 0:  # they count the whole input, not the band
         parts.append(_notes(view, right, y, palette))
     return "".join(parts)
+
+
+def _answer_bars(view: TokenView, palette: Palette, start: int, end: int, y: int) -> str:
+    """Bars over and under the answer's columns in one band."""
+    found = range(max(start, view.answer_range.start), min(end, view.answer_range.stop))
+    left, width = MARGIN + GUTTER + (found.start - start) * CELL, len(found) * CELL - 2
+    ends = (y - 4, y + view.num_layers * ROW) if found else ()
+    return "".join(_bar(left, at, width, palette) for at in ends)
+
+
+def context_line(view: TokenView, palette: Palette, start: int, end: int, y: int) -> str:
+    """The line where the question ends, in the band that has it."""
+    context = view.context_index
+    if context is None or not start <= context < end:
+        return ""
+    x = MARGIN + GUTTER + (context - start) * CELL - 1
+    return _divider(x, y - 4, view.num_layers * ROW + 8, palette)
+
+
+def _bar(x: int, y: int, width: int, palette: Palette) -> str:
+    return f'<rect x="{x}" y="{y}" width="{width}" height="3" fill="{palette.text}"/>'
+
+
+def _divider(x: int, y: int, height: int, palette: Palette) -> str:
+    return f'<path d="M{x} {y}v{height}" stroke="{palette.text}" stroke-width="1.5"/>'
 
 
 def label(text: str, palette: Palette, x: int, y: int, *, kept: bool) -> str:
@@ -217,6 +259,19 @@ def _marks(view: TokenView, palette: Palette, x: int, y: int) -> Iterator[tuple[
         x += 122
     if any(c.survived_learned not in (None, c.survived) for c in view.columns):
         yield _dashed(x, y, palette), "learned thresholds differ", 180
+
+
+def _question_legend(view: TokenView, palette: Palette, y: int) -> str:
+    """The marks of question and answer, on a line of their own."""
+    x, parts = MARGIN + GUTTER, []
+    if view.context_index is not None:
+        parts.append(_divider(x + 8, y - 3, 18, palette))
+        parts.append(legend_text("end of the question", x + 22, y, palette))
+        x += 160
+    if view.answer_range:
+        parts += [_bar(x, y + at, 16, palette) for at in (-2, 11)]
+        parts.append(legend_text(answer_name(view), x + 22, y, palette))
+    return "".join(parts)
 
 
 def legend_text(text: str, x: int, y: int, palette: Palette) -> str:

@@ -12,11 +12,14 @@ from pathlib import Path
 from app.ltp_ui.palette import DARK, LIGHT, Palette
 from app.ltp_ui.token_view.figure import grid_figure
 from app.ltp_ui.token_view.view import Column, TokenView
-from app.ltp_ui.token_view.wording import state_of, why
+from app.ltp_ui.token_view.wording import answer_name, state_of, why
 from app.ltp_ui.wording import counted
 
 DENSE_COLUMNS = 120
 """From here on chips are set like running text, without borders."""
+
+DIVIDER = '<span class="divider" aria-hidden="true">context</span>'
+"""Between question and context. Hidden from screen readers as `cut_mark` is; labels say the same."""
 
 CSS = (Path(__file__).parent / "component.css").read_text(encoding="utf-8")
 
@@ -29,7 +32,10 @@ def chips_html(view: TokenView) -> str:
 def in_words(view: TokenView, chips: Sequence[str]) -> str:
     """Chips of the view's columns, the pieces of a word held together, and the mark of the cut."""
     parts: list[str] = []
-    for column, chip in zip(view.columns, chips, strict=True):
+    context = view.context_index
+    for index, (column, chip) in enumerate(zip(view.columns, chips, strict=True)):
+        if index == context:
+            parts.append(DIVIDER)
         if column.continues and parts:
             parts[-1] += chip
         else:
@@ -50,8 +56,8 @@ def cut_mark(view: TokenView) -> str:
 
 def _chip(column: Column, index: int, view: TokenView) -> str:
     classes = ["chip", chip_state(column.survived, view.num_layers)]
-    classes += flags(column)
-    label = f"{column.text}, {state_of(column, view.num_layers)}"
+    classes += flags(column) + ["answer"] * column.is_answer
+    label = ", ".join([column.text, state_of(column, view.num_layers), *_places(column, view)])
     left = column.survived < view.num_layers
     share = column.survived / view.num_layers if view.num_layers else 0
     return (
@@ -62,6 +68,12 @@ def _chip(column: Column, index: int, view: TokenView) -> str:
         + (f'<small aria-hidden="true">L{column.survived + 1}</small>' if left else "")
         + f'<i style="--share:{share:.3f}"></i></span>'
     )
+
+
+def _places(column: Column, view: TokenView) -> list[str]:
+    """What a reader who does not see the divider and the marks has to know of a column."""
+    places = ["in the question"] if view.asks and not column.is_context else []
+    return places + [answer_name(view)] * column.is_answer
 
 
 def flags(column: Column) -> list[str]:

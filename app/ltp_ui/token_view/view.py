@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from app.ltp_ui.token_view.texts import display_texts, is_right_to_left
-from ltp_core.records import LayerTrace, Trace
+from ltp_core.records import Answer, LayerTrace, Trace
 
 NUM_LEVELS = 8
 LEVEL_SPAN = 1.5  # decades of score to threshold that the colours span: 1 to about 32 times
@@ -32,6 +32,8 @@ class Column:
             what the view shows anyway.
         forced: "keep" or "drop" if it was decided by hand.
         is_protected: No method may drop it.
+        is_answer: It is part of the answer, or of what is likeliest to be one.
+        is_context: It stands behind the question's end; never where nothing is asked.
     """
 
     text: str
@@ -42,6 +44,8 @@ class Column:
     survived_learned: int | None
     forced: str | None
     is_protected: bool
+    is_answer: bool
+    is_context: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,8 @@ class TokenView:
         num_cut: Tokens cut off because the input was too long.
         is_right_to_left: The text reads from right to left.
         checkpoint: Name of the checkpoint that ran.
-        answers: The head reads every token's last state, to find an answer.
+        asks: A question is asked, and the head reads every token's last state to find the answer.
+        is_answered: The columns that are marked as the answer are given as such.
     """
 
     columns: tuple[Column, ...]
@@ -74,12 +79,24 @@ class TokenView:
     num_cut: int
     is_right_to_left: bool
     checkpoint: str
-    answers: bool = False
+    asks: bool
+    is_answered: bool
 
     @property
     def num_layers(self) -> int:
         """Number of encoder layers, those that are left out included."""
         return len(self.thresholds)
+
+    @property
+    def context_index(self) -> int | None:
+        """Index of the first column behind the question; None where none is shown."""
+        return next((i for i, column in enumerate(self.columns) if column.is_context), None)
+
+    @property
+    def answer_range(self) -> range:
+        """Indices of the columns that are marked as the answer."""
+        found = [i for i, column in enumerate(self.columns) if column.is_answer]
+        return range(found[0], found[-1] + 1) if found else range(0)
 
     def column_of(self, position: int) -> int | None:
         """Index of the column that shows the token at `position`; None if it is hidden."""
@@ -117,6 +134,7 @@ def build_view(
     texts = display_texts(trace.tokens)
     survived = trace.num_survived
     survived_learned = learned.num_survived if learned else None
+    answer, context = _answer_and_context(trace.answer, words)
     columns = tuple(
         Column(
             text="".join(texts[i] for i in group),
@@ -127,6 +145,8 @@ def build_view(
             survived_learned=max(survived_learned[i] for i in group) if survived_learned else None,
             forced=_forced(group, keep, drop),
             is_protected=any(position in protected for position in group),
+            is_answer=any(position in answer for position in group),
+            is_context=group[0] in context,
         )
         for group in groups
     )
@@ -135,10 +155,7 @@ def build_view(
     return TokenView(
         columns=columns,
         scores=scores,
-        grid=tuple(
-            "".join(_cell(c.survived, i, s, layer) for c, s in zip(columns, row, strict=True))
-            for i, (row, layer) in enumerate(zip(scores, trace.layers, strict=True))
-        ),
+        grid=_grid(columns, scores, trace.layers),
         thresholds=thresholds,
         runs=tuple(layer.runs for layer in trace.layers),
         learned=_other_thresholds(thresholds, learned),
@@ -146,7 +163,8 @@ def build_view(
         num_cut=trace.num_cut,
         is_right_to_left=is_right_to_left([c.text for c in columns if not c.is_special]),
         checkpoint=trace.checkpoint,
-        answers=trace.answer is not None,
+        asks=trace.answer is not None,
+        is_answered=trace.answer is not None and trace.answer.is_answered,
     )
 
 
@@ -186,11 +204,34 @@ def _continues(words: Sequence[int | None], position: int) -> bool:
     return position > 0 and words[position] is not None and words[position] == words[position - 1]
 
 
+def _answer_and_context(answer: Answer | None, words: Sequence[int | None]) -> tuple[range, range]:
+    """Positions of the best answer and of the context; the first separator ends the question."""
+    if answer is None:
+        return range(0), range(0)
+    separator = next((i for i, word in enumerate(words) if word is None and i > 0), len(words))
+    context = range(separator + 1, len(words))
+    if answer.best is None or answer.best.tokens is None:
+        return range(0), context
+    first, last = answer.best.tokens
+    return range(first, last + 1), context
+
+
 def _layer_scores(
     scores: Sequence[float | None], groups: Sequence[Sequence[int]]
 ) -> tuple[float | None, ...]:
     live = ([s for i in group if (s := scores[i]) is not None] for group in groups)
     return tuple(max(column, default=None) for column in live)
+
+
+def _grid(
+    columns: Sequence[Column],
+    scores: Sequence[Sequence[float | None]],
+    layers: Sequence[LayerTrace],
+) -> tuple[str, ...]:
+    return tuple(
+        "".join(_cell(c.survived, i, s, layer) for c, s in zip(columns, row, strict=True))
+        for i, (row, layer) in enumerate(zip(scores, layers, strict=True))
+    )
 
 
 def _cell(survived: int, layer_index: int, score: float | None, layer: LayerTrace) -> str:

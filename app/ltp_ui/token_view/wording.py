@@ -35,6 +35,11 @@ def why(view: TokenView, index: int) -> str:
     return f"{stayed}; closest call at layer {closest + 1}: {_against(view, index, closest)}."
 
 
+def answer_name(view: TokenView) -> str:
+    """What the columns are that are marked as the answer."""
+    return "the answer" if view.is_answered else "the likeliest part, not given as the answer"
+
+
 def all_layers(view: TokenView) -> str:
     """`all 6 layers`, or `the 3 of 6 layers that run`."""
     num_run = sum(view.runs)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from app.ltp_ui.charts import Figure, legend_height, method_legend, without_data
 from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of
-from app.ltp_ui.tradeoff.frame import CURVE, FRONT, PAPER, POINT, RULE, X_TITLES, View
+from app.ltp_ui.tradeoff.frame import CURVE, DENSE, FRONT, PAPER, POINT, RULE, SIDES, X_TITLES, View
 
 PICK = "pick"
 """Name of the selection: a click on a point or a curve."""
@@ -116,13 +116,22 @@ def _y(view: View, metric: str, ends: Range) -> alt.Y:
 
 
 def _rules(base: alt.Chart, y: alt.Y) -> list[alt.Chart]:
-    """The dense counterpart, and dashed one point below it, each with its name at the left end."""
+    """The dense counterpart, and dashed one point below it, named above its left or below its right end."""
     rules = base.transform_filter(f"datum.kind == '{RULE}'")
-    is_dense = "indexof(datum.text, 'dense') == 0"
+    is_dense = f"datum.about == '{DENSE}'"
     dash = alt.condition(is_dense, alt.value([1, 0]), alt.value([5, 4]))
     lines = rules.mark_rule(color=MUTED, strokeWidth=1.3).encode(y=y, strokeDash=dash)
-    names = rules.mark_text(align="left", baseline="bottom", dx=4, dy=-2, color=MUTED, fontSize=12)
-    return [lines, names.encode(y=y, x=alt.value(0), text="text:N")]
+    left, right = (rules.transform_filter(f"datum.side == '{side}'") for side in SIDES)
+    text = alt.Text("text:N")
+    return [
+        lines,
+        left.mark_text(
+            align="left", baseline="bottom", dx=4, dy=-2, color=MUTED, fontSize=12
+        ).encode(y=y, x=alt.value(0), text=text),
+        right.mark_text(
+            align="right", baseline="top", dx=-4, dy=4, color=MUTED, fontSize=12
+        ).encode(y=y, x=alt.value("width"), text=text),
+    ]
 
 
 def _curves(
@@ -163,6 +172,7 @@ def _bars(base: alt.Chart, x: alt.X, y: alt.Y, methods: tuple[str, ...]) -> list
 def _points(
     base: alt.Chart, x: alt.X, y: alt.Y, tooltip: list[alt.Tooltip], methods: tuple[str, ...]
 ) -> list[alt.Chart]:
+    """Markers, and a line through the front of each recipe; several recipes have their names."""
     rows = base.transform_filter(f"datum.kind == '{POINT}'")
     # A field of its own: with that of the colour, dashes would get into the legend's markers.
     front = rows.transform_filter(f"datum.standing == '{FRONT}'").transform_calculate(
@@ -170,14 +180,15 @@ def _points(
     )
     pick = alt.selection_point(name=PICK, fields=["run"], on="click", empty=False)
     line = _left_to_right(front.mark_line(strokeWidth=2.2), x, y).encode(
-        color=_color(methods), strokeDash=_dash(methods)
+        color=_color(methods), strokeDash=_dash(methods), detail="recipe:N"
     )
     markers = (
         rows.mark_point(size=110, filled=True, opacity=1, cursor="pointer")
         .encode(x=x, y=y, color=_standing_color(methods), shape=_shape(methods), tooltip=tooltip)
         .add_params(pick)
     )
-    return [line, markers]
+    names = rows.mark_text(align="left", baseline="top", dx=6, dy=6, fontSize=12, color=MUTED)
+    return [line, markers, names.encode(x=x, y=y, text="text:N")]
 
 
 def _paper(base: alt.Chart, x: alt.X, y: alt.Y) -> list[alt.Chart]:

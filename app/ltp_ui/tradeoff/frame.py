@@ -12,6 +12,7 @@ from app.ltp_ui.method_style import title_of
 from app.ltp_ui.tradeoff import data
 from app.ltp_ui.wording import percent, points
 from ltp_core.analysis import tradeoff, tradeoff_axes
+from ltp_core.analysis.recipes import recipe_of, recipe_titles
 from ltp_core.analysis.tradeoff import Point, Spread
 from ltp_core.analysis.tradeoff_axes import PAPER_TABLE_1
 
@@ -28,10 +29,14 @@ Y_TITLES: dict[YAxis, str] = {"metric": "metric", "difference": "difference to d
 
 POINT, CURVE, RULE, PAPER = "point", "curve", "rule", "paper"
 FRONT, DOMINATED = "front", "dominated"
+DENSE, ALLOWED = "dense counterpart", "one point below it"
+Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
+"""Ends of a rule where its name may stand."""
 
 COLUMNS = (
     "kind", "x", "y", "x_low", "x_high", "y_low", "y_high", "method", "series", "standing",
-    "run", "text", "about", "cost", "seeds",
+    "recipe", "side", "run", "text", "about", "cost", "seeds",
 )  # fmt: skip
 
 
@@ -71,6 +76,7 @@ def chart_frame(found: Sequence[Point], view: View) -> pd.DataFrame:
 def _point_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
     accounting = "executed" if view.x == "executed" else "paper"
     beaten = tradeoff.dominated(found, accounting)
+    titles, named = recipe_titles(found), _named(found)
     for point in found:
         x, y = x_spread(point, view.x), point.metric()
         y_range = y_bounds(point, view.y)
@@ -87,10 +93,11 @@ def _point_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
             "y_high": high,
             "method": title_of(point.method),
             "series": point.key,
+            "recipe": recipe_of(point),
             "standing": DOMINATED if point.key in beaten else FRONT,
             "run": point.runs[0].name,
-            "text": "",
-            "about": _about(point),
+            "text": titles[recipe_of(point)] if point.key in named else "",
+            "about": _about(point, titles[recipe_of(point)]),
             "cost": _cost(point),
             "seeds": ", ".join(str(run.config.seed) for run in point.runs),
         }
@@ -119,11 +126,26 @@ def y_bounds(point: Point, axis: YAxis) -> tuple[float, float, float] | None:
     return None if found is None else (found.value, found.low, found.high)
 
 
-def _about(point: Point) -> str:
-    """Metric with its spread, and the difference to the dense counterpart."""
+def _named(found: Sequence[Point]) -> set[str]:
+    """The cheapest point of each recipe, of methods that were trained by several."""
+    by_method: dict[str, dict[str, Point]] = {}
+    for point in sorted(found, key=lambda point: -_relative(point)):
+        by_method.setdefault(point.method, {})[recipe_of(point)] = point
+    several = [cheapest for cheapest in by_method.values() if len(cheapest) > 1]
+    return {point.key for cheapest in several for point in cheapest.values()}
+
+
+def _relative(point: Point) -> float:
+    flops = point.relative_flops("paper")
+    return flops.mean if flops else 1.0
+
+
+def _about(point: Point, recipe: str) -> str:
+    """Metric with its spread, the difference to the dense counterpart, and the recipe."""
     metric, difference = point.metric(), point.difference()
     text = _with_spread(metric) if metric else ""
-    return f"{text}; {points(difference.mean)} to dense" if difference else text
+    text = f"{text}; {points(difference.mean)} to dense" if difference else text
+    return f"{text} ({recipe})" if recipe else text
 
 
 def _cost(point: Point) -> str:
@@ -176,18 +198,39 @@ def _axis_scale(point: Point, axis: XAxis) -> float | None:
 
 
 def _rule_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
-    """The dense counterpart and one point below it; one pair a dense configuration."""
+    """The dense counterpart and one point below it; one pair a recipe.
+
+    Of several pairs each has one name for both, outside: over the first one or under the second one,
+    for in between there is no room.
+    """
     if view.y == "difference":
         yield _rule(0.0, "dense counterpart")
-        yield _rule(-tradeoff.ALLOWED_DROP, "− 1 point")
+        yield _rule(-tradeoff.ALLOWED_DROP, "− 1 point", is_allowed_drop=True)
         return
-    for baseline in tradeoff.baselines(found):
-        yield _rule(baseline.mean, f"dense counterpart {_with_spread(baseline)}")
-        yield _rule(baseline.mean - tradeoff.ALLOWED_DROP, "− 1 point")
+    for number, (title, baseline) in enumerate(dense_by_recipe(found)):
+        side = SIDES[number % len(SIDES)]
+        texts = f"dense counterpart {_with_spread(baseline)}", "− 1 point"
+        if title:
+            both = f"dense, {title}: {_with_spread(baseline)}, − 1 point"
+            texts = (both, "") if side == SIDES[0] else ("", both)
+        yield _rule(baseline.mean, texts[0], side)
+        yield _rule(baseline.mean - tradeoff.ALLOWED_DROP, texts[1], side, is_allowed_drop=True)
 
 
-def _rule(y: float, text: str) -> dict[str, Any]:
-    return {"kind": RULE, "y": y, "text": text, "about": text}
+def dense_by_recipe(found: Sequence[Point]) -> list[tuple[str, Spread]]:
+    """Title of each recipe and the metric of its dense counterpart, best first."""
+    rows = []
+    for key, title in recipe_titles(found).items():
+        mine = [point for point in found if recipe_of(point) == key]
+        rows += [(title, baseline) for baseline in tradeoff.baselines(mine)]
+    return sorted(rows, key=lambda row: -row[1].mean)
+
+
+def _rule(
+    y: float, text: str, side: Side = SIDES[0], *, is_allowed_drop: bool = False
+) -> dict[str, Any]:
+    about = ALLOWED if is_allowed_drop else DENSE
+    return {"kind": RULE, "y": y, "text": text, "about": about, "side": side}
 
 
 def _paper_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:

@@ -9,28 +9,54 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from app.ltp_ui import exports_panel
 from app.ltp_ui.blocks import show
-from app.ltp_ui.charts import Figure
+from app.ltp_ui.charts import Figure, legend_height, without_data
+from app.ltp_ui.method_style import in_order, style_of, title_of
+from app.ltp_ui.wording import counted, percent
 from app.ltp_ui.wording import points as in_points
-from ltp_core.analysis.answer_groups import GROUPS, GroupPoint, group_points
-from ltp_core.analysis.tradeoff import Point
+from ltp_core.analysis.answer_groups import GroupPoint, group_points, share_unanswerable
+from ltp_core.analysis.recipes import recipe_titles
+from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point
+from ltp_core.records import UserError
 
 PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
+INK = "gray"
+
+LOOKS = {
+    "all": ("#7b7f87", "M0,-1L0.87,-0.5L0.87,0.5L0,1L-0.87,0.5L-0.87,-0.5Z"),
+    "has answer": (
+        "#8a63d2",
+        "M0,-1L0.26,-0.36L0.95,-0.31L0.43,0.14L0.59,0.81L0,0.45L-0.59,0.81L-0.43,0.14"
+        "L-0.95,-0.31L-0.26,-0.36Z",
+    ),
+    "no answer": (
+        "#7f8400",
+        "M-0.6,-1L0,-0.4L0.6,-1L1,-0.6L0.4,0L1,0.6L0.6,1L0,0.4L-0.6,1L-1,0.6L-0.4,0L-1,-0.6Z",
+    ),
+}
+"""Colour, on light and dark alike, and marker of each group: hexagon, star and X, no method's."""
 
 
 def answers_section(found: Sequence[Point]) -> None:
     """Draws the groups where the points on screen have any; else nothing."""
     for task in sorted({point.experiment.task for point in found}):
-        groups = group_points([point for point in found if point.experiment.task == task])
+        mine = [point for point in found if point.experiment.task == task]
+        groups = group_points(mine)
         if not groups:
             continue
         st.subheader(f"{task}: questions with and without an answer", anchor=False)
-        show(groups_chart(groups), alt="F1 by group of questions against relative FLOPs.")
-        for method in sorted({each.method for each in groups} - {"unpruned"}):
+        chart = groups_chart(groups, recipe_titles(mine))
+        show(chart, alt="F1 by group of questions against relative FLOPs.")
+        _exports(chart, task)
+        for method in in_order({each.method for each in groups} - {UNPRUNED}):
             st.markdown(observation(method, groups))
+        if never := never_answering(mine):
+            st.markdown(never)
         st.caption(
             "The paper reports for SQuAD 2.0 that with more pruning F1 falls on questions with an answer "
-            "and rises on those without (Figure 5). At 100 % stands the dense counterpart."
+            "and rises on those without (Figure 5). At 100 % stands the dense counterpart: every line "
+            "ends at its own."
         )
 
 
@@ -40,52 +66,130 @@ def observation(method: str, groups: Sequence[GroupPoint]) -> str:
     cheapest = min(each.relative_flops for each in own)
     gaps = {each.group: each.difference for each in own if each.relative_flops == cheapest}
     with_answer, without = (gaps.get(name) for name in ("has answer", "no answer"))
+    title = title_of(method)
     if with_answer is None or without is None:
-        return f"**{method}**: not both groups have a dense counterpart to compare with."
+        return f"**{title}**: not both groups have a dense counterpart to compare with."
     same = with_answer < 0 < without
     return (
-        f"**{method}** at {100 * cheapest:.0f} % of the FLOPs: {in_points(with_answer)} of F1 with an "
+        f"**{title}** at {100 * cheapest:.0f} % of the FLOPs: {in_points(with_answer)} of F1 with an "
         f"answer, {in_points(without)} without, against the dense counterpart: "
         f"{'as' if same else 'not as'} in the paper."
     )
 
 
-def groups_chart(groups: Sequence[GroupPoint]) -> Figure:
-    """Lines of F1 by group, one style a method."""
-    frame = pd.DataFrame(
-        [
-            {"x": each.relative_flops, "y": each.f1, "questions": each.group, "method": each.method}
-            for each in groups
-        ]
+def never_answering(found: Sequence[Point]) -> str:
+    """What never answering reaches on the same rows; empty where no run's records can be read."""
+    run = found[0].runs[0]
+    try:
+        share = share_unanswerable(run)
+    except UserError:
+        return ""
+    rows = counted(run.results[REPORTED_ON].rows, "validation question")
+    return (
+        f"{percent(share)} of these {rows} have no answer: a model that never answers would reach "
+        f"an F1 of {percent(share)} on all, 0 % and 100 % on the two groups."
     )
-    dense = frame[frame["method"] == "unpruned"]
-    methods = sorted(set(frame["method"]) - {"unpruned"})
-    # Every method's line ends at the dense counterpart.
-    ends = [dense.assign(method=method) for method in methods]
-    return Figure(spec=_spec(), frame=pd.concat([frame[frame["method"] != "unpruned"], *ends]))
 
 
-def _spec() -> dict[str, Any]:
+def _exports(chart: Figure, task: str) -> None:
+    table, pictures = exports_panel.frame_files(exported(chart)), exports_panel.chart_files(chart)
+    with st.popover("Export", icon=":material/download:", key=f"tradeoff.export.answers.{task}"):
+        exports_panel.row("F1 by group", task, table | pictures, key="tradeoff.export")
+
+
+def exported(chart: Figure) -> pd.DataFrame:
+    """The rows of the chart, each once: a dense counterpart ends several lines."""
+    columns = {"x": "relative_flops_paper", "y": "f1"}
+    frame = chart.frame.rename(columns=columns).drop(columns=["line", "recipe"])
+    return frame.drop_duplicates(ignore_index=True)
+
+
+def groups_chart(groups: Sequence[GroupPoint], recipes: dict[str, str]) -> Figure:
+    """Lines of F1 by group; every method's line of one recipe ends at its dense counterpart.
+
+    Args:
+        groups: What is drawn.
+        recipes: Title of each recipe; empty where there is only one.
+    """
+    frame = pd.DataFrame([_row(each, recipes.get(each.recipe, "")) for each in groups])
+    dense = frame[frame["method"] == title_of(UNPRUNED)]
+    pruned = frame[frame["method"] != title_of(UNPRUNED)]
+    lines = pruned[["line", "recipe"]].drop_duplicates()
+    ends = lines.merge(dense.drop(columns="line"), on="recipe")
+    dashes = _dashes(groups, recipes)
+    spec = _spec(dashes) | {"height": 420 + legend_height(list(dashes))}
+    return Figure(spec=spec, frame=pd.concat([pruned, ends], ignore_index=True))
+
+
+def _row(each: GroupPoint, recipe: str) -> dict[str, Any]:
+    return {
+        "x": each.relative_flops,
+        "y": each.f1,
+        "questions": each.group,
+        "method": title_of(each.method),
+        "training": recipe,
+        "line": _line(each.method, recipe),
+        "recipe": each.recipe,
+    }
+
+
+def _line(method: str, recipe: str) -> str:
+    return f"{title_of(method)}, {recipe}" if recipe else title_of(method)
+
+
+def _dashes(groups: Sequence[GroupPoint], recipes: dict[str, str]) -> dict[str, list[int]]:
+    """Dash of each line: the method's; of a further recipe with dots between."""
+    dashes = {}
+    for method in in_order({each.method for each in groups} - {UNPRUNED}):
+        own = dict.fromkeys(each.recipe for each in groups if each.method == method)
+        for number, recipe in enumerate(own):
+            stroke, gap = style_of(method).dash
+            dash = [stroke, gap] if number == 0 else [max(stroke, 8), 3, *[2, 3] * number]
+            dashes[_line(method, recipes.get(recipe, ""))] = dash
+    return dashes
+
+
+def _spec(dashes: dict[str, list[int]]) -> dict[str, Any]:
     axis = alt.Axis(labelExpr=PERCENT)
     scale = alt.Scale(zero=False)
-    base = alt.Chart(pd.DataFrame()).encode(
-        x=alt.X("x:Q", title="relative FLOPs, paper's accounting", axis=axis, scale=scale),
+    names, colors, shapes = list(LOOKS), *zip(*LOOKS.values(), strict=True)
+    base = alt.Chart(alt.NamedData("table")).encode(
+        x=alt.X("x:Q", title="relative FLOPs, paper’s accounting", axis=axis, scale=scale),
         y=alt.Y("y:Q", title="F1", axis=axis, scale=scale),
-        color=alt.Color("questions:N", sort=list(GROUPS.values())),
-        strokeDash=alt.StrokeDash("method:N"),
-        shape=alt.Shape("questions:N", sort=list(GROUPS.values())),
+        color=_questions(alt.Color, names, colors),
         tooltip=[
             "method:N",
+            "training:N",
             "questions:N",
-            alt.Tooltip("x:Q", format=".1%"),
-            alt.Tooltip("y:Q", format=".1%"),
+            alt.Tooltip("x:Q", format=".1%", title="relative FLOPs"),
+            alt.Tooltip("y:Q", format=".1%", title="F1"),
         ],
     )
-    spec: dict[str, Any] = alt.layer(
-        base.mark_line().encode(shape=alt.value("circle")), base.mark_point(size=70, filled=True)
-    ).to_dict()
-    for key in ("data", "datasets", "config"):
-        spec.pop(key, None)
-    for layer in spec["layer"]:
-        layer.pop("data", None)
-    return spec | {"height": 320}
+    lines = base.mark_line().encode(strokeDash=_dash(dashes))
+    markers = base.mark_point(size=90, filled=True, opacity=1).encode(
+        shape=_questions(alt.Shape, names, shapes)
+    )
+    return without_data(alt.layer(lines, markers))
+
+
+def _questions(channel: Any, names: Sequence[str], looks: Sequence[str]) -> Any:
+    """Colour or marker by group, with one legend for both."""
+    legend = alt.Legend(title="questions", orient="top", symbolSize=140, symbolOpacity=1)
+    scale = alt.Scale(domain=list(names), range=list(looks))
+    return channel("questions:N", scale=scale, legend=legend)
+
+
+def _dash(dashes: dict[str, list[int]]) -> alt.StrokeDash:
+    legend = alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=1,
+        labelLimit=280,
+        symbolType="stroke",
+        symbolSize=900,
+        symbolStrokeWidth=2.5,
+        symbolStrokeColor=INK,
+        symbolFillColor="transparent",
+    )
+    scale = alt.Scale(domain=list(dashes), range=list(dashes.values()))
+    return alt.StrokeDash("line:N", scale=scale, legend=legend)

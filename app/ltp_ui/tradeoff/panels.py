@@ -13,10 +13,10 @@ from app.ltp_ui.charts import Figure
 from app.ltp_ui.method_style import in_order, title_of
 from app.ltp_ui.runs.data import device
 from app.ltp_ui.tradeoff import charts, data, tables
-from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, XAxis, chart_frame
+from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, XAxis, chart_frame, dense_by_recipe
 from app.ltp_ui.tradeoff.tables import Chosen, rows_of
 from app.ltp_ui.wording import counted, percent, points
-from ltp_core.analysis.tradeoff import REPORTED_ON, Experiment, Point, baselines
+from ltp_core.analysis.tradeoff import REPORTED_ON, Experiment, Point
 
 ALL_TASKS = "all tasks"
 
@@ -146,10 +146,10 @@ def _provenance(found: Sequence[Point], view: View) -> str:
         f"base {found[0].experiment.base.rpartition('/')[2]}",
         ", ".join(sorted({device(run.manifest) for run in runs})),
     ]
-    dense = baselines(found)
-    if dense:
+    for title, dense in reversed(dense_by_recipe(found)):
+        recipe = f" ({title})" if title else ""
         parts.insert(
-            1, f"dense counterpart {percent(dense[0].mean)}, {counted(dense[0].count, 'seed')}"
+            1, f"dense counterpart{recipe} {percent(dense.mean)}, {counted(dense.count, 'seed')}"
         )
     bars = (
         "bars: paired 95 % interval over examples, of several seeds the mean of the bounds"
@@ -236,7 +236,8 @@ def how_computed() -> None:
     st.markdown(
         """
 - **Point**: runs of one configuration, mean over seeds. **Line**: the points of a method that no other
-  one of it beats on held-out rows.
+  one of it beats on held-out rows. Points that have another dense counterpart, because they were trained
+  for longer or otherwise, have a line of their own.
 - **Relative FLOPs**: sums over the data set, divided by those of the model without pruning and without
   padding. *Paper’s accounting*: a token dropped in a layer still costs it the whole attention.
   *Executed*: what the packed runner computes.

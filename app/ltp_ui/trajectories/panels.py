@@ -233,7 +233,7 @@ def _exports(
     subject = f"{choice.experiment.task}-{choice.split}"
     frame = charts.mean_frame(runs)
     with st.popover("Export", icon=":material/download:", key="robustness.export.trajectories"):
-        files = data.frame_files(frame)
+        files = exports_panel.frame_files(frame)
         exports_panel.row("Tokens per layer", subject, files, key="robustness.export")
         for name, figure in figures.items():
             chart_exports(f"Chart {name}", subject, figure)
