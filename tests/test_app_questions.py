@@ -233,6 +233,22 @@ def test_what_is_said_about_an_answer() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("pieces", "is_said"),
+    [
+        (("[UNK]", "[UNK]", "a", "b"), True),
+        (("ا", "##ل", "##ق", "b"), True),
+        (("北", "京", "是", "国"), False),
+        (("x", "##s", "##e", "##d"), False),
+    ],
+)
+def test_what_can_hardly_be_read_is_said(pieces: tuple[str, ...], is_said: bool) -> None:
+    """Unknown tokens, and scripts of which the tokenizer knows single letters only."""
+    shown = dataclasses.replace(trace(survived=(3, 3, 3, 3), answer=found()), tokens=pieces)
+    said = [line for line in notes(shown, found()) if "can hardly read" in line]
+    assert is_said == bool(said)
+
+
 def test_examples_hold_their_questions() -> None:
     """Every example has a context; SQuAD 1.1 has no question without an answer."""
     assert all(example.pair for example in examples("squad_v2"))

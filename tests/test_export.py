@@ -26,7 +26,7 @@ from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.records import UserError
+from ltp_core.records import QuestionSettings, UserError
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
 from ltp_core.runners.packed import PackedRunner
 from tests import tiny
@@ -269,6 +269,31 @@ def test_layers_that_never_ran_are_left_out(tmp_path: Path) -> None:
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     unpruned = onnx_session(model, pruned=False, int8=False, threads=1)
     torch.testing.assert_close(unpruned.run(inputs), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_how_questions_are_answered_goes_along(tmp_path: Path) -> None:
+    """Stride and null threshold are in the configuration, which transformers opens."""
+    from transformers import AutoConfig, AutoModelForQuestionAnswering
+
+    encoder = tiny.copy_of(tiny.span_encoder("bert", 3)).float()
+    settings = QuestionSettings(stride=6, null_threshold=-1.5)
+    model = dataclasses.replace(
+        pruned(),
+        task="squad_v2",
+        encoder=encoder,
+        packed=PackedRunner(encoder),
+        label_names=("start", "end"),
+        questions=settings,
+    )
+    export_hugging_face(model, tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    told = config.task_specific_params["question-answering"]
+    assert {"doc_stride": 6, "null_threshold": -1.5} == told
+    assert AutoModelForQuestionAnswering.from_pretrained(tmp_path).qa_outputs.out_features == 2
+    open_ended = dataclasses.replace(model, questions=QuestionSettings(stride=6))
+    export_hugging_face(open_ended, tmp_path / "open")
+    told = AutoConfig.from_pretrained(tmp_path / "open").task_specific_params
+    assert {"question-answering": {"doc_stride": 6, "null_threshold": None}} == told
 
 
 # --- what cannot be exported -----------------------------------------------------------------------

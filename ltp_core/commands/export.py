@@ -56,9 +56,13 @@ def run(arguments: Namespace) -> Output:
         "pruned": arguments.format == "onnx" and not arguments.unpruned,
         "inputs": inputs,
     }
-    return Output(
-        document=document, text=f"{path}: {_size(path) / 1e6:.1f} MB, {_meaning(document)}"
-    )
+    text = f"{path}: {_size(path) / 1e6:.1f} MB, {_meaning(document)}"
+    if model.questions is not None and arguments.format == "hf":
+        text += (
+            "\nIts null threshold and stride are in task_specific_params of config.json; transformers "
+            "does not apply the threshold by itself."
+        )
+    return Output(document=document, text=text)
 
 
 def _check_options(arguments: Namespace) -> None:

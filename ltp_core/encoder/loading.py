@@ -307,11 +307,23 @@ def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
     return {key: value for key, value in model.state_dict().items() if key not in absent}
 
 
-def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]) -> None:
+def save_encoder(
+    encoder: Encoder,
+    folder: Path,
+    *,
+    label_names: tuple[str, ...],
+    task_specific_params: dict[str, Any] | None = None,
+) -> None:
     """Writes `config.json` and `model.safetensors` that transformers opens unpruned too.
 
     `AutoModelForSequenceClassification.from_pretrained(folder)` gives the same logits, for a span
     head `AutoModelForQuestionAnswering`.
+
+    Args:
+        encoder: What to save.
+        folder: Where to.
+        label_names: Of the classes.
+        task_specific_params: Goes into `config.json` as it is, under this name.
     """
     config = encoder.config
     prefixed = {
@@ -319,7 +331,10 @@ def save_encoder(encoder: Encoder, folder: Path, *, label_names: tuple[str, ...]
         for key, value in encoder.state_dict().items()
     }
     atomic_write(folder / "model.safetensors", save(prefixed, metadata={"format": "pt"}))
-    text = json.dumps(_hf_config(config, label_names), indent=2, sort_keys=True)
+    described = _hf_config(config, label_names)
+    if task_specific_params is not None:
+        described["task_specific_params"] = task_specific_params
+    text = json.dumps(described, indent=2, sort_keys=True)
     atomic_write(folder / "config.json", (text + "\n").encode())
 
 

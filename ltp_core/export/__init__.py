@@ -115,10 +115,20 @@ def onnx_session(model: PrunedModel, *, pruned: bool, int8: bool, threads: int) 
 
 
 def export_hugging_face(model: PrunedModel, folder: Path) -> None:
-    """Writes encoder, head and tokenizer for transformers' Auto classes; it runs unpruned there."""
+    """Writes encoder, head and tokenizer for transformers' Auto classes; it runs unpruned there.
+
+    How a checkpoint answers questions is in `task_specific_params` of `config.json`, as
+    `doc_stride` and `null_threshold` (null: every question is answered); transformers' own
+    question answering does not read the threshold.
+    """
     from transformers import PreTrainedTokenizerFast
 
-    save_encoder(running_encoder(model), folder, label_names=model.label_names)
+    save_encoder(
+        running_encoder(model),
+        folder,
+        label_names=model.label_names,
+        task_specific_params=_question_params(model),
+    )
     names = _special_tokens(model)
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=model.tokenizer,
@@ -127,6 +137,18 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
         **names,
     )
     tokenizer.save_pretrained(folder)
+
+
+def _question_params(model: PrunedModel) -> dict[str, Any] | None:
+    if model.questions is None:
+        return None
+    settings = model.questions.to_dict()
+    return {
+        "question-answering": {
+            "doc_stride": settings["stride"],
+            "null_threshold": settings["null_threshold"],
+        }
+    }
 
 
 def running_encoder(model: PrunedModel) -> Encoder:

@@ -97,16 +97,21 @@ def notes(trace: Trace, answer: Answer) -> list[str]:
     if answer.num_windows > 1:
         lines.append(
             f"The context is too long for one pass: it was read in {answer.num_windows} windows that "
-            f"overlap. The tokens below are those of window {answer.window}, in which the model "
-            "answers when nothing is pruned."
+            f"overlap. The tokens, FLOPs and latency on this page are those of window {answer.window}, "
+            "in which the model answers when nothing is pruned."
         )
-    share = sum(token in UNKNOWN for token in trace.tokens) / max(1, len(trace.tokens))
+    share = sum(map(_is_unreadable, trace.tokens)) / max(1, len(trace.tokens))
     if share >= MANY_UNKNOWN:
         lines.append(
-            f"{percent(share, 0)} of the tokens are unknown to the tokenizer: this model can hardly "
-            "read the text."
+            f"{percent(share, 0)} of the tokens are unknown to the tokenizer or single letters that it "
+            "falls back to: this model can hardly read the text."
         )
     return lines
+
+
+def _is_unreadable(token: str) -> bool:
+    """Unknown, or one letter within a word of a script for which there are no longer pieces."""
+    return token in UNKNOWN or (token.startswith("##") and len(token) == 3 and not token.isascii())
 
 
 def certainty(answer: Answer) -> str:
