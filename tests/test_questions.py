@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -342,6 +343,22 @@ def test_cost_is_that_of_all_windows(run: Path) -> None:
     part = records.take(np.array([7, 0]))
     assert part.flops("paper") == pytest.approx(pruned[[7, 0]])
     assert records.is_correct is None
+
+
+def test_no_question_of_squad_is_left_unanswered(place: Workplace, run: Path) -> None:
+    """A checkpoint that never answers SQuAD 2.0 still answers SQuAD 1.1, where every answer exists."""
+    model = load_checkpoint(str(run))
+    assert model.questions is not None
+    never = dataclasses.replace(model.questions, null_threshold=-math.inf)
+    silent = dataclasses.replace(model, questions=never)
+    data_dir = place.folder / "data"
+    found, expected = (
+        evaluate_checkpoint(one, "squad", data_dir=data_dir).examples for one in (silent, model)
+    )
+    assert found["answer_f1"].tolist() == found["prediction"].tolist()
+    pd.testing.assert_frame_equal(expected, found)
+    unanswered = evaluate_checkpoint(silent, "squad_v2", data_dir=data_dir)
+    assert 0.0 == unanswered.metrics["has_answer_f1"]
 
 
 def test_a_head_of_another_kind_is_refused(place: Workplace, run: Path) -> None:

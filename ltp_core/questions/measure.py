@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from tokenizers import Encoding
 
 from ltp_core.data.loading import Rows
+from ltp_core.data.tasks import find_task
 from ltp_core.data.token_kinds import KindCounter
 from ltp_core.data.windows import Windows, encode_windows
 from ltp_core.passes import Evaluation, Passes, run_passes
@@ -31,6 +33,8 @@ def measure_questions(
     counter: KindCounter | None = None,
 ) -> Evaluation:
     """Answers every question and scores the answers at the checkpoint's threshold.
+
+    Where every question has an answer, as in SQuAD 1.1, none is left unanswered.
 
     Cost is that of all windows. In the records a question's `label` says whether it has an answer,
     and its `prediction` is the F1 of what was answered.
@@ -73,7 +77,8 @@ def measure_questions(
             "unanswerable_rows": int((rows.labels == 0).sum()),
         },
     )
-    return with_threshold(evaluation, settings.null_threshold)
+    allows_no_answer = find_task(rows.task).allows_no_answer
+    return with_threshold(evaluation, settings.null_threshold if allows_no_answer else math.inf)
 
 
 def _examples(rows: Rows, windows: Windows, passes: Passes) -> pd.DataFrame:
