@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ltp_core.encoder.loading import ModelError, find_base, load_encoder, save_encoder
+from ltp_core.encoder.loading import ModelError, find_base, load_encoder
+from ltp_core.encoder.saving import save_encoder
 from tests import tiny
 from tests.against_hugging_face import ATOL, assert_equal_models, batch_for, ours, theirs
 

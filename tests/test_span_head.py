@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ltp_core.encoder.adapter import inject, merge_adapter, save_adapter
-from ltp_core.encoder.loading import ModelError, load_encoder, save_encoder
+from ltp_core.encoder.loading import ModelError, load_encoder
 from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.saving import save_encoder
 from ltp_core.pruning.base import PrunedAnswers
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig

@@ -22,7 +22,7 @@ from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.data.batching import Encoded, collate, sorted_batches
-from ltp_core.encoder.loading import save_encoder
+from ltp_core.encoder.saving import save_encoder
 from ltp_core.export import onnx_session, running_encoder
 from ltp_core.passes import model_inputs
 from ltp_core.pruning import Unpruned

@@ -19,7 +19,7 @@ from ltp_core.checkpoint import PrunedModel, save_pruning
 from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.config import SelectConfig
 from ltp_core.data.own_texts import OwnTexts
-from ltp_core.encoder.loading import save_encoder
+from ltp_core.encoder.saving import save_encoder
 from ltp_core.records import RunManifest, UserError
 
 METHOD = "calibrated"

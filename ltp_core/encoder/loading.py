@@ -1,11 +1,10 @@
-"""Reading and writing encoders in Hugging Face's layout: `config.json`, `model.safetensors`.
+"""Reading encoders in Hugging Face's layout: `config.json`, `model.safetensors`.
 
-Only safetensors and JSON are written; weights in another format are read through `transformers`.
+Weights in another format are read through `transformers`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -15,11 +14,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
-from ltp_core.files import atomic_write
 from ltp_core.records import UserError
 
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -305,56 +303,3 @@ def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} holds no weights that can be read: {reason(error)}") from error
     absent = set(info["missing_keys"])
     return {key: value for key, value in model.state_dict().items() if key not in absent}
-
-
-def save_encoder(
-    encoder: Encoder,
-    folder: Path,
-    *,
-    label_names: tuple[str, ...],
-    task_specific_params: dict[str, Any] | None = None,
-) -> None:
-    """Writes `config.json` and `model.safetensors` that transformers opens unpruned too.
-
-    `AutoModelForSequenceClassification.from_pretrained(folder)` gives the same logits, for a span
-    head `AutoModelForQuestionAnswering`.
-
-    Args:
-        encoder: What to save.
-        folder: Where to.
-        label_names: Of the classes.
-        task_specific_params: Goes into `config.json` as it is, under this name.
-    """
-    config = encoder.config
-    prefixed = {
-        key if key.startswith(OUTER) else f"{config.family}.{key}": value.contiguous()
-        for key, value in encoder.state_dict().items()
-    }
-    atomic_write(folder / "model.safetensors", save(prefixed, metadata={"format": "pt"}))
-    described = _hf_config(config, label_names)
-    if task_specific_params is not None:
-        described["task_specific_params"] = task_specific_params
-    text = json.dumps(described, indent=2, sort_keys=True)
-    atomic_write(folder / "config.json", (text + "\n").encode())
-
-
-def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str, Any]:
-    names = label_names or tuple(f"LABEL_{i}" for i in range(config.num_labels))
-    raw = dataclasses.asdict(config)
-    family = "Bert" if config.family == "bert" else "Roberta"
-    kind = SPAN_ARCHITECTURE if config.head == "span" else "ForSequenceClassification"
-    return {
-        "architectures": [f"{family}{kind}"],
-        "model_type": config.family,
-        "num_hidden_layers": raw.pop("num_layers"),
-        "num_attention_heads": raw.pop("num_heads"),
-        "max_position_embeddings": raw.pop("max_positions"),
-        "pad_token_id": raw.pop("pad_id"),
-        "hidden_dropout_prob": raw.pop("hidden_dropout"),
-        "attention_probs_dropout_prob": raw.pop("attention_dropout"),
-        "hidden_act": "gelu",
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
-        **({"problem_type": "regression"} if config.num_labels == 1 else {}),
-        **{k: v for k, v in raw.items() if k not in ("family", "num_labels", "head")},
-    }

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ltp_core.encoder.loading import save_encoder
 from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.files import atomic_write
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod

@@ -17,7 +17,8 @@ from ltp_core.data.batching import Encoded, collate, encode
 from ltp_core.data.loading import Rows
 from ltp_core.data.windows import encode_windows
 from ltp_core.encoder.adapter import save_adapter
-from ltp_core.encoder.loading import save_encoder, sha256
+from ltp_core.encoder.loading import sha256
+from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split
 from ltp_core.passes import Evaluation, model_inputs
