@@ -67,6 +67,16 @@ def test_groups_by_hand() -> None:
     assert (0.8, 0.0) == values["unpruned", "has answer", 1.0]
 
 
+def test_what_another_point_beats_is_left_out() -> None:
+    """As the chart above greys it: dearer and no better on held-out rows."""
+    good, beaten = point(0.5, 0.7, 0.6), point(0.6, 0.9, 0.9, number=2)
+    for each, metric in ((good, 0.8), (beaten, 0.7)):
+        reported = each.runs[0].results["validation"]
+        each.runs[0].results["heldout"] = replace(reported, metric=metric)
+    found = [each.relative_flops for each in group_points([good, beaten]) if each.method == "ltp"]
+    assert [0.5] * 3 == found
+
+
 def test_other_tasks_have_no_groups() -> None:
     """A run without both groups is left out."""
     single, dense = run("ltp", 3, 0.5, {"f1": 0.5}), run("unpruned", 4, 1.0, {"f1": 0.6})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ltp_core.analysis.recipes import recipe_of
-from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point, StoredRun
+from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point, StoredRun, dominated
 from ltp_core.analysis.tradeoff_axes import read_split
 from ltp_core.records import RunManifest
 
@@ -37,8 +37,12 @@ class GroupPoint:
 
 
 def group_points(points: Sequence[Point]) -> list[GroupPoint]:
-    """Operating points and their dense counterparts by group; empty where no run has groups."""
-    found = [each for point in points for each in _of_point(point)]
+    """Operating points and their dense counterparts by group; empty where no run has groups.
+
+    Points that another one of their method beats on held-out rows are left out.
+    """
+    beaten = dominated(points)
+    found = [each for point in points if point.key not in beaten for each in _of_point(point)]
     recipes: dict[str, dict[str, StoredRun]] = {}
     for point in points if found else ():
         runs = {run.name: run for run in point.dense.values()}

@@ -56,7 +56,7 @@ def answers_section(found: Sequence[Point]) -> None:
         st.caption(
             "The paper reports for SQuAD 2.0 that with more pruning F1 falls on questions with an answer "
             "and rises on those without (Figure 5). At 100 % stands the dense counterpart: every line "
-            "ends at its own."
+            "ends at its own. Points that are grey above are left out."
         )
 
 
