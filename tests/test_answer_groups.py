@@ -70,6 +70,9 @@ def test_groups_by_hand() -> None:
 def test_what_another_point_beats_is_left_out() -> None:
     """As the chart above greys it: dearer and no better on held-out rows."""
     good, beaten = point(0.5, 0.7, 0.6), point(0.6, 0.9, 0.9, number=2)
+    settings = MethodSettings(name="ltp", settings={"final_threshold": 0.9})
+    other = replace(beaten.runs[0], config=TrainConfig(task="squad_v2", method=settings))
+    beaten = replace(beaten, runs=(other,))
     for each, metric in ((good, 0.8), (beaten, 0.7)):
         reported = each.runs[0].results["validation"]
         each.runs[0].results["heldout"] = replace(reported, metric=metric)
