@@ -210,13 +210,20 @@ def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
         assert not holds_weights(folder)
 
 
+def calibrated_in_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workplace, TrainConfig]:
+    """A place whose store is the writable one, and a calibrated run to make there."""
+    place = Workplace.make(tmp_path)
+    monkeypatch.setenv("LTP_STORE", str(place.store))
+    return place, calibrated(place, "lora")
+
+
 def test_a_run_whose_shared_weights_are_gone_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is no checkpoint without them; its holder comes first, then the run itself."""
-    place = Workplace.make(tmp_path)
-    monkeypatch.setenv("LTP_STORE", str(place.store))
-    config = calibrated(place, "lora")
+    place, config = calibrated_in_store(tmp_path, monkeypatch)
     folder = place.train(config)
     holder = weights_folder(folder)
     expected = load_checkpoint(folder.name).weights_sha256
@@ -235,9 +242,7 @@ def test_who_depends_on_weights_is_named_before_they_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`train --force` of the holder says it in a line; of any other run, nothing."""
-    place = Workplace.make(tmp_path)
-    monkeypatch.setenv("LTP_STORE", str(place.store))
-    config = calibrated(place, "lora")
+    place, config = calibrated_in_store(tmp_path, monkeypatch)
     folder, dense = place.train(config), dense_config(config)
     assert dense is not None
     monkeypatch.setattr(training, "train", lambda config, **_: place.store / "runs" / config.name)
