@@ -9,9 +9,9 @@ if str(ROOT) not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from app.ltp_ui import navigation, state  # noqa: E402
-from app.ltp_ui.boundary import boundary  # noqa: E402
 from app.ltp_ui.lengths import uploads  # noqa: E402
+from app.ltp_ui.shared import navigation, state  # noqa: E402
+from app.ltp_ui.shared.boundary import boundary  # noqa: E402
 
 st.set_page_config(
     page_title="Token Pruning Explorer",

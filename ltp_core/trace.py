@@ -13,15 +13,15 @@ from tokenizers import Encoding
 from torch import Tensor
 
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.batching import Encoded, collate, encode_text
-from ltp_core.data.tasks import TASKS
 from ltp_core.flops import relative_flops
-from ltp_core.passes import model_inputs
+from ltp_core.inference import model_inputs
 from ltp_core.pruning.base import Decision, LayerState, PruningMethod, ThresholdMethod
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.questions.ask import Asked, answer, ask
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
 from ltp_core.runners import Inputs, LayerRecord, RunOutput, run_masked
+from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tokenize import Encoded, collate, encode_text
 
 
 class Forced(PruningMethod):

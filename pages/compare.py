@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from app.ltp_ui import blocks, live, texts
 from app.ltp_ui.compare import controls, panels
 from app.ltp_ui.compare.wording import SAME, verdict
 from app.ltp_ui.explore.controls import words_and_specials
+from app.ltp_ui.shared import blocks, live, texts
 
 st.title("Compare", anchor=False)
 st.markdown(

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app.ltp_ui import blocks, live
 from app.ltp_ui.explore import answer, controls, exports, panels, tokens
 from app.ltp_ui.explore.picture import picture
+from app.ltp_ui.shared import blocks, live
 
 st.title("Explore a sentence", anchor=False)
 st.markdown(

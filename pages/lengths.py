@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.lengths import data, export, job, own, panels, tables, wording
-from ltp_core.data.lengths.report import paper_row
+from app.ltp_ui.shared.boundary import boundary, plain
+from ltp_core.lengths.report import paper_row
 
 st.title("Length shift", anchor=False)
 st.markdown(wording.INTRODUCTION)

@@ -3,9 +3,9 @@
 import numpy as np
 import streamlit as st
 
-from app.ltp_ui import blocks, charts
 from app.ltp_ui.method import text as method_text
-from app.ltp_ui.wording import number
+from app.ltp_ui.shared import blocks, charts
+from app.ltp_ui.shared.wording import number
 from ltp_core.flops import unpruned_flops
 
 st.title("Method", anchor=False)

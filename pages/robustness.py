@@ -2,10 +2,10 @@
 
 import streamlit as st
 
-from app.ltp_ui.boundary import boundary
 from app.ltp_ui.robustness import controls, data
 from app.ltp_ui.robustness import kinds as robustness_kinds
 from app.ltp_ui.robustness import panels as robustness_panels
+from app.ltp_ui.shared.boundary import boundary
 from app.ltp_ui.trajectories import panels as trajectories_panels
 
 st.title("Length robustness", anchor=False)

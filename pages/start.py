@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui import state, warm_up
+from app.ltp_ui.shared import state, warm_up
 from app.ltp_ui.start import panels
 
 st.title("Token Pruning Explorer", anchor=False)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui import jobs
+from app.ltp_ui.shared import jobs
 from app.ltp_ui.throughput import controls, panels, results
 
 st.title("Throughput", anchor=False)

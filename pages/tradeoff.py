@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from app.ltp_ui.shared.wording import counted
 from app.ltp_ui.tradeoff import data, groups, panels, tables
-from app.ltp_ui.wording import counted
 
 st.title("Accuracy vs FLOPs", anchor=False)
 st.markdown(

@@ -6,7 +6,7 @@ import contextlib
 import io
 from dataclasses import dataclass
 
-from ltp_core.cli import main
+from ltp_core.cli.main import main
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Num
 
-from ltp_core.data.lengths.statistics import (
+from ltp_core.lengths.statistics import (
     DivergenceRule,
     LengthCounts,
     bin_counts,

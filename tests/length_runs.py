@@ -10,9 +10,9 @@ import pandas as pd
 
 from ltp_core import store
 from ltp_core.analysis.example_records import ExampleRecords, ModelSize, read_examples
-from ltp_core.data.token_kinds import GROUPINGS
 from ltp_core.flops import relative_flops
 from ltp_core.metrics import compute_metrics
+from ltp_core.token_categories import GROUPINGS
 from tests import runs
 
 SIZE = {"hidden_size": 16, "intermediate_size": 24}

@@ -22,7 +22,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def module_name(path: Path) -> str:
-    """`ltp_core/data/loading.py` as `ltp_core.data.loading`."""
+    """`ltp_core/tasks/loading.py` as `ltp_core.tasks.loading`."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from ltp_core.data.batching import (
+from ltp_core.records import UserError
+from ltp_core.tokenize import (
     Encoded,
     bucketed_batches,
     collate,
     encode,
     sorted_batches,
 )
-from ltp_core.records import UserError
 from tests import tiny
 
 STRANGE = ["", " ", "a\x00b", "\u202eright to left", "<script>alert(1)</script>", "é\r\n\t😀", "NA"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ltp_core.cli import build_parser
+from ltp_core.cli.main import build_parser
 from ltp_core.config import load_config
 from ltp_core.store import list_runs
 from tests.source_trees import ROOT, tree

@@ -12,17 +12,17 @@ import pytest
 
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.loading import load_rows
-from ltp_core.data.tasks import TASKS
 from ltp_core.encoder.model import Encoder
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
 from ltp_core.flops import layer_macs
+from ltp_core.inference import Evaluation
 from ltp_core.metrics import compute_metrics
-from ltp_core.passes import Evaluation
 from ltp_core.pruning import LearnedTokenPruning, Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.tables import TABLES
+from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.loading import load_rows
 from ltp_core.trace import trace_text
 from tests import tiny, trainings
 from tests.running import ltp

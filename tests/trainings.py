@@ -28,7 +28,7 @@ from ltp_core.config import (
     from_dict,
     to_dict,
 )
-from ltp_core.data.tasks import TASKS
+from ltp_core.tasks.catalogue import TASKS
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, Num
 
 from ltp_core import flops, store
-from ltp_core.data.tasks import find_task
 from ltp_core.records import RunManifest
+from ltp_core.tasks.catalogue import find_task
 
 KNOWN_SIZES = {"sentence-transformers/all-MiniLM-L6-v2": (384, 1536)}
 """Hidden and FFN width of base models whose runs were stored without them."""

@@ -17,9 +17,9 @@ from ltp_core.bench.contenders import Entry, batch_inputs, unpruned
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.workload import Batches
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.batching import Encoded, sorted_batches
 from ltp_core.evaluation.evaluate import predictions_from
 from ltp_core.metrics import compute_metrics
+from ltp_core.tokenize import Encoded, sorted_batches
 
 Predictions = Num[np.ndarray, " examples"]
 

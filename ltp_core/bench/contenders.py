@@ -21,14 +21,14 @@ from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer, can_run
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.export import onnx_session, running_encoder
-from ltp_core.passes import model_inputs
+from ltp_core.inference import model_inputs
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, run_masked, run_repadded
+from ltp_core.tokenize import Encoded, collate, sorted_batches
 
 Pass = Callable[[Inputs], Tensor]
 """Runs a padded batch and gives its logits."""

@@ -41,10 +41,10 @@ from ltp_core.bench.workload import (
     without_pruning,
 )
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.batching import Encoded, encode
-from ltp_core.data.loading import load_rows
 from ltp_core.environment import downloads_allowed
 from ltp_core.records import UserError
+from ltp_core.tasks.loading import load_rows
+from ltp_core.tokenize import Encoded, encode
 
 FEWEST_BATCHES = 4
 

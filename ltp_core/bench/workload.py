@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from ltp_core.bench.catalogue import Blanks, Contender
-from ltp_core.data.batching import Encoded, sorted_batches
 from ltp_core.flops import FLOPS_PER_MAC, total_flops
+from ltp_core.tokenize import Encoded, sorted_batches
 
 Batches = Sequence[Int[np.ndarray, " _"]]
 """Positions of the sequences of each batch; the last may be smaller."""

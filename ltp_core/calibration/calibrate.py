@@ -25,15 +25,15 @@ from ltp_core.calibration.search import (
     search,
 )
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.flops import relative_flops
-from ltp_core.passes import model_inputs
+from ltp_core.inference import model_inputs
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs
+from ltp_core.tokenize import Encoded, collate, sorted_batches
 
 COARSE_SHARE = 4
 """Shapes are compared on every fourth text."""

@@ -18,9 +18,9 @@ from ltp_core.calibration.calibrate import Calibration
 from ltp_core.checkpoint import PrunedModel, save_pruning
 from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.config import SelectConfig
-from ltp_core.data.own_texts import OwnTexts
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.records import RunManifest, UserError
+from ltp_core.tasks.own_texts import OwnTexts
 
 METHOD = "calibrated"
 

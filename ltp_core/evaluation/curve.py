@@ -12,7 +12,7 @@ import pandas as pd
 
 from ltp_core import environment, store
 from ltp_core.evaluation.evaluate import evaluate_checkpoint
-from ltp_core.passes import Evaluation
+from ltp_core.inference import Evaluation
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:

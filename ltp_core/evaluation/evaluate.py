@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 from tokenizers import Encoding
 
-from ltp_core.data.batching import encode, encode_text
-from ltp_core.data.loading import Rows, load_rows
-from ltp_core.data.tasks import Task, find_task
-from ltp_core.data.token_kinds import KindCounter
 from ltp_core.environment import downloads_allowed
+from ltp_core.inference import Evaluation, Passes, run_passes
 from ltp_core.metrics import compute_metrics
-from ltp_core.passes import Evaluation, Passes, run_passes
 from ltp_core.questions.measure import measure_questions
 from ltp_core.questions.rows import load_questions
 from ltp_core.records import QuestionSettings, UserError
+from ltp_core.tasks.catalogue import Task, find_task
+from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.token_categories import KindCounter
+from ltp_core.tokenize import encode, encode_text
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel

@@ -13,8 +13,8 @@ from ltp_core.records import RunManifest, UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
-    from ltp_core.data.token_kinds import KindCounter
-    from ltp_core.passes import Evaluation
+    from ltp_core.inference import Evaluation
+    from ltp_core.token_categories import KindCounter
 
 
 def save_evaluation(

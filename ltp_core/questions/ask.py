@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ltp_core.data.batching import collate
-from ltp_core.data.windows import Windows, encode_windows
-from ltp_core.passes import model_inputs
+from ltp_core.inference import model_inputs
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.questions.spans import Span, find_answers
 from ltp_core.records import Answer, Candidate, QuestionSettings, UserError
 from ltp_core.runners.base import Inputs
+from ltp_core.tasks.windows import Windows, encode_windows
+from ltp_core.tokenize import collate
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel

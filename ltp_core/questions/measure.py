@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from tokenizers import Encoding
 
-from ltp_core.data.loading import Rows
-from ltp_core.data.tasks import find_task
-from ltp_core.data.token_kinds import KindCounter
-from ltp_core.data.windows import Windows, encode_windows
-from ltp_core.passes import Evaluation, Passes, run_passes
+from ltp_core.inference import Evaluation, Passes, run_passes
 from ltp_core.questions.scores import AnswerScores, at_threshold, best_scores, mean_scores
 from ltp_core.questions.spans import find_answers
 from ltp_core.records import QuestionSettings
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import Rows
+from ltp_core.tasks.windows import Windows, encode_windows
+from ltp_core.token_categories import KindCounter
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ltp_core.data.loading import Rows, load_rows
-from ltp_core.data.questions import make_unanswerable
-from ltp_core.data.tasks import find_task
 from ltp_core.records import QuestionSettings, UserError
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tasks.questions import make_unanswerable
 
 
 def load_questions(

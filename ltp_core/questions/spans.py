@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ltp_core.data.windows import Windows
+from ltp_core.tasks.windows import Windows
 
 MAX_ANSWER_TOKENS = 30
 """Longest answer that is considered, as in the published scripts for BERT."""

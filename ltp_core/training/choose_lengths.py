@@ -10,14 +10,14 @@ import torch
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import TrainConfig
-from ltp_core.data.batching import Encoded, collate, encode, sorted_batches
-from ltp_core.data.loading import Rows
 from ltp_core.evaluation.evaluate import predictions_from
 from ltp_core.flops import relative_flops
+from ltp_core.inference import model_inputs
 from ltp_core.metrics import compute_metrics
-from ltp_core.passes import model_inputs
 from ltp_core.pruning.lat import LengthAdaptive, Lengths
 from ltp_core.runners.base import Inputs
+from ltp_core.tasks.loading import Rows
+from ltp_core.tokenize import Encoded, collate, encode, sorted_batches
 from ltp_core.training.losses import task_loss
 from ltp_core.training.search import Candidate, SearchSpace, best_within, length_cost, search
 from ltp_core.training.searches import earlier_search

@@ -18,12 +18,12 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from ltp_core.config import HardConfig, SoftConfig, StageConfig
-from ltp_core.data.batching import Encoded, bucketed_batches, collate
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.lat import LengthAdaptive
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.runners.repadded import WIDTHS
+from ltp_core.tokenize import Encoded, bucketed_batches, collate
 from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Student
 from ltp_core.training.objective import Moment, TrainingBatch, single_pass_loss

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import TrainConfig
-from ltp_core.data.loading import Rows
-from ltp_core.data.tasks import Task, find_task
 from ltp_core.encoder.loading import find_base, load_encoder
 from ltp_core.encoder.model import Encoder, Head
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
@@ -19,6 +17,8 @@ from ltp_core.environment import downloads_allowed
 from ltp_core.pruning import METHODS, MethodConfig, PruningMethod
 from ltp_core.records import UserError
 from ltp_core.strict import build
+from ltp_core.tasks.catalogue import Task, find_task
+from ltp_core.tasks.loading import Rows
 from ltp_core.training.loop import TrainingSet
 from ltp_core.training.rows import training_rows
 from ltp_core.training.teacher import stored_teacher_logits

@@ -13,19 +13,19 @@ from safetensors import SafetensorError
 from ltp_core import environment, store
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
-from ltp_core.data.batching import Encoded, collate, encode
-from ltp_core.data.loading import Rows
-from ltp_core.data.windows import encode_windows
 from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.loading import sha256
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split
-from ltp_core.passes import Evaluation, model_inputs
+from ltp_core.inference import Evaluation, model_inputs
 from ltp_core.pruning import PruningMethod
 from ltp_core.questions.measure import answer_scores, with_threshold
 from ltp_core.questions.scores import best_threshold
 from ltp_core.records import QuestionSettings, RunManifest
+from ltp_core.tasks.loading import Rows
+from ltp_core.tasks.windows import encode_windows
+from ltp_core.tokenize import Encoded, collate, encode
 from ltp_core.training.prepare import Prepared
 from ltp_core.training.rows import question_settings
 from ltp_core.training.select import Selection

@@ -11,13 +11,13 @@ from jaxtyping import Num
 from tokenizers import Tokenizer
 
 from ltp_core.config import TrainConfig
-from ltp_core.data.batching import Encoded, encode
-from ltp_core.data.loading import Rows, load_rows
-from ltp_core.data.tasks import find_task
-from ltp_core.data.windows import answer_positions, encode_windows
 from ltp_core.environment import downloads_allowed
 from ltp_core.questions.rows import load_questions
 from ltp_core.records import QuestionSettings, UserError
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tasks.windows import answer_positions, encode_windows
+from ltp_core.tokenize import Encoded, encode
 
 
 @dataclass(frozen=True, kw_only=True)

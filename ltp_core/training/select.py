@@ -15,14 +15,14 @@ import pandas as pd
 from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import UNTRAINED, TrainConfig
-from ltp_core.data.batching import encode
-from ltp_core.data.loading import Rows, load_rows
-from ltp_core.data.tasks import find_task
 from ltp_core.environment import downloads_allowed
 from ltp_core.pruning import METHODS, PruningMethod
 from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
 from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tokenize import encode
 from ltp_core.training.choose_lengths import choose_lengths
 from ltp_core.training.searches import candidates_table
 

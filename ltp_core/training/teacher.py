@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.data.batching import Encoded, collate, sorted_batches
 from ltp_core.files import atomic_write, json_text
-from ltp_core.passes import model_inputs
+from ltp_core.inference import model_inputs
+from ltp_core.tokenize import Encoded, collate, sorted_batches
 
 FOLDER = "teachers"
 """Beside the store's runs; whatever is in there may be deleted at any time."""

@@ -16,8 +16,8 @@ from accelerate.state import AcceleratorState
 from ltp_core import store
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.config import StageConfig, TrainConfig, parent_config
-from ltp_core.data.tasks import find_task
 from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import find_task
 from ltp_core.training.journal import Journal
 from ltp_core.training.loop import run_stage
 from ltp_core.training.losses import Student

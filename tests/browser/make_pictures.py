@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.ltp_ui import live
-from app.ltp_ui.examples import examples
+from app.ltp_ui.shared import live
+from app.ltp_ui.shared.examples import examples
 from tests.browser.conftest import CHROMIUM, READY_TIMEOUT_MS, ROOT, serve
 
 LAYER = 3

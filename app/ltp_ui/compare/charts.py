@@ -9,10 +9,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui import charts
-from app.ltp_ui.charts import Figure
 from app.ltp_ui.compare.comparison import Comparison, Side
-from app.ltp_ui.wording import UNIT
+from app.ltp_ui.shared import charts
+from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.wording import UNIT
 
 Values = Mapping[str, Sequence[float | None]]
 

@@ -17,11 +17,11 @@ from app.ltp_ui.compare import figure
 from app.ltp_ui.compare import markup as compare_markup
 from app.ltp_ui.compare.comparison import STATES, Comparison, Side
 from app.ltp_ui.compare.wording import row_note
+from app.ltp_ui.shared.wording import number
 from app.ltp_ui.token_view import markup
 from app.ltp_ui.token_view.component import QUESTION_END, script, skeleton
 from app.ltp_ui.token_view.view import telling_layer
 from app.ltp_ui.token_view.wording import why
-from app.ltp_ui.wording import number
 
 _TALLY = """
   <div class="tally" data-part="tally">

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app.ltp_ui import blocks, live, state
-from app.ltp_ui.boundary import plain
 from app.ltp_ui.explore import controls, panels
-from app.ltp_ui.live import Card, Question, WhatIf
-from app.ltp_ui.texts import Texts
+from app.ltp_ui.shared import blocks, live, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.texts import Texts
 from ltp_core.checkpoint_places import CheckpointInfo
-from ltp_core.data.tasks import TASKS
+from ltp_core.tasks.catalogue import TASKS
 
 HALF = 0.5
 """Multiplier of B where it is the same checkpoint as A: as it was trained, nothing would differ."""

@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import export, exports_panel
 from app.ltp_ui.compare import charts, figure, markup
 from app.ltp_ui.compare.comparison import Comparison, Side
 from app.ltp_ui.compare.wording import prediction_of
-from app.ltp_ui.exports_panel import Files
-from app.ltp_ui.palette import LIGHT
-from app.ltp_ui.wording import percent
+from app.ltp_ui.shared import export, exports_panel
+from app.ltp_ui.shared.exports_panel import Files
+from app.ltp_ui.shared.palette import LIGHT
+from app.ltp_ui.shared.wording import percent
 
 
 def layers_frame(comparison: Comparison) -> pd.DataFrame:

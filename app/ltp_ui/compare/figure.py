@@ -6,10 +6,10 @@ A is the upper half of a cell and B the lower one, as on screen.
 from __future__ import annotations
 
 from app.ltp_ui.compare.comparison import Comparison, State, state_after
-from app.ltp_ui.palette import Palette
+from app.ltp_ui.shared.palette import Palette
+from app.ltp_ui.shared.wording import counted
 from app.ltp_ui.token_view import figure
 from app.ltp_ui.token_view.figure import CELL, GUTTER, LABELS, MARGIN, ROW
-from app.ltp_ui.wording import counted
 
 NOTE_ENDS = (30, 66, 128)
 HEADS = ("A", "B", "Jaccard")

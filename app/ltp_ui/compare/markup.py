@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.ltp_ui.compare.comparison import Comparison, Side, state_after
 from app.ltp_ui.compare.figure import grid_figure
-from app.ltp_ui.palette import DARK, LIGHT
+from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.token_view import markup
 from app.ltp_ui.token_view.wording import state_of, why
 

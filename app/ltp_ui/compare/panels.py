@@ -10,9 +10,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import live, state
-from app.ltp_ui.blocks import show
-from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.compare import charts, export
 from app.ltp_ui.compare.comparison import Comparison, Side, compare, is_comparable
 from app.ltp_ui.compare.component import compare_view, opening_layer
@@ -26,11 +23,14 @@ from app.ltp_ui.compare.wording import (
     why_incomparable,
 )
 from app.ltp_ui.explore.panels import length_notes
-from app.ltp_ui.export import answer
-from app.ltp_ui.texts import Texts
+from app.ltp_ui.shared import live, state
+from app.ltp_ui.shared.blocks import show
+from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.export import answer
+from app.ltp_ui.shared.texts import Texts
+from app.ltp_ui.shared.wording import SAME_WEIGHTS, SCORE_UNIT_HELP, points
 from app.ltp_ui.token_view.view import build_view
 from app.ltp_ui.token_view.wording import quoted, why
-from app.ltp_ui.wording import SAME_WEIGHTS, SCORE_UNIT_HELP, points
 from ltp_core.flops import unpruned_flops
 from ltp_core.records import Prediction, Trace
 

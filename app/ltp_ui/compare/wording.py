@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.ltp_ui.compare.comparison import Comparison, Side, State
+from app.ltp_ui.shared.wording import counted, number, percent, points
 from app.ltp_ui.token_view.texts import display_texts
-from app.ltp_ui.wording import counted, number, percent, points
 from ltp_core.records import Prediction, Trace
 
 NAMED_TOKENS = 8

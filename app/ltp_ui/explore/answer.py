@@ -7,10 +7,10 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.boundary import plain
 from app.ltp_ui.explore.panels import DROPPED_ANSWERS, shortened
-from app.ltp_ui.live import Card, Question
-from app.ltp_ui.wording import counted, percent
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.live import Card, Question
+from app.ltp_ui.shared.wording import counted, percent
 from ltp_core import store
 from ltp_core.analysis.answer_groups import f1_by_group
 from ltp_core.records import Answer, Candidate, Trace, UserError

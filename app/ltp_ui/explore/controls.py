@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import live, state
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.live import Card, Question, WhatIf
-from app.ltp_ui.texts import ask as ask_texts
-from app.ltp_ui.wording import SCORE_UNIT_HELP, number
+from app.ltp_ui.shared import live, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.texts import ask as ask_texts
+from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, number
 
 FORCED, EDITOR, QUESTION = "explore.forced", "explore.editor", "explore.question"
 THRESHOLDS_PARAMETER = "thresholds"

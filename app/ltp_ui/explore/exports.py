@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.ltp_ui import charts, export
-from app.ltp_ui.exports_panel import Files, chart_files, row
+from app.ltp_ui.shared import charts, export
+from app.ltp_ui.shared.exports_panel import Files, chart_files, row
 from app.ltp_ui.token_view.view import TokenView
 from ltp_core.records import Trace
 

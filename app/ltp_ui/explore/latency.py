@@ -10,8 +10,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.ltp_ui import live
-from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.shared import live
+from app.ltp_ui.shared.live import Question, WhatIf
 
 REPEATS = 7
 BUDGET_S = 0.6

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import charts, live, state
-from app.ltp_ui.blocks import show
-from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.explore import latency
-from app.ltp_ui.live import Card, Question, WhatIf
-from app.ltp_ui.token_view.view import TokenView
-from app.ltp_ui.token_view.wording import NearMiss, nearest_misses
-from app.ltp_ui.wording import (
+from app.ltp_ui.shared import charts, live, state
+from app.ltp_ui.shared.blocks import show
+from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.wording import (
     AS_TRAINED,
     DENSE,
     SAME_WEIGHTS,
@@ -25,6 +23,8 @@ from app.ltp_ui.wording import (
     percent,
     points,
 )
+from app.ltp_ui.token_view.view import TokenView
+from app.ltp_ui.token_view.wording import NearMiss, nearest_misses
 from ltp_core.records import Prediction, Trace, UserError
 
 _CARD_WIDTH = 260

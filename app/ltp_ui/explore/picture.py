@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.ltp_ui import live
-from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.shared import live
+from app.ltp_ui.shared.live import Question, WhatIf
 from app.ltp_ui.token_view.view import TokenView, build_view, telling_layer
 from ltp_core.records import Trace
 

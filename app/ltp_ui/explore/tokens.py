@@ -7,17 +7,17 @@ from html import escape
 
 import streamlit as st
 
-from app.ltp_ui import charts, live, state
-from app.ltp_ui.blocks import show
-from app.ltp_ui.boundary import boundary, plain
 from app.ltp_ui.explore import controls
 from app.ltp_ui.explore.picture import Picture
-from app.ltp_ui.live import Question
+from app.ltp_ui.shared import charts, live, state
+from app.ltp_ui.shared.blocks import show
+from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.live import Question
+from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, counted, number
 from app.ltp_ui.token_view.component import token_view
 from app.ltp_ui.token_view.texts import display_texts
 from app.ltp_ui.token_view.view import TokenView
 from app.ltp_ui.token_view.wording import nearest_misses, quoted, why
-from app.ltp_ui.wording import SCORE_UNIT_HELP, counted, number
 
 VIEW_KEY = "explore.view"
 RERUN = "explore.rerun"

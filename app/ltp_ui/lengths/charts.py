@@ -14,9 +14,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, layered
-from ltp_core.data.lengths.paper import Table2Row
-from ltp_core.data.lengths.statistics import (
+from app.ltp_ui.shared.charts import Figure, layered
+from ltp_core.lengths.paper import Table2Row
+from ltp_core.lengths.statistics import (
     LengthCounts,
     bin_counts,
     ecdf,

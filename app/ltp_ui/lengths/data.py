@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app.ltp_ui import live
-from app.ltp_ui.boundary import plain
+from app.ltp_ui.shared import live
+from app.ltp_ui.shared.boundary import plain
 from ltp_core import store
 from ltp_core.checkpoint_tokenizer import DEFAULT_TOKENIZER, tokenizer_facts
-from ltp_core.data.lengths.report import Side, default_rule, evaluation_split, training_split
-from ltp_core.data.lengths.sets import LengthSet, TokenizerFacts, list_sets
-from ltp_core.data.lengths.shift import KL, REVERSE_KL, LengthShift, compare
-from ltp_core.data.lengths.statistics import DivergenceRule, LengthCounts
-from ltp_core.data.tasks import TASKS
+from ltp_core.lengths.report import Side, default_rule, evaluation_split, training_split
+from ltp_core.lengths.sets import LengthSet, TokenizerFacts, list_sets
+from ltp_core.lengths.shift import KL, REVERSE_KL, LengthShift, compare
+from ltp_core.lengths.statistics import DivergenceRule, LengthCounts
 from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import TASKS
 
 TRAIN, EVALUATION, TOKENIZER = "train_set", "eval_set", "tokenizer"
 FIRST_TASK = "sst2"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import charts
-from ltp_core.data.lengths import report
-from ltp_core.data.lengths.report import Side
-from ltp_core.data.lengths.shift import LengthShift
+from app.ltp_ui.shared import charts
 from ltp_core.files import json_text
+from ltp_core.lengths import report
+from ltp_core.lengths.report import Side
+from ltp_core.lengths.shift import LengthShift
 
 _MIME = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "json": "application/json"}
 

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from app.ltp_ui import jobs, state
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.jobs import Job, OnEnd
 from app.ltp_ui.lengths import data
-from app.ltp_ui.wording import counted
-from ltp_core.data.lengths.report import Side
-from ltp_core.data.lengths.sets import LengthSet
+from app.ltp_ui.shared import jobs, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.jobs import Job, OnEnd
+from app.ltp_ui.shared.wording import counted
+from ltp_core.lengths.report import Side
+from ltp_core.lengths.sets import LengthSet
 
 KIND = "lengths"
 STARTED = "lengths.job"

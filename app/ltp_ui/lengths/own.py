@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.ltp_ui.boundary import boundary, plain
-from app.ltp_ui.jobs import OnEnd
 from app.ltp_ui.lengths import job, uploads
 from app.ltp_ui.lengths.data import TokenizerChoice
 from app.ltp_ui.lengths.job import Role
+from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.jobs import OnEnd
 from ltp_core import environment, store
-from ltp_core.data.lengths import sources
-from ltp_core.data.lengths.files import SUFFIXES, FileFacts
-from ltp_core.data.lengths.report import Side, evaluation_split, training_split
-from ltp_core.data.loading import DataError
-from ltp_core.data.tasks import TASKS
+from ltp_core.lengths import sources
+from ltp_core.lengths.files import SUFFIXES, FileFacts
+from ltp_core.lengths.report import Side, evaluation_split, training_split
+from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.loading import DataError
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile

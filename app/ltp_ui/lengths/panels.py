@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.blocks import show
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.charts import Figure
 from app.ltp_ui.lengths import charts, tables, wording
 from app.ltp_ui.lengths.wording import TITLES, amount, tokens
-from app.ltp_ui.palette import DARK, LIGHT
-from app.ltp_ui.wording import percent
-from ltp_core.data.lengths.paper import Table2Row
-from ltp_core.data.lengths.report import Side
-from ltp_core.data.lengths.sets import LengthSet
-from ltp_core.data.lengths.shift import JENSEN_SHANNON, WASSERSTEIN, LengthShift
+from app.ltp_ui.shared.blocks import show
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.palette import DARK, LIGHT
+from app.ltp_ui.shared.wording import percent
+from ltp_core.lengths.paper import Table2Row
+from ltp_core.lengths.report import Side
+from ltp_core.lengths.sets import LengthSet
+from ltp_core.lengths.shift import JENSEN_SHANNON, WASSERSTEIN, LengthShift
 
 HISTOGRAM, CUMULATIVE = "Histogram", "Cumulative"
 _NUMBER_WIDTH = 190

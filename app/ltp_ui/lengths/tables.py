@@ -16,10 +16,10 @@ from app.ltp_ui.lengths.wording import (
     quartiles,
     tokens,
 )
-from ltp_core.data.lengths.paper import TABLE_2, Table2Row
-from ltp_core.data.lengths.report import Side, default_rule, evaluation_split, training_split
-from ltp_core.data.lengths.sets import LengthSet
-from ltp_core.data.lengths.shift import KL, MEASURES, LengthShift, LengthSummary
+from ltp_core.lengths.paper import TABLE_2, Table2Row
+from ltp_core.lengths.report import Side, default_rule, evaluation_split, training_split
+from ltp_core.lengths.sets import LengthSet
+from ltp_core.lengths.shift import KL, MEASURES, LengthShift, LengthSummary
 
 NOTHING = "–"
 PAPER = ", paper"

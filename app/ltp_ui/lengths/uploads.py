@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.ltp_ui import jobs
+from app.ltp_ui.shared import jobs
 from ltp_core import store
-from ltp_core.data.lengths.files import FileFacts, look
-from ltp_core.data.lengths.sets import FOLDER
 from ltp_core.files import atomic_write
+from ltp_core.lengths.files import FileFacts, look
+from ltp_core.lengths.sets import FOLDER
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.wording import counted, percent
-from ltp_core.data.lengths.report import Side
-from ltp_core.data.lengths.shift import (
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.wording import counted, percent
+from ltp_core.lengths.report import Side
+from ltp_core.lengths.shift import (
     HIGH,
     JENSEN_SHANNON,
     KL,

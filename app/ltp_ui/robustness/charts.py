@@ -9,9 +9,9 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, legend_height, method_legend, without_data
-from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of, title_of
-from app.ltp_ui.wording import percent
+from app.ltp_ui.shared.charts import Figure, legend_height, method_legend, without_data
+from app.ltp_ui.shared.method_style import KNOWN, MethodStyle, style_of, title_of
+from app.ltp_ui.shared.wording import percent
 from ltp_core.analysis.bands import PAPER_TABLE_3, Band
 from ltp_core.analysis.intervals import Estimate
 from ltp_core.analysis.robustness import Cell, Comparison

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.method_style import in_order, title_of
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.data import Experiment
-from app.ltp_ui.wording import percent
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.method_style import in_order, title_of
+from app.ltp_ui.shared.wording import percent
 from ltp_core.analysis.bands import QUARTILES, TABLE_3
 from ltp_core.analysis.operating_points import OperatingPoint
 

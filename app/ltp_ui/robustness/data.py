@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import stamps
-from app.ltp_ui.stamps import Stamp
+from app.ltp_ui.shared import stamps
+from app.ltp_ui.shared.stamps import Stamp
 from ltp_core import store
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
 from ltp_core.analysis.operating_points import (
@@ -21,8 +21,8 @@ from ltp_core.analysis.operating_points import (
     recorded_runs,
 )
 from ltp_core.analysis.robustness import Comparison, compare
-from ltp_core.data.loading import load_rows
 from ltp_core.records import UserError
+from ltp_core.tasks.loading import load_rows
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

@@ -9,15 +9,15 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import charts, exports_panel
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.charts import Figure
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.robustness.panels import chart_exports
-from app.ltp_ui.wording import percent
+from app.ltp_ui.shared import charts, exports_panel
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.wording import percent
 from ltp_core.checkpoint_places import holds_weights
-from ltp_core.data.token_kinds import GROUPINGS, layers_survived, survival
+from ltp_core.token_categories import GROUPINGS, layers_survived, survival
 
 TITLES = {
     "special": "special",

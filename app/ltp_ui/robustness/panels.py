@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import exports_panel
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.charts import Figure
-from app.ltp_ui.method_style import title_of
 from app.ltp_ui.robustness import charts as robustness_charts
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.charts import Axis, band_labels, estimate_of
 from app.ltp_ui.robustness.controls import Choice
-from app.ltp_ui.wording import counted, percent
+from app.ltp_ui.shared import exports_panel
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.analysis.bands import PAPER_TABLE_3
 from ltp_core.analysis.intervals import Estimate
 from ltp_core.analysis.robustness import Comparison, comparison_frame

@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, without_data
+from app.ltp_ui.shared.charts import Figure, without_data
 
 QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "Loss": ("loss", "task_loss", "distillation_loss", "regularizer"),

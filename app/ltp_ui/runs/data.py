@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.status import short_path
+from app.ltp_ui.shared.status import short_path
 from ltp_core import store
 from ltp_core.analysis.operating_points import setting_of
 from ltp_core.analysis.tradeoff import REPORTED_ON

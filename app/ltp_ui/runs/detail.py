@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import exports_panel, state
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.method_style import title_of
 from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
-from app.ltp_ui.status import short_path
-from app.ltp_ui.wording import counted, percent
+from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.shared.status import short_path
+from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import RunManifest, nearest
 from ltp_core.store import RunEntry

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import exports_panel, state
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.method_style import in_order, title_of
 from app.ltp_ui.runs import data
-from app.ltp_ui.wording import counted
+from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.method_style import in_order, title_of
+from app.ltp_ui.shared.wording import counted
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.store import RunEntry
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.ltp_ui import blocks, live, state, status, warm_up
-from app.ltp_ui.boundary import boundary, plain
-from app.ltp_ui.examples import examples
 from app.ltp_ui.explore.picture import picture
-from app.ltp_ui.export import facts
-from app.ltp_ui.live import Question, WhatIf
+from app.ltp_ui.shared import blocks, live, state, status, warm_up
+from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.examples import examples
+from app.ltp_ui.shared.export import facts
+from app.ltp_ui.shared.live import Question, WhatIf
 from app.ltp_ui.token_view.component import token_view
 from app.ltp_ui.token_view.view import telling_layer
 

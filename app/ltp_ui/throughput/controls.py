@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from app.ltp_ui import blocks, jobs, live
-from app.ltp_ui.boundary import boundary
 from app.ltp_ui.explore import controls
-from app.ltp_ui.jobs import Job
+from app.ltp_ui.shared import blocks, jobs, live
+from app.ltp_ui.shared.boundary import boundary
+from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.throughput import data
 from ltp_core.bench.catalogue import BASELINE, CONTENDERS, CONTROL, available_contenders, can_run
 from ltp_core.bench.settings import RETAIN_RATIOS, SCALING_LENGTHS, TOPK_LENGTHS

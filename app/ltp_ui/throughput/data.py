@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from app.ltp_ui.wording import counted, percent
+from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.bench.catalogue import CONTENDERS
 from ltp_core.bench.results import list_benches, results_frame
 

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.jobs import Job
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.jobs import Job
+from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.throughput import charts, data
 from app.ltp_ui.throughput.data import Bench, Who
 from app.ltp_ui.throughput.export import bench_csv, bench_json
-from app.ltp_ui.wording import counted, percent
 from ltp_core.bench.catalogue import CONTROL
 
 PICTURE_KIND = "throughput.picture"

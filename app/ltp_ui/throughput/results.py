@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.ltp_ui import jobs, state
-from app.ltp_ui.boundary import boundary, plain
+from app.ltp_ui.shared import jobs, state
+from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.throughput import data
 from app.ltp_ui.throughput.controls import KIND
 from app.ltp_ui.throughput.data import Bench

@@ -15,10 +15,10 @@ from typing import Any
 
 import streamlit as st
 
+from app.ltp_ui.shared.wording import counted, number
 from app.ltp_ui.token_view import figure, markup
 from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView
 from app.ltp_ui.token_view.wording import all_layers, answer_name, why
-from app.ltp_ui.wording import counted, number
 
 _FOLDER = Path(__file__).parent
 NOTE_ENDS = (44, 108)

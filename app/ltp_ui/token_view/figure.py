@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 from html import escape
 
-from app.ltp_ui.palette import Palette
+from app.ltp_ui.shared.palette import Palette
+from app.ltp_ui.shared.wording import counted, number
 from app.ltp_ui.token_view.view import GONE, LEFT, NUM_LEVELS, PASSED, SPARED, Column, TokenView
 from app.ltp_ui.token_view.wording import answer_name
-from app.ltp_ui.wording import counted, number
 
 CELL, ROW = 18, 18
 GUTTER, LABELS, MARGIN = 34, 78, 16

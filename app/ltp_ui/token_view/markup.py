@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from app.ltp_ui.palette import DARK, LIGHT, Palette
+from app.ltp_ui.shared.palette import DARK, LIGHT, Palette
+from app.ltp_ui.shared.wording import counted
 from app.ltp_ui.token_view.figure import grid_figure
 from app.ltp_ui.token_view.view import Column, TokenView
 from app.ltp_ui.token_view.wording import answer_name, state_of, why
-from app.ltp_ui.wording import counted
 
 DENSE_COLUMNS = 120
 """From here on chips are set like running text, without borders."""

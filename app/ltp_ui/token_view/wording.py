@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.ltp_ui.shared.wording import apart, number
 from app.ltp_ui.token_view.view import Column, TokenView
-from app.ltp_ui.wording import apart, number
 
 
 def quoted(column: Column) -> str:

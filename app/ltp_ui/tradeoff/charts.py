@@ -11,8 +11,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.ltp_ui.charts import Figure, legend_height, method_legend, without_data
-from app.ltp_ui.method_style import KNOWN, MethodStyle, style_of
+from app.ltp_ui.shared.charts import Figure, legend_height, method_legend, without_data
+from app.ltp_ui.shared.method_style import KNOWN, MethodStyle, style_of
 from app.ltp_ui.tradeoff.frame import CURVE, DENSE, FRONT, PAPER, POINT, RULE, SIDES, X_TITLES, View
 
 PICK = "pick"

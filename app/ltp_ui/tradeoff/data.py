@@ -6,8 +6,8 @@ import statistics
 
 import streamlit as st
 
-from app.ltp_ui import stamps
-from app.ltp_ui.stamps import Stamp
+from app.ltp_ui.shared import stamps
+from app.ltp_ui.shared.stamps import Stamp
 from ltp_core.analysis import tradeoff, tradeoff_axes
 from ltp_core.analysis.intervals import Estimate, mean_estimate
 from ltp_core.analysis.tradeoff import Experiment, Point, StoredRun

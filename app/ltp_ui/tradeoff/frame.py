@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from app.ltp_ui.method_style import title_of
+from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.shared.wording import percent, points
 from app.ltp_ui.tradeoff import data
-from app.ltp_ui.wording import percent, points
 from ltp_core.analysis import tradeoff, tradeoff_axes
 from ltp_core.analysis.recipes import recipe_of, recipe_titles
 from ltp_core.analysis.tradeoff import Point, Spread

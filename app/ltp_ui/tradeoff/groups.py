@@ -9,12 +9,12 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import exports_panel
-from app.ltp_ui.blocks import show
-from app.ltp_ui.charts import Figure, legend_height, without_data
-from app.ltp_ui.method_style import in_order, style_of, title_of
-from app.ltp_ui.wording import counted, percent
-from app.ltp_ui.wording import points as in_points
+from app.ltp_ui.shared import exports_panel
+from app.ltp_ui.shared.blocks import show
+from app.ltp_ui.shared.charts import Figure, legend_height, without_data
+from app.ltp_ui.shared.method_style import in_order, style_of, title_of
+from app.ltp_ui.shared.wording import counted, percent
+from app.ltp_ui.shared.wording import points as in_points
 from ltp_core.analysis.answer_groups import GroupPoint, group_points, share_unanswerable
 from ltp_core.analysis.recipes import recipe_titles
 from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.ltp_ui import exports_panel, state
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.charts import Figure
-from app.ltp_ui.method_style import in_order, title_of
 from app.ltp_ui.runs.data import device
+from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.method_style import in_order, title_of
+from app.ltp_ui.shared.wording import counted, percent, points
 from app.ltp_ui.tradeoff import charts, data, tables
 from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, XAxis, chart_frame, dense_by_recipe
 from app.ltp_ui.tradeoff.tables import Chosen, rows_of
-from app.ltp_ui.wording import counted, percent, points
 from ltp_core.analysis.tradeoff import REPORTED_ON, Experiment, Point
 
 ALL_TASKS = "all tasks"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from app.ltp_ui.method_style import in_order, title_of
+from app.ltp_ui.shared.method_style import in_order, title_of
+from app.ltp_ui.shared.wording import percent
 from app.ltp_ui.tradeoff import data
-from app.ltp_ui.wording import percent
 from ltp_core.analysis.tradeoff import CHOSEN_ON, Experiment, Point, smallest_within
 from ltp_core.analysis.tradeoff_axes import PAPER_TABLE_1
 

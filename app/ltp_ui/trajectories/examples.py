@@ -8,10 +8,10 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import state
-from app.ltp_ui.boundary import plain
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
+from app.ltp_ui.shared import state
+from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.trajectories import charts
 from ltp_core.analysis.example_records import ExampleRecords
 from ltp_core.analysis.operating_points import OperatingPoint, RecordedRun

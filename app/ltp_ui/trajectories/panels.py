@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui import exports_panel
-from app.ltp_ui.boundary import plain
-from app.ltp_ui.charts import Figure
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.robustness.panels import chart_exports
+from app.ltp_ui.shared import exports_panel
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.wording import percent
 from app.ltp_ui.trajectories import charts, examples
-from app.ltp_ui.wording import percent
 from ltp_core.analysis.example_records import ExampleRecords
 from ltp_core.analysis.trajectories import (
     PAPER_FEWER_TOKENS,

@@ -1,0 +1,1 @@
+"""What every page shares: state, live models, jobs, charts, tables, exports."""

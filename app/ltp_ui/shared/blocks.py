@@ -1,0 +1,36 @@
+"""Pieces that more than one page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from app.ltp_ui.shared import charts, live
+from app.ltp_ui.shared.boundary import plain
+
+
+def no_checkpoint() -> None:
+    """The state of a fresh store."""
+    st.info(
+        "There is no checkpoint in the store yet. Train one, or type the folder of a model above:",
+        title="No checkpoint",
+        icon=":material/inventory_2:",
+    )
+    st.code("python -m ltp_core train --help", language="bash")
+
+
+@contextmanager
+def loading(name: str) -> Iterator[None]:
+    """A spinner while a checkpoint that is not in memory is loaded."""
+    if live.is_loaded(name):
+        yield
+        return
+    with st.spinner(f"Loading {plain(name)}", show_time=True):
+        yield
+
+
+def show(chart: charts.Figure, *, alt: str) -> None:
+    """A chart in the page's colours; `alt` says what it shows."""
+    st.vega_lite_chart(spec=chart.to_dict(), alt=alt)

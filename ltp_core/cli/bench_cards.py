@@ -1,0 +1,140 @@
+"""What `bench` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ltp_core.cli.base import columns, percent
+
+_HEADER = (
+    "batch",
+    "length",
+    "contender",
+    "rounds",
+    "sequences/s (quartiles)",
+    "to Hugging Face",
+    "to packed, unpruned",
+    "by FLOPs",
+    "realised",
+)
+
+
+def throughput_card(document: dict[str, Any]) -> str:
+    """Every contender at every place, what each is, and what else was found."""
+    lines = [
+        f"{document['checkpoint']} on {document['task']}/{document['settings']['split']}",
+        *_machine(document),
+        "",
+        columns(
+            _HEADER,
+            [_row(line, document) for line in document["results"]],
+        ),
+        "",
+        *(f"{who['title']}: {who['meaning']}" for who in document["contenders"].values()),
+        *_ceilings(document),
+        *_answers(document),
+    ]
+    return "\n".join(lines + _notes(document))
+
+
+def _ceilings(document: dict[str, Any]) -> list[str]:
+    """What the matrix products alone allow, where they took part."""
+    return [
+        f"batch {line['batch_size']}: the same matrix products alone become "
+        f"{_times(line['ceiling_speedup'])} as fast; {percent(line['ceiling_share'], 0)} of that is "
+        "realised"
+        for line in document["results"]
+        if "ceiling_speedup" in line
+    ]
+
+
+def _answers(document: dict[str, Any]) -> list[str]:
+    """What coarser numbers do to the answers."""
+    return [
+        f"batch {line['batch_size']}, {document['contenders'][line['contender']]['title']}: "
+        f"{percent(line['equal_predictions'])} of {line['sequences']} predictions are those of "
+        f"float32; metric {percent(line['metric'])}, there {percent(line['reference_metric'])}"
+        for line in document["results"]
+        if "equal_predictions" in line
+    ]
+
+
+def _machine(document: dict[str, Any]) -> list[str]:
+    machine, noise = document["environment"], document["noise"]
+    processor = machine.get("accelerator") or machine["processor"]
+    rate = noise["matmul_flops_per_s"] / 1e9
+    return [
+        f"{processor}, {machine['threads']} threads, {machine['device']}, "
+        f"{document['settings']['dtype']}; matrix products reach {rate:,.0f} GFLOP/s; identical work "
+        f"varied by {percent(noise['identical_work_spread'])}"
+    ]
+
+
+def _row(line: dict[str, Any], document: dict[str, Any]) -> tuple[str, ...]:
+    speed = f"{line['sequences_per_s']:.0f}"
+    quartiles = f"{line['sequences_per_s_q1']:.0f}–{line['sequences_per_s_q3']:.0f}"
+    length = str(line["length"]) if line["length"] else f"data, {line['mean_length']:.0f}"
+    return (
+        str(line["batch_size"]),
+        length,
+        document["contenders"][line["contender"]]["title"],
+        f"{line['rounds']} × {line['sequences']}",
+        f"{speed} ({quartiles})",
+        _times(line.get("relative_throughput")),
+        _times(line.get("speedup")),
+        _times(line.get("theoretical_speedup")),
+        percent(line.get("realised_share"), 0),
+    )
+
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}×"
+
+
+def topk_card(document: dict[str, Any]) -> str:
+    """Time of each selection, and its ratio to the threshold's."""
+    rows = [
+        (
+            str(line["length"]),
+            percent(line["retain_ratio"], 0),
+            document["contenders"][line["contender"]]["title"],
+            f"{line['time_us']:.1f} ({line['time_us_q1']:.1f}–{line['time_us_q3']:.1f})",
+            _times(line["slowdown"]),
+        )
+        for line in document["results"]
+    ]
+    header = ("length", "kept", "selection", "µs (quartiles)", "to threshold")
+    sizes = ", ".join(map(str, document["settings"]["batch_sizes"]))
+    title = f"Selecting tokens, batch {sizes}"
+    table = columns(header, rows)
+    return "\n".join([title, *_machine(document), "", table, *_notes(document)])
+
+
+def training_card(document: dict[str, Any]) -> str:
+    """Time of a step by stage, and its ratio to finetuning's."""
+    rows = [
+        (
+            str(line["batch_size"]),
+            str(line["length"]),
+            document["contenders"][line["contender"]]["title"],
+            f"{1000 * line['step_s']:.0f} "
+            f"({1000 * line['step_s_q1']:.0f}–{1000 * line['step_s_q3']:.0f})",
+            _times(line["relative_time"]),
+        )
+        for line in document["results"]
+    ]
+    table = columns(("batch", "length", "stage", "ms a step (quartiles)", "to finetuning"), rows)
+    warning = document["noise"]["warning"]
+    notes = ["", f"Noisy machine: {warning}."] if warning else []
+    return "\n".join([*_machine(document), "", table, *notes])
+
+
+def _notes(document: dict[str, Any]) -> list[str]:
+    notes = []
+    if document["skipped"]:
+        notes.append(f"The time limit left out {len(document['skipped'])} measurements.")
+    if document["noise"]["warning"]:
+        notes.append(f"Noisy machine: {document['noise']['warning']}.")
+    if document["name"]:
+        notes.append(f"Kept in the store as {document['name']}.")
+    return ["", *notes] if notes else []

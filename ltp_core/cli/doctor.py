@@ -1,0 +1,116 @@
+"""`doctor`: versions, devices, base model, data and store, for bug reports."""
+
+from __future__ import annotations
+
+import shutil
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from ltp_core.cli.base import Command, Output, add_data, columns
+from ltp_core.records import UserError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    add_data(parser)
+
+
+def run(arguments: Namespace) -> Output:
+    """Looks at everything that the other commands need; status 1 if the base model is missing."""
+    from ltp_core import environment
+    from ltp_core.environment import downloads_allowed
+
+    base = _base()
+    document = {
+        "packages": environment.packages(),
+        "hardware": environment.hardware(),
+        "devices": _devices(),
+        "code": environment.git_state(),
+        "downloads_allowed": downloads_allowed(),
+        "base": base,
+        "stores": _stores(),
+        "data": _data(arguments.data_dir),
+    }
+    return Output(document=document, text=_card(document), status=0 if base["found"] else 1)
+
+
+def _devices() -> list[str]:
+    import torch
+
+    cards = [
+        f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
+    ]
+    return ["cpu", *cards]
+
+
+def _base() -> dict[str, Any]:
+    """The default base model, its SHA-256 checked."""
+    from ltp_core.encoder.loading import DEFAULT_BASE, find_base
+
+    try:
+        folder = find_base(DEFAULT_BASE)
+    except UserError as error:
+        return {"name": DEFAULT_BASE, "found": False, "detail": str(error)}
+    return {"name": DEFAULT_BASE, "found": True, "detail": str(folder)}
+
+
+def _stores() -> list[dict[str, Any]]:
+    from ltp_core import store
+
+    return [
+        {
+            "folder": str(folder),
+            "runs": len(store.list_runs([folder])),
+            "problems": [entry.problem for entry in store.list_runs([folder]) if entry.problem],
+            "free_bytes": shutil.disk_usage(_existing(folder)).free,
+        }
+        for folder in store.stores()
+    ]
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _data(data_dir: Path | None) -> dict[str, dict[str, Any]]:
+    """One validation row of every task, really read."""
+    from ltp_core.tasks.catalogue import TASKS
+    from ltp_core.tasks.loading import load_rows
+
+    found: dict[str, dict[str, Any]] = {}
+    for task in TASKS:
+        try:
+            source = load_rows(task, "validation", data_dir=data_dir, limit=1).source
+        except UserError as error:
+            found[task] = {"found": False, "detail": str(error)}
+        else:
+            found[task] = {"found": True, "detail": source}
+    return found
+
+
+def _card(document: dict[str, Any]) -> str:
+    checks = {document["base"]["name"]: document["base"], **document["data"]}
+    rows = [
+        *((name, version) for name, version in document["packages"].items()),
+        ("processor", document["hardware"]["processor"]),
+        ("devices", ", ".join(document["devices"])),
+        ("downloads", "allowed" if document["downloads_allowed"] else "not allowed"),
+        *(
+            (f"store {i}", f"{s['folder']}: {s['runs']} runs, {s['free_bytes'] / 1e9:.0f} GB free")
+            for i, s in enumerate(document["stores"], start=1)
+        ),
+        *((name, ("" if c["found"] else "absent: ") + c["detail"]) for name, c in checks.items()),
+    ]
+    problems = [problem for s in document["stores"] for problem in s["problems"]]
+    return "\n".join([columns(("what", "state"), rows), *problems])
+
+
+COMMAND = Command(
+    name="doctor",
+    summary="check versions, devices, base model, data and store",
+    examples=("", "--json"),
+    add_arguments=add_arguments,
+    run=run,
+)

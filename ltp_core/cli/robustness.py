@@ -1,0 +1,181 @@
+"""`robustness`: Table 3 of stored runs, chosen to need about equal FLOPs on the shortest inputs."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import TYPE_CHECKING, Any
+
+from ltp_core.cli.base import Command, Output, columns, factor, percent, positive, signed
+from ltp_core.records import UserError, nearest
+
+if TYPE_CHECKING:
+    from ltp_core.analysis.example_records import ExampleRecords
+    from ltp_core.analysis.intervals import Estimate
+    from ltp_core.analysis.operating_points import OperatingPoint, RecordedRun
+    from ltp_core.analysis.robustness import Comparison
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("task", metavar="TASK", help="task that the runs were evaluated on")
+    parser.add_argument("--split", default="validation", help="split (default: validation)")
+    parser.add_argument(
+        "--runs",
+        metavar="A,B,…",
+        help="names of runs; without it one of each method, of about equal FLOPs",
+    )
+    parser.add_argument(
+        "--quantiles",
+        type=quantiles,
+        default=(0.5, 0.75),
+        metavar="X,Y,…",
+        help="quantiles of the lengths between the bands (default: 0.5,0.75, as in the paper)",
+    )
+    parser.add_argument(
+        "--max-train-length",
+        type=positive,
+        metavar="N",
+        help="choose among runs that were trained on rows of at most N tokens (default: the least "
+        "that there is)",
+    )
+    parser.add_argument(
+        "--target",
+        type=factor,
+        metavar="X",
+        help="choose the runs nearest to these relative FLOPs on the shortest band",
+    )
+
+
+def quantiles(text: str) -> tuple[float, ...]:
+    """Ascending numbers between 0 and 1, separated by commas, for argparse."""
+    values = tuple(factor(part.strip()) for part in text.split(","))
+    if list(values) != sorted(set(values)) or not all(0 < value < 1 for value in values):
+        raise ArgumentTypeError(f"{text!r} are no ascending numbers between 0 and 1")
+    return values
+
+
+def run(arguments: Namespace) -> Output:
+    """Reads the runs' records and compares them band by band."""
+    from ltp_core.analysis.operating_points import matched, operating_points
+    from ltp_core.analysis.robustness import compare, comparison_frame
+
+    found = operating_points(_candidates(arguments))
+    records = {point.name: _records(point, arguments) for point in found}
+    found = [point for point in found if records[point.name]]
+    if not arguments.runs:
+        first = {name: group[0] for name, group in records.items() if group}
+        found = matched(found, first, arguments.quantiles, arguments.target)
+    comparison = compare({c.name: records[c.name] for c in found}, arguments.quantiles)
+    rows = comparison_frame(comparison).astype(object)
+    gaps = _gaps(comparison, found)
+    document = {
+        "task": comparison.task,
+        "split": comparison.split,
+        "metric": comparison.metric_name,
+        "bands": rows.where(rows.notna(), None).to_dict(orient="records"),
+        "differences": gaps,
+    }
+    return Output(document=document, text=_card(comparison, found, gaps))
+
+
+def _records(point: OperatingPoint, arguments: Namespace) -> list[ExampleRecords]:
+    """Records of every run; what cannot be read is left out, unless it was asked for by name."""
+    from ltp_core.analysis.example_records import read_examples
+
+    found = []
+    for each in point.runs:
+        try:
+            found.append(read_examples(each.folder, arguments.split))
+        except UserError as error:
+            if arguments.runs:
+                raise
+            print(f"Left out: {error}", file=sys.stderr)
+    return found
+
+
+def _candidates(arguments: Namespace) -> list[RecordedRun]:
+    """Runs that may be compared.
+
+    Raises:
+        UserError: There is none, or one that was asked for is not there.
+    """
+    from ltp_core.analysis.operating_points import recorded_runs
+
+    known = [
+        run
+        for run in recorded_runs()
+        if run.task == arguments.task and arguments.split in run.splits
+    ]
+    if not known:
+        raise UserError(
+            f"No run holds records of {arguments.task}/{arguments.split}: train one, or "
+            "`evaluate CHECKPOINT --records`."
+        )
+    if arguments.runs:
+        by_name = {run.name: run for run in known}
+        return [_named(name.strip(), by_name) for name in arguments.runs.split(",")]
+    wanted = arguments.max_train_length or min(
+        (run.max_train_length for run in known if run.max_train_length), default=None
+    )
+    chosen = [run for run in known if run.max_train_length == wanted]
+    if not chosen:
+        raise UserError(f"No run of {arguments.task} was trained on at most {wanted} tokens.")
+    return chosen
+
+
+def _named(name: str, by_name: dict[str, RecordedRun]) -> RecordedRun:
+    if name not in by_name:
+        raise UserError(f"There is no run {name!r} with such records{nearest(name, by_name)}")
+    return by_name[name]
+
+
+def _gaps(comparison: Comparison, found: list[OperatingPoint]) -> list[dict[str, Any]]:
+    """The first point minus each other one, by band."""
+    first, *others = (point.name for point in found)
+    try:
+        return [
+            {
+                "a": first,
+                "b": other,
+                "by_band": [
+                    None if gap is None else {"value": gap.value, "low": gap.low, "high": gap.high}
+                    for gap in comparison.difference(first, other)
+                ],
+            }
+            for other in others
+        ]
+    except ValueError as error:
+        raise UserError(f"{error}: choose runs of the same data.") from error
+
+
+def _card(comparison: Comparison, found: list[OperatingPoint], gaps: list[dict[str, Any]]) -> str:
+    header = ["", *(band.name for band in comparison.bands)]
+    rows = [["examples", *map(str, comparison.counts)]]
+    for point in found:
+        cells = comparison.cells[point.name]
+        rows.append([point.name, *(_with_bounds(cell.metric) for cell in cells)])
+        flops = [cell.relative_flops.get("paper") for cell in cells]
+        rows.append(["  relative FLOPs", *(percent(x.value if x else None) for x in flops)])
+    for gap in gaps:
+        shown = [signed(each) for each in gap["by_band"]]
+        rows.append([f"{gap['a'].split('-')[1]} − {gap['b'].split('-')[1]}", *shown])
+    return (
+        f"{comparison.task}/{comparison.split}, {comparison.metric_name} with 95 % intervals over "
+        f"examples; relative FLOPs in the paper's accounting\n\n{columns(header, rows)}"
+    )
+
+
+def _with_bounds(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{percent(estimate.value)} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+COMMAND = Command(
+    name="robustness",
+    summary="metric and cost of stored runs by length, as in the paper's Table 3",
+    examples=("sst2", "qqp --quantiles 0.25,0.5,0.75 --json"),
+    add_arguments=add_arguments,
+    run=run,
+)

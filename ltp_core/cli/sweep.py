@@ -1,0 +1,133 @@
+"""`sweep`: every run of a sweep file that the store does not hold yet."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from ltp_core.cli.base import Command, Output, add_data, columns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ltp_core.config import TrainConfig
+    from ltp_core.sweep.plan import PlannedRun, Sweep
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.add_argument("sweep", metavar="PRESET", help="name of a sweep, or a .toml file")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only show the plan and where each run stands"
+    )
+    add_data(parser)
+
+
+def run(arguments: Namespace) -> Output:
+    """Trains what is missing; killed and started again, it goes on where it was."""
+    from ltp_core.store import default_store
+    from ltp_core.sweep.plan import load_sweep, make_plan
+
+    sweep = load_sweep(arguments.sweep)
+    plan = make_plan(sweep)
+    _check(plan)
+    destination = default_store()
+    problems: dict[str, str] = {}
+    if not arguments.dry_run:
+        problems = _carry_out(plan, destination, arguments.data_dir)
+    document = _document(sweep, plan, destination, problems)
+    return Output(document=document, text=_card(document), status=1 if problems else 0)
+
+
+def _check(plan: list[PlannedRun]) -> None:
+    """Refuses unknown tasks and settings of methods before the first hour is spent."""
+    from ltp_core.tasks.catalogue import find_task
+    from ltp_core.training.prepare import method_config
+    from ltp_core.training.select import check_budget, check_selectable
+
+    for planned in plan:
+        find_task(planned.config.task)
+        method_config(planned.config)
+        check_selectable(planned.config)
+        check_budget(planned.config)
+
+
+def _carry_out(plan: list[PlannedRun], destination: Path, data_dir: Path | None) -> dict[str, str]:
+    from ltp_core.sweep.runner import SweepRunner
+    from ltp_core.training.train import train
+
+    def train_one(config: TrainConfig, needs_weights: bool) -> None:
+        train(config, data_dir=data_dir, show_progress=True, needs_weights=needs_weights)
+        _free_memory()
+
+    runner = SweepRunner(plan=plan, destination=destination, train=train_one, say=_say)
+    return runner.run()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _free_memory() -> None:
+    """What one training leaves on an accelerator must not crowd the next one."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _document(
+    sweep: Sweep, plan: list[PlannedRun], destination: Path, problems: dict[str, str]
+) -> dict[str, Any]:
+    from ltp_core.sweep.plan import states
+
+    return {
+        "title": sweep.title,
+        "store": str(destination),
+        "runs": [
+            {
+                "name": planned.config.name,
+                "task": planned.config.task,
+                "method": planned.config.method.name,
+                "seed": planned.config.seed,
+                "role": planned.role,
+                "varied": planned.varied,
+                "state": "failed" if planned.config.name in problems else state,
+                "problem": problems.get(planned.config.name),
+            }
+            for planned, state in zip(plan, states(plan, destination), strict=True)
+        ],
+    }
+
+
+def _card(document: dict[str, Any]) -> str:
+    runs = document["runs"]
+    rows = [
+        (
+            run["name"],
+            run["role"],
+            str(run["seed"]),
+            ", ".join(f"{key}={value}" for key, value in run["varied"].items()),
+            run["state"],
+        )
+        for run in runs
+    ]
+    kinds = ("done", "being trained", "to do", "failed")
+    counts = {kind: sum(run["state"] == kind for run in runs) for kind in kinds}
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    failures = [f"{run['name']} failed: {run['problem']}" for run in runs if run["problem"]]
+    table = columns(("run", "role", "seed", "varied", "state"), rows)
+    return "\n".join([f"{document['title']}: {summary}", "", table, *failures])
+
+
+COMMAND = Command(
+    name="sweep",
+    summary="train every run of a sweep that the store does not hold yet",
+    examples=("sst2 --dry-run", "sst2 --data-dir DATA"),
+    add_arguments=add_arguments,
+    run=run,
+)

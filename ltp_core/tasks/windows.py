@@ -1,0 +1,151 @@
+"""Questions with long contexts as windows: inputs of bounded length that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+from tokenizers import Encoding, Tokenizer
+
+from ltp_core.records import UserError
+from ltp_core.tasks.questions import Answers
+from ltp_core.tokenize import Encoded, own_settings
+
+MIN_CONTEXT = 8
+"""Tokens of context that a window must have room for beside the question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Windows of a set of questions, all windows of a question one after another.
+
+    Attributes:
+        encoded: Token ids; question first, then context.
+        example: Which question each window is of.
+        encodings: Tokens with their offsets.
+        context_begin: Position of the first token of the context.
+        context_end: Position behind its last one.
+    """
+
+    encoded: Encoded
+    example: Int[np.ndarray, " windows"]
+    encodings: list[Encoding]
+    context_begin: Int[np.ndarray, " windows"]
+    context_end: Int[np.ndarray, " windows"]
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.encodings)
+
+    def offsets(self, window: int) -> Int[np.ndarray, "tokens 2"]:
+        """Begin and end, in characters of the context, of the tokens of a window's context."""
+        found = self.encodings[window].offsets
+        begin, end = self.context_begin[window], self.context_end[window]
+        return np.array(found[begin:end], dtype=np.int64).reshape(-1, 2)
+
+    @property
+    def number(self) -> Int[np.ndarray, " windows"]:
+        """Number of each window within its question, from 0."""
+        first = np.searchsorted(self.example, self.example, side="left")
+        numbers: Int[np.ndarray, " windows"] = np.arange(len(self)) - first
+        return numbers
+
+
+def encode_windows(
+    tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, stride: int
+) -> Windows:
+    """Windows of each question's context.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        texts: Question and context.
+        max_length: Greatest length of a window in tokens, question and special tokens included.
+        stride: Tokens of context that two neighbouring windows share; fewer where the question
+            leaves less room.
+
+    Raises:
+        UserError: A question leaves no room for the context, or a text is not valid Unicode.
+    """
+    questions = [question.strip() for question, _ in texts]
+    try:
+        with own_settings(tokenizer):
+            lengths = [len(e) for e in tokenizer.encode_batch(questions, add_special_tokens=False)]
+            room = max_length - tokenizer.num_special_tokens_to_add(True) - np.array(lengths)
+            _check_room(lengths, room, max_length)
+            encodings = [
+                _divided(tokenizer, (question, context), max_length, min(stride, int(free) // 2))
+                for question, (_, context), free in zip(questions, texts, room, strict=True)
+            ]
+    except (TypeError, UnicodeEncodeError) as error:
+        raise UserError("A text is not valid Unicode: save it as UTF-8 and try again.") from error
+    flat = [window for windows in encodings for window in windows]
+    spans = np.array([_context_span(window) for window in flat], dtype=np.int64).reshape(-1, 2)
+    ends = [1 + max(_positions_of(window, 0), default=0) for window in flat]
+    return Windows(
+        encoded=Encoded(
+            input_ids=[window.ids for window in flat],
+            token_type_ids=[window.type_ids for window in flat],
+            length=np.array([len(window) for window in flat], dtype=np.int64),
+            cut=np.zeros(len(flat), dtype=np.int64),
+            question_end=np.array(ends, dtype=np.int64),
+        ),
+        example=np.repeat(np.arange(len(encodings)), [len(windows) for windows in encodings]),
+        encodings=flat,
+        context_begin=spans[:, 0],
+        context_end=spans[:, 1],
+    )
+
+
+def _check_room(lengths: list[int], room: Int[np.ndarray, " questions"], max_length: int) -> None:
+    if len(room) and room.min() < MIN_CONTEXT:
+        raise UserError(
+            f"A question of {lengths[int(room.argmin())]} tokens leaves no room for its context in a "
+            f"window of {max_length} tokens: shorten the question."
+        )
+
+
+def _divided(
+    tokenizer: Tokenizer, text: tuple[str, str], max_length: int, stride: int
+) -> list[Encoding]:
+    tokenizer.enable_truncation(max_length, stride=stride, strategy="only_second")
+    whole = tokenizer.encode(*text)
+    return [whole, *whole.overflowing]
+
+
+def _context_span(window: Encoding) -> tuple[int, int]:
+    """Position of the first token of the context, and the one behind its last; equal if empty."""
+    positions = _positions_of(window, 1)
+    if not positions:
+        return len(window) - 1, len(window) - 1
+    return positions[0], positions[-1] + 1
+
+
+def _positions_of(window: Encoding, sequence: int) -> list[int]:
+    """Positions of the tokens of the question (0) or of the context (1)."""
+    return [i for i, number in enumerate(window.sequence_ids) if number == sequence]
+
+
+def answer_positions(windows: Windows, answers: Sequence[Answers]) -> Int[np.ndarray, "windows 2"]:
+    """First and last token of each question's first answer in each window.
+
+    Both 0, the first token, where the window does not hold the whole answer or there is none.
+    """
+    found = np.zeros((len(windows), 2), dtype=np.int64)
+    for window, example in enumerate(windows.example):
+        answer = answers[example]
+        if answer.texts:
+            begin = answer.begins[0]
+            found[window] = _positions(windows, window, begin, begin + len(answer.texts[0]))
+    return found
+
+
+def _positions(windows: Windows, window: int, begin: int, end: int) -> tuple[int, int]:
+    offsets = windows.offsets(window)
+    if not len(offsets) or begin < offsets[0, 0] or end > offsets[-1, 1]:
+        return 0, 0
+    first = int(np.searchsorted(offsets[:, 0], begin, side="right")) - 1
+    last = int(np.searchsorted(offsets[:, 1], end, side="left"))
+    start = int(windows.context_begin[window])
+    return start + first, start + max(first, last)

@@ -1,0 +1,392 @@
+"""The pages, run without a browser on a store of tiny random models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.ltp_ui.explore import latency, tokens
+from app.ltp_ui.shared import live, status, warm_up
+from app.ltp_ui.shared.live import Question
+from tests import app_samples
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPLORE = str(ROOT / "pages" / "explore.py")
+METHOD = str(ROOT / "pages" / "method.py")
+TEXT = "The film is long and slow but the ending was great"
+
+
+@pytest.fixture(scope="module")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of tiny models."""
+    return app_samples.save_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(autouse=True)
+def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This store, and caches of its own for every test."""
+    monkeypatch.setenv("LTP_STORE", str(store_folder))
+    yield
+    st.cache_data.clear()
+
+
+def app(page: str = EXPLORE, **params: str) -> AppTest:
+    """A fresh session on a page, with a link's parameters."""
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).switch_page(page)
+    for name, value in params.items():
+        at.query_params[name] = value
+    return healthy(at.run())
+
+
+def explore(text: str = TEXT, model: str = app_samples.MOVIES, **params: str) -> AppTest:
+    """The explore page on a text."""
+    return app(model=model, text=text, **params)
+
+
+def healthy(at: AppTest) -> AppTest:
+    """The same, after looking for tracebacks."""
+    assert not at.exception, [e.value for e in at.exception]
+    return at
+
+
+def shown(at: AppTest) -> dict[str, Any]:
+    """What the token view was given."""
+    return dict(json.loads(at.get("bidi_component")[0].proto.json))
+
+
+def metrics(at: AppTest) -> dict[str, str]:
+    """Values of the metrics by label."""
+    return {metric.label: metric.value for metric in at.metric}
+
+
+def question(text: str = TEXT, model: str = app_samples.MOVIES) -> Question:
+    """What `explore` asks."""
+    return Question(checkpoint=model, text=text)
+
+
+@pytest.mark.parametrize(("allowed", "word"), [("", "offline"), ("1", "downloads are allowed")])
+def test_the_sidebar_says_what_the_status_says(
+    allowed: str, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether something may be downloaded."""
+    monkeypatch.setenv("LTP_ALLOW_DOWNLOADS", allowed)
+    [caption] = app(str(ROOT / "pages" / "start.py")).sidebar.caption
+    assert word in caption.value
+    assert status.network().detail in caption.value
+    assert ("offline" in caption.value) == (allowed != "1")
+
+
+def test_start_shows_a_real_trace_and_what_is_at_hand() -> None:
+    """Placeholder first, the picture once the imports are done."""
+    at = healthy(AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run())
+    warm_up.wait()
+    healthy(at.run())
+    assert 3 == len([at.title[0].value, *at.subheader])
+    assert shown(at)["lengths"][0] > 5
+    card = " ".join(markdown.value for markdown in at.markdown)
+    for words in ("checkpoint", "data set", "Device", "Offline", "Stores"):
+        assert words in card
+
+
+def test_method_has_every_equation() -> None:
+    """Equations 6 to 13, unit, both costs, and a live curve."""
+    at = app(METHOD)
+    numbers = " ".join(m.value for m in at.markdown)
+    for number in ("(6)", "(7)", "(8)", "(9)", "(10–11)", "(12)", "(13)"):
+        assert number in numbers
+    assert 7 + 3 == len(at.latex)
+    at.select_slider[0].set_value(0.5)
+    assert 1 == len(healthy(at.run()).get("vega_lite_chart"))
+
+
+def test_explore_names_the_three_predictions() -> None:
+    """The contract's words, and the cost in both accountings."""
+    at = explore()
+    assert "…" == metrics(at)["Latency, pruned / unpruned"]
+    latency.measure(question(), live.WhatIf())
+    named = metrics(healthy(at.run()))
+    for label in ("With pruning", "Same weights, unpruned", "Dense counterpart"):
+        assert " %" in named[label]
+    for label in ("Relative FLOPs, paper", "Relative FLOPs, executed"):
+        assert named[label].endswith(" %")
+    assert named["Tokens"].startswith("13 → ")
+    assert named["Latency, pruned / unpruned"].endswith(" ms")
+
+
+def test_explore_shows_the_trace_of_the_core() -> None:
+    """Counts and tokens are those of `trace_text`."""
+    at = explore()
+    trace = live.learned_trace(question())
+    view = shown(at)
+    assert list(trace.lengths) == view["lengths"]
+    assert [t.removeprefix("##") for t in trace.tokens] == view["names"]
+
+
+def test_multiplier_of_zero_prunes_nothing() -> None:
+    """The network runs again, and ghosts show the learned thresholds."""
+    at = explore()
+    at.slider[0].set_value(0.0)
+    view = shown(healthy(at.run()))
+    assert {13} == set(view["lengths"])
+    assert any(ghost is not None for ghost in view["learned"])
+    assert "100.0 %" == metrics(at)["Relative FLOPs, paper"]
+
+
+def test_multiplier_from_a_link() -> None:
+    """A link carries the multiplier; nonsense falls back to 1."""
+    assert {13} == set(shown(explore(scale="0.0"))["lengths"])
+    assert shown(explore())["lengths"] == shown(explore(scale="much"))["lengths"]
+
+
+def test_thresholds_by_layer_from_a_link() -> None:
+    """Each layer has its own; a wrong count is ignored."""
+    view = shown(explore(thresholds="0,0,100"))
+    assert [13, 13, 13, 1] == view["lengths"]
+    assert shown(explore())["lengths"] == shown(explore(thresholds="0,0"))["lengths"]
+
+
+def test_thresholds_can_be_edited() -> None:
+    """An edit in the table runs the network with that threshold."""
+    at = explore()
+    at.session_state["explore.editor.0"] = {
+        "edited_rows": {0: {"Threshold": 100.0}},
+        "added_rows": [],
+        "deleted_rows": [],
+    }
+    assert [13, 1, 1, 1] == shown(healthy(at.run()))["lengths"]
+
+
+def test_forced_tokens_from_a_link() -> None:
+    """Kept and dropped by hand, and said so in the chips."""
+    view = shown(explore(keep="3", drop="4", thresholds="100,100,100"))
+    assert 2 == view["lengths"][-1]
+    assert "forced-keep" in view["chips"]
+    assert "forced-drop" in view["chips"]
+    assert "kept by hand" in view["why"][3]
+
+
+def test_a_token_can_be_forced_on_the_page() -> None:
+    """The control of the panel keeps the token at hand, and can be undone."""
+    at = explore(token="3", thresholds="100,100,100")
+    at.get("segmented_control")[0].set_value("Keep")
+    healthy(at.run())
+    assert [13, 2, 2, 2] == shown(healthy(at.run()))["lengths"]
+    next(b for b in at.button if b.label == "Undo 1 token").click()
+    healthy(at.run())
+    assert [13, 1, 1, 1] == shown(healthy(at.run()))["lengths"]
+
+
+def test_forced_tokens_belong_to_one_text() -> None:
+    """Another text has other tokens."""
+    at = explore(drop="4")
+    at.text_area[0].set_value("a good movie")
+    assert "forced-drop" not in shown(healthy(at.run()))["chips"]
+
+
+def test_a_pinned_token_gets_its_panel() -> None:
+    """A click in the picture chooses what the panel is about."""
+    at = explore()
+    at.session_state[tokens.view_key(question())] = {"token": 2, "layer": 1}
+    healthy(at.run())
+    assert "Pinned token: ‘film’" in [s.value for s in at.subheader]
+    assert (2, 1) == (shown(at)["selected"], shown(at)["layer"])
+    assert any("Who attends to it in layer 1" in m.value for m in at.markdown)
+
+
+def test_received_attention_sums_to_the_score() -> None:
+    """What the panel says of a layer is the layer's score."""
+    asked = question()
+    attention = live.received_attention(asked, live.WhatIf(), 1)
+    for position, score in enumerate(live.learned_trace(asked).layers[1].score):
+        assert (score or 0.0) == pytest.approx(attention[:, position].sum(), abs=1e-4)
+
+
+def test_words_merge() -> None:
+    """Letters of an unknown word become one column."""
+    pieces, merged = (shown(explore("xyzzy film", words=flag)) for flag in ("false", "true"))
+    assert ["[CLS]", "x", "y", "z", "z", "y", "film", "[SEP]"] == pieces["names"]
+    assert ["[CLS]", "xyzzy", "film", "[SEP]"] == merged["names"]
+
+
+def test_special_tokens_hide() -> None:
+    """Only the text's own tokens are left; the counts stay those of all tokens."""
+    view = shown(explore("good film", special="false"))
+    assert ["good", "film"] == view["names"]
+    assert 4 == view["lengths"][0]
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t "])
+def test_empty_text_is_a_designed_state(text: str) -> None:
+    """A sentence says what to do; nothing runs."""
+    at = explore("good film")
+    at.text_area[0].set_value(text)
+    healthy(at.run())
+    assert ["Write a text above or click an example."] == [info.value for info in at.info]
+    assert not at.get("bidi_component")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert('x')</script> <img src=x onerror=alert(1)>",
+        "שלום עולם, זה סרט טוב",
+        "مرحبا بالعالم",
+        "日本語の映画🙂🎬 👩‍🎤",
+        "a\0b \u202e c \u200b d",
+        "**bold** $x^2$ :red[x] `code` [link](http://x)",
+        "good",
+        "?",
+        "\ufffd\ufffe",
+    ],
+)
+def test_any_text_is_shown(text: str) -> None:
+    """Markup, other scripts, signs and invisible characters."""
+    at = explore(text)
+    assert not at.error
+    assert shown(at)["lengths"][0] >= 2
+
+
+def test_a_huge_text_is_cut_visibly() -> None:
+    """10,000 words: the page says how many tokens were not read."""
+    at = explore("good film")
+    at.text_area[0].set_value("good film " * 5_000)
+    view = shown(healthy(at.run()))
+    assert 512 == view["lengths"][0]
+    assert "✂ 9,490 tokens cut off" in view["chips"]
+    assert "9,490 tokens" in at.warning[0].value
+    assert any("trained on up to 64 tokens; with 512" in c.value for c in at.caption)
+
+
+def test_a_long_text_stays_out_of_the_link() -> None:
+    """A request line has an end; a link that breaks the app is worse than none."""
+    at = explore("good film")
+    at.text_area[0].set_value("good film " * 5_000)
+    assert "text" not in healthy(at.run()).query_params
+    at.text_area[0].set_value("good film")
+    assert "good film" == healthy(at.run()).query_params["text"]
+
+
+def test_pairs_want_both_texts() -> None:
+    """With one text, a sentence says what is missing; with both, the pair is traced."""
+    at = explore("a good movie", app_samples.PAIRS)
+    assert "give the sentence 2" in at.info[0].value
+    at.text_area[1].set_value("a fine film")
+    assert 2 == shown(healthy(at.run()))["names"].count("[SEP]")
+
+
+def test_examples_change_with_the_task() -> None:
+    """An untouched example gives way; what the user wrote stays."""
+    at = app(model=app_samples.MOVIES)
+    at.selectbox[0].set_value(app_samples.PAIRS)
+    healthy(at.run())
+    assert at.text_area[1].value
+    at.text_area[0].set_value("my own words")
+    healthy(at.run())
+    at.selectbox[0].set_value(app_samples.MOVIES)
+    assert "my own words" == healthy(at.run()).text_area[0].value
+
+
+def test_an_example_can_be_clicked() -> None:
+    """The text is replaced, and stays on the next run."""
+    at = app(model=app_samples.MOVIES)
+    at.get("pills")[0].set_value("Three words")
+    healthy(at.run())
+    assert "Simply wonderful cinema" == at.text_area[0].value
+    assert "Simply wonderful cinema" == healthy(at.run()).text_area[0].value
+
+
+def test_unknown_checkpoint_is_one_sentence() -> None:
+    """With the nearest name."""
+    at = explore(model="sst2-ltp-00000000ab")
+    assert ["That did not work"] == [e.proto.title for e in at.error]
+    assert "did you mean" in at.error[0].value
+
+
+@pytest.mark.parametrize("broken", ["weights", "pruning", "config", "empty"])
+def test_broken_checkpoint_is_one_sentence(broken: str, tmp_path: Path) -> None:
+    """Truncated weights, damaged JSON, a folder that is no model."""
+    folder = app_samples.save_run(tmp_path, app_samples.MOVIES)
+    if broken == "weights":
+        weights = next(folder.rglob("*.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:100])
+    elif broken == "pruning":
+        (folder / "pruning.json").write_text("{", encoding="utf-8")
+    elif broken == "config":
+        (folder / "model" / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
+    else:
+        folder = tmp_path / "nothing"
+        folder.mkdir()
+    at = explore(model=str(folder))
+    assert ["That did not work"] == [e.proto.title for e in at.error]
+    assert "Traceback" not in at.error[0].value
+
+
+def test_a_folder_is_a_checkpoint(store_folder: Path) -> None:
+    """A plain Hugging Face folder runs, unpruned, and says that it has no thresholds."""
+    at = explore(model=str(store_folder / "runs" / app_samples.MOVIES / "model"))
+    assert 1 == len(set(shown(at)["lengths"]))
+    assert at.slider[0].disabled
+    assert "Dense counterpart" not in metrics(at)
+
+
+def test_a_lost_dense_counterpart_does_not_stop_the_page() -> None:
+    """Its card says that it is not at hand; everything else is there."""
+    at = explore("a good movie", app_samples.ORPHAN, pair="a film")
+    assert "not at hand" == metrics(at)["Dense counterpart"]
+    assert shown(at)["lengths"][0] > 3
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint anywhere: start and explore explain, nothing breaks."""
+    monkeypatch.setattr(live, "checkpoints", list)
+    for page in (str(ROOT / "pages" / "start.py"), EXPLORE, METHOD):
+        app(page)
+    assert "No checkpoint" == app().info[0].proto.title
+
+
+def test_a_fault_of_the_program_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log has the details; the screen has one sentence."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes (3, 4) do not match")
+
+    monkeypatch.setattr(live, "learned_trace", fail)
+    at = explore()
+    assert ["That should not have happened"] == [e.proto.title for e in at.error]
+    assert "RuntimeError" in at.error[0].value
+
+
+def test_the_shared_model_is_never_changed() -> None:
+    """After every what-if, the learned answer is what it was."""
+    before = live.learned_trace(question())
+    live.trace(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0), keep=(2,), drop=(3,)))
+    latency.measure(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0)))
+    st.cache_data.clear()
+    assert before == live.learned_trace(question())
+
+
+def test_a_changed_checkpoint_is_loaded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache's key has the time of the last change."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    folder = app_samples.save_run(tmp_path, app_samples.MOVIES)
+    first = live.load(app_samples.MOVIES)
+    assert first is live.load(app_samples.MOVIES)
+    os.utime(folder / "manifest.json", (1, 4e9))
+    assert first is not live.load(app_samples.MOVIES)
+
+
+def test_every_page_of_the_navigation_opens() -> None:
+    """Whatever pages exist, none shows a traceback."""
+    for page in sorted((ROOT / "pages").glob("*.py")):
+        app(str(page))

@@ -1,0 +1,451 @@
+"""The throughput page without a browser: stored results, foreign files, and a measurement under way."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from app.ltp_ui.shared import jobs, live
+from app.ltp_ui.throughput import charts as throughput_charts
+from app.ltp_ui.throughput import controls, data, export, looks, panels
+from app.ltp_ui.throughput.data import Bench, bench
+from ltp_core.bench.catalogue import CONTENDERS
+from tests import app_samples, bench_samples
+from tests.app_samples import MOVIES
+from tests.source_trees import ROOT
+
+PAGE = str(ROOT / "pages" / "throughput.py")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of tiny models."""
+    return app_samples.save_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def store(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A store of its own with these models, without any result."""
+    (tmp_path / "runs").symlink_to(models / "runs")
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    monkeypatch.setattr("ltp_core.store._DATA_CACHE", tmp_path / "none")
+    yield tmp_path
+    if (left := jobs.running()) is not None:
+        left.stop()
+    st.cache_data.clear()
+
+
+@pytest.fixture
+def results(store: Path) -> Path:
+    """The same with a benchmark of each kind."""
+    return bench_samples.save_all(store)
+
+
+def page(**params: str) -> AppTest:
+    """The page with a link's parameters."""
+    at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120).switch_page(PAGE)
+    for name, value in {"model": MOVIES, **params}.items():
+        at.query_params[name] = value
+    return healthy(at.run())
+
+
+def healthy(at: AppTest) -> AppTest:
+    """The same, after looking for tracebacks and faults."""
+    assert not at.exception, [e.value for e in at.exception]
+    assert not [e.value for e in at.error]
+    return at
+
+
+def charts(at: AppTest) -> list[dict[str, Any]]:
+    """The Plotly specifications on the page."""
+    return [json.loads(chart.proto.spec) for chart in at.get("plotly_chart")]
+
+
+def texts(at: AppTest) -> str:
+    """Everything that is said on the page."""
+    return " ".join([*(m.value for m in at.markdown), *(c.value for c in at.caption)])
+
+
+def shown(name: str, document: dict[str, Any]) -> Bench:
+    """A document as the page has it."""
+    return bench(name, json.loads(json.dumps(document)))
+
+
+# --- stored results ---------------------------------------------------------------------------------
+
+
+def test_an_empty_store_says_what_to_do(store: Path) -> None:
+    """The paper's figures are tagged as the paper's, and nothing is drawn as measured."""
+    at = page()
+    assert "Nothing measured here yet" == at.info[0].proto.title
+    assert "paper, Figure 6" in texts(at)
+    assert [] == charts(at)
+    assert "Nothing measured here yet" == page(what="topk").info[0].proto.title
+
+
+def test_throughput_shows_both_pictures(results: Path) -> None:
+    """Every contender in both, controls included, and the sentence that sums up."""
+    at = page()
+    first, second = charts(at)
+    names = [trace["name"] for trace in first["data"]]
+    for title in ("packed", "packed, unpruned", "Hugging Face", "re-padded", "masked"):
+        assert title in names
+    assert "paper, RoBERTa-base (Fig. 6)" in names
+    assert ["measured", "promised by the FLOPs that it executes"] == [
+        trace["name"] for trace in second["data"]
+    ]
+    assert "of that is realised" in texts(at)
+    assert "Removing the padding alone is worth" in texts(at)
+
+
+@pytest.mark.parametrize(("what", "title"), [("scaling", "ms per sequence"), ("topk", "threshold")])
+def test_other_questions(what: str, title: str, results: Path) -> None:
+    """By length, and top-k against a threshold, from a link."""
+    (chart,) = charts(page(what=what))
+    assert title in chart["layout"]["yaxis"]["title"]["text"]
+
+
+def test_a_link_chooses_the_result(results: Path) -> None:
+    """The newest by default; nonsense in a link falls back to it."""
+    assert "A processor" in texts(page())
+    assert "Another" in texts(page(bench="throughput-b"))
+    assert "A processor" in texts(page(bench="no such result"))
+
+
+def test_a_noisy_machine_is_said(store: Path) -> None:
+    """With the sentence of the benchmark."""
+    noise = {**bench_samples.throughput()["noise"], "warning": "identical work varied by 40 %"}
+    bench_samples.save(store, bench_samples.throughput(noise=noise), "throughput-a")
+    (warning,) = page().warning
+    assert "Noisy machine" == warning.proto.title
+    assert "Identical work varied by 40 %" in warning.value.replace("\\", "")
+
+
+def test_the_missing_control_is_named(store: Path) -> None:
+    """Without a shallower model among the contenders the page says so."""
+    document = bench_samples.throughput()
+    document["results"] = [
+        x for x in document["results"] if x["contender"] != bench_samples.SHALLOW
+    ]
+    bench_samples.save(store, document, "throughput-a")
+    assert "The second control, a shallower model" in texts(page())
+
+
+def test_results_can_be_compared(results: Path) -> None:
+    """Two machines in one picture, told apart by name."""
+    at = page()
+    next(w for w in at.multiselect if w.label == "Compare with").set_value(["throughput-b"])
+    compared = charts(healthy(at.run()))[-1]
+    assert 2 == len(compared["data"])
+    assert "Another &lt;b&gt;processor&lt;/b&gt;" in compared["data"][1]["name"]
+
+
+def test_a_broken_result_does_not_stop_the_page(results: Path) -> None:
+    """It is named, and the others are shown."""
+    broken = results / "benches" / "throughput-x" / "bench.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    at = page()
+    assert "no JSON document" in texts(at)
+    assert 2 == len(charts(at))
+
+
+# --- what is drawn ----------------------------------------------------------------------------------
+
+
+def test_every_look_is_unlike_the_others() -> None:
+    """Colour and marker, and colour and dash, tell every contender from every other."""
+    colors_and_markers = [look[:2] for look in map(looks.look, looks.LOOKS)]
+    assert len(set(colors_and_markers)) == len(colors_and_markers)
+    assert set(looks.LOOKS) == set(CONTENDERS)
+
+
+def test_error_bars_are_quartiles() -> None:
+    """From the median down to q1 and up to q3."""
+    drawn = throughput_charts.throughput_chart(shown("a", bench_samples.throughput()))
+    trace = next(trace for trace in drawn.data if trace.name == "packed")
+    frame = shown("a", bench_samples.throughput()).frame
+    packed = frame[frame["contender"] == "packed"]
+    assert trace.error_y.array == pytest.approx(0.03 * packed["relative_throughput"])
+    assert trace.error_y.arrayminus == pytest.approx(0.04 * packed["relative_throughput"])
+
+
+def test_what_is_not_measured_is_hollow() -> None:
+    """Promises and the paper's figures never look like measurements."""
+    document = shown("a", bench_samples.throughput())
+    paper = throughput_charts.throughput_chart(document).data[-1]
+    promised = throughput_charts.promise_chart(document, document.places[-1]).data[1]
+    top = throughput_charts.topk_chart(shown("t", bench_samples.topk()), "topk").data[-1]
+    for trace in (paper, promised, top):
+        assert trace.marker.symbol.endswith("-open")
+        assert looks.GREY == trace.marker.color
+    ideal = throughput_charts.length_chart(shown("s", bench_samples.scaling()), 8).data[-1]
+    assert ideal.marker.symbol.endswith("-open")
+
+
+def test_ideal_time_is_flops_over_the_machines_rate() -> None:
+    """At 4e10 FLOP/s, 1e7 × 32 FLOPs take 8 ms."""
+    drawn = throughput_charts.length_chart(shown("s", bench_samples.scaling()), 8)
+    ideal = next(trace for trace in drawn.data if trace.name == "packed, unpruned, by FLOPs")
+    assert 8.0 == pytest.approx(ideal.y[0])
+
+
+def test_foreign_names_are_drawn_as_text() -> None:
+    """A document may come from anybody: no markup reaches a label."""
+    document = bench_samples.throughput()
+    evil = "<img src=x onerror=alert(1)>"
+    for line in document["results"]:
+        if line["contender"] == bench_samples.SHALLOW:
+            line["contender"] = evil
+    document["contenders"] = {evil: {"title": evil, "meaning": evil}}
+    document["environment"] = {"processor": evil}
+    drawn = throughput_charts.throughput_chart(shown("a", document)).to_json()
+    assert "<img" not in drawn
+    assert "&lt;img" in drawn
+
+
+@pytest.mark.parametrize("contenders", [{}, {"packed": 3}, {"packed": {"metric": "x"}}])
+@pytest.mark.parametrize("noise", [{}, {"matmul_flops_per_s": "fast", "warning": 3}])
+def test_documents_may_lack_what_is_not_required(contenders: Any, noise: Any) -> None:
+    """Anything beside the figures may be absent or strange."""
+    document = bench_samples.throughput(contenders=contenders, noise=noise, settings={}, skipped=3)
+    document["environment"] = {}
+    document["results"] = [
+        {key: line[key] for key in ("batch_size", "contender", "sequences_per_s")}
+        for line in document["results"]
+    ]
+    found = shown("a", document)
+    throughput_charts.throughput_chart(found)
+    throughput_charts.promise_chart(found, found.places[0])
+    assert len(panels.numbers(found))
+    assert "" == panels.summary(found)
+
+
+def test_summary_by_hand() -> None:
+    """The figures of the last batch size, in words."""
+    sentence = panels.summary(shown("a", bench_samples.throughput()))
+    assert "At batch 32, pruning makes the packed runner 1.73× as fast" in sentence
+    assert "the FLOPs promise 2.20×, so 79 % of that is realised" in sentence
+    assert "Removing the padding alone is worth 1.50×" in sentence
+    assert "both together 2.60×" in sentence
+    by_length = panels.summary(shown("s", bench_samples.scaling()))
+    assert "The packed runner alone is worth" in by_length  # there is no padding to remove
+
+
+def test_exports_come_back() -> None:
+    """JSON is the stored document; CSV has a line a measurement."""
+    found = shown("a", bench_samples.throughput())
+    assert found.document == json.loads(export.bench_json(found))
+    lines = export.bench_csv(found).decode().splitlines()
+    assert 1 + len(found.frame) == len(lines)
+    assert "realised_share" in lines[0]
+    assert "retain_ratio" not in lines[0]
+
+
+# --- a measurement under way ------------------------------------------------------------------------
+
+RUNNING = """
+import json, sys, time
+def say(**event): print(json.dumps(event), flush=True)
+say(event="plan", what="throughput", turns=4, results=[], contenders={})
+say(event="turn", batch_size=1, length=None, contender="packed", sequences_per_s=10.0, done=1)
+say(event="turn", batch_size=1, length=None, contender="hugging_face", sequences_per_s=5.0, done=2)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets jobs run a line of Python instead of a command."""
+
+    def use(code: str) -> None:
+        monkeypatch.setattr(jobs, "_command", lambda _: [sys.executable, "-c", code])
+
+    return use
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds; fails if that takes too long."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def press(at: AppTest, label: str) -> AppTest:
+    """The page after a click."""
+    next(button for button in at.button if button.label == label).click()
+    return at.run()
+
+
+def labels(at: AppTest) -> list[str]:
+    """What can be clicked."""
+    return [button.label for button in at.button]
+
+
+def job_events() -> int:
+    """Events that the current job has printed."""
+    job = jobs.current("bench")
+    return len(job.events()) if job else 0
+
+
+def test_the_command_is_the_one_that_runs(store: Path, script: Callable[[str], None]) -> None:
+    """What is shown can be copied: the job's arguments, controls always among them."""
+    script("import time; time.sleep(600)")
+    at = press(page(), "Measure")
+    command = at.code[0].value
+    job = jobs.current("bench")
+    assert job is not None
+    assert job.command == command
+    assert "--events" in job.arguments
+    assert f"bench {MOVIES} --what throughput --batch-sizes 1,8,32 --lengths data" in command
+    assert "--contenders packed,packed_unpruned,hugging_face," in command
+    assert "--seconds 60" in command
+
+
+@pytest.mark.parametrize(("key", "value"), [("device", "cuda"), ("dtype", "bfloat16")])
+def test_only_who_can_run_there_is_offered(
+    key: str, value: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime takes the CPU and float32; what was chosen before is not asked for elsewhere."""
+    monkeypatch.setattr(controls, "GPU_SIGNS", (str(store),))
+    monkeypatch.setattr(controls, "available_contenders", lambda: tuple(CONTENDERS))
+    at = page()
+    others = next(w for w in at.multiselect if w.label == "Also measure")
+    assert CONTENDERS["onnx"].title in others.options
+    others.set_value(["masked", "onnx"])
+    assert "masked,onnx" in healthy(at.run()).code[0].value
+    (at.radio if key == "device" else at.selectbox)(key=f"throughput.{key}").set_value(value)
+    healthy(at.run())
+    others = next(w for w in at.multiselect if w.label == "Also measure")
+    assert not [title for title in others.options if "ONNX" in title]
+    assert "onnx" not in at.code[0].value
+    assert f"--{key} {value}" in at.code[0].value
+
+
+@pytest.mark.parametrize("what", ["throughput", "scaling", "topk"])
+def test_every_command_parses(what: str, store: Path) -> None:
+    """The command line understands what the page would run."""
+    import shlex
+
+    from ltp_core.cli.main import build_parser
+
+    command = page(what=what).code[0].value
+    parsed = build_parser().parse_args(shlex.split(command)[3:])
+    assert what == parsed.what
+
+
+def test_bars_fill_in_and_it_can_be_stopped(store: Path, script: Callable[[str], None]) -> None:
+    """Progress and bars while it runs, in another session too; then Stop."""
+    script(RUNNING)
+    press(page(), "Measure")
+    wait_for(lambda: job_events() == 3)
+    at = page()
+    assert "Stop" in labels(at)
+    assert "Measure" not in labels(at)
+    (bars,) = charts(at)
+    assert {"packed", "Hugging Face"} == {trace["name"] for trace in bars["data"]}
+    stopped = press(at, "Stop")
+    assert jobs.running() is None
+    assert "Measure" in labels(stopped)
+    assert any("Stopped." in info.value for info in stopped.info)
+
+
+def test_one_at_a_time(store: Path, script: Callable[[str], None]) -> None:
+    """While other work runs, the button waits and says for what."""
+    script("import time; time.sleep(600)")
+    jobs.start("lengths", ["lengths", "sst2"])
+    at = page()
+    assert next(button for button in at.button if button.label == "Measure").disabled
+    assert "python -m ltp_core lengths sst2" in texts(at)
+
+
+def test_a_failure_is_a_sentence(store: Path, script: Callable[[str], None]) -> None:
+    """The reason of the command line, not a traceback."""
+    script("import sys; sys.exit('ltp: The device cannot be used here.')")
+    at = press(page(), "Measure")
+    job = jobs.current("bench")
+    assert job is not None
+    wait_for(lambda: not job.is_running)
+    at = at.run()
+    assert ["The measurement failed"] == [error.proto.title for error in at.error]
+    assert "The device cannot be used here" in at.error[0].value
+
+
+def test_a_finished_measurement_is_shown(store: Path, script: Callable[[str], None]) -> None:
+    """The page turns to the new result by itself."""
+    bench_samples.save(store, bench_samples.throughput(), "throughput-old")
+    at = page()
+    script("import sys; sys.stdin.read(); import time; time.sleep(600)")
+    at = press(at, "Measure")
+    job = jobs.current("bench")
+    assert job is not None
+    new = bench_samples.topk()
+    bench_samples.save(store, new, "topk-new")
+    end = {"event": "end", "document": {**new, "name": "topk-new"}}
+    with (job.folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps(end) + "\n")
+    import os
+    import signal
+
+    os.kill(job.pid, signal.SIGKILL)
+    wait_for(lambda: not job.is_running)
+    at = healthy(at.run())
+    assert "topk" == at.session_state["throughput.what"]
+    assert "topk-new" == at.session_state["throughput.result"]
+    assert "threshold" in charts(at)[0]["layout"]["yaxis"]["title"]["text"]
+
+
+def test_progress_by_hand() -> None:
+    """Share of the turns, and medians of what has run."""
+    events = [
+        {"event": "plan", "turns": 8, "results": []},
+        {"event": "turn", **_turn("packed", 10.0), "done": 1},
+        {"event": "turn", **_turn("packed", 30.0), "done": 2},
+        {"event": "turn", **_turn("packed", 20.0), "done": 3},
+    ]
+    assert 0.375 == data.progress(events)
+    (line,) = data.live_table(events).to_dict(orient="records")
+    assert (15.0, 20.0, 25.0) == tuple(line[f"sequences_per_s{q}"] for q in ("_q1", "", "_q3"))
+    finished = {**bench_samples.throughput()["results"][0], "batch_size": 1}
+    table = data.live_table([*events, {"event": "point", "results": [finished]}])
+    assert 1 == len(table)
+    assert 0.0 == data.progress([])
+    assert not len(data.live_table([]))
+
+
+def _turn(name: str, speed: float) -> dict[str, Any]:
+    return {"batch_size": 1, "length": None, "contender": name, "sequences_per_s": speed}
+
+
+def test_no_checkpoint_at_all(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh store: the form says so, stored results and top-k still work."""
+    monkeypatch.setattr(live, "checkpoints", list)
+    assert "No checkpoint" in [info.proto.title for info in page(model="").info]
+    assert "Measure" in labels(page(what="topk", model=""))
+
+
+@pytest.mark.slow
+def test_the_real_thing(store: Path) -> None:
+    """From the button to the stored result, with the real command."""
+    arguments = ["bench", "--what", "topk", "--lengths", "8", "--retain-ratios", "0.5"]
+    job = jobs.start("bench", [*arguments, "--repeats", "1", "--events"])
+    wait_for(lambda: not job.is_running)
+    assert ("done", None) == (job.state, job.error)
+    (chart,) = charts(page(what="topk"))
+    assert chart["data"]
+
+
+def test_frames_have_every_column() -> None:
+    """Whatever a document lacks is a missing value."""
+    frame = data.table(pd.DataFrame({"batch_size": [8], "contender": ["packed"]}))
+    assert {*data.COLUMNS, "place"} == set(frame.columns)
