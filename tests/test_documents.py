@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and PAPER.md say what is true: commands parse, files and names exist."""
+"""README, CONTRIBUTING and the documents say what is true: commands parse, files and names exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from ltp_core.config import load_config
 from ltp_core.store import list_runs
 from tests.source_trees import ROOT, tree
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "ltp_core/PAPER.md", "data_cache/README.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/development.md",
+    "docs/methods.md",
+    "docs/performance.md",
+    "docs/results.md",
+    "data_cache/README.md",
+)
 
 
 def read(document: str) -> str:
@@ -28,24 +36,27 @@ def commands(document: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("arguments", commands("README.md"), ids=" ".join)
-def test_every_command_of_the_readme_parses(arguments: list[str]) -> None:
-    """What the README says to type is understood, and the presets that it names exist."""
+COMMANDS = [arguments for document in DOCUMENTS for arguments in commands(document)]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_every_command_of_a_document_parses(arguments: list[str]) -> None:
+    """What a document says to type is understood, and the presets that it names exist."""
     parsed = build_parser().parse_args(arguments)
     if getattr(parsed, "preset", None):
         assert load_config(parsed.preset, parsed.overrides).name
 
 
 SHIPPED = list_runs([ROOT / "data_cache" / "sample"])
-NAMED = {words[1] for words in commands("README.md") if words[0] in {"trace", "evaluate", "bench"}}
+NAMED = {words[1] for words in COMMANDS if words[0] in {"trace", "evaluate", "bench"}}
 
 
 @pytest.mark.skipif(not SHIPPED, reason="the sample store is empty")
 @pytest.mark.parametrize("checkpoint", sorted(NAMED))
-def test_every_checkpoint_of_the_readme_is_shipped(
+def test_every_checkpoint_of_a_document_is_shipped(
     checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The short names in the README's commands stand for one shipped checkpoint each."""
+    """The short names in the documents' commands stand for one shipped checkpoint each."""
     from ltp_core.checkpoint import load_checkpoint
 
     monkeypatch.setenv("LTP_STORE", str(tmp_path))
@@ -53,9 +64,9 @@ def test_every_checkpoint_of_the_readme_is_shipped(
 
 
 @pytest.mark.skipif(not SHIPPED, reason="the sample store is empty")
-def test_what_the_readme_trains_again_is_shipped() -> None:
+def test_what_a_document_trains_again_is_shipped() -> None:
     """With --force it is a run that is stored."""
-    parsed = [build_parser().parse_args(c) for c in commands("README.md") if c[0] == "train"]
+    parsed = [build_parser().parse_args(c) for c in COMMANDS if c[0] == "train"]
     again = [load_config(p.preset, p.overrides).name for p in parsed if p.force]
     assert again
     assert set(again) <= {entry.name for entry in SHIPPED}
@@ -70,7 +81,7 @@ def test_every_link_leads_somewhere(document: str) -> None:
             assert (folder / target).exists(), target
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "ltp_core/PAPER.md"])
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if not d.startswith("data_cache")])
 def test_every_file_that_is_named_exists(document: str) -> None:
     """A path in backticks is a path of the repository."""
     pattern = r"`((?:app|data_cache|docs|ltp_core|pages|tests)/[\w./*-]+)`"
@@ -80,8 +91,8 @@ def test_every_file_that_is_named_exists(document: str) -> None:
 
 
 def references() -> list[tuple[str, str]]:
-    """Every `file.py::name` in PAPER.md."""
-    return sorted(set(re.findall(r"`([\w/]+\.py)::([\w.]+)`", read("ltp_core/PAPER.md"))))
+    """Every `file.py::name` in docs/methods.md."""
+    return sorted(set(re.findall(r"`([\w/]+\.py)::([\w.]+)`", read("docs/methods.md"))))
 
 
 def defined(node: ast.AST, names: list[str]) -> bool:
@@ -99,16 +110,22 @@ def defined(node: ast.AST, names: list[str]) -> bool:
 
 @pytest.mark.parametrize(("path", "name"), references(), ids="::".join)
 def test_everything_the_paper_index_points_to_exists(path: str, name: str) -> None:
-    """PAPER.md names functions and tests that are there."""
+    """docs/methods.md names functions and tests that are there."""
     assert defined(tree(ROOT / path), name.split("."))
 
 
 def test_the_paper_index_covers_the_paper() -> None:
     """Every equation, table and figure of the paper has a row."""
-    text = read("ltp_core/PAPER.md")
+    text = read("docs/methods.md")
     items = [f"({number})" for number in range(1, 14)]
     items += [f"Table {number}" for number in ("1", "2", "3", "A.1")]
     items += [f"Fig. {number}" for number in ("1", "2", "4", "5", "6", "7", "A.1", "A.2", "A.3")]
     items += ["Algorithm 1", "§4.1", "§4.4"]
     for item in items:
         assert re.search(rf"^\|[^|]*{re.escape(item)}", text, flags=re.MULTILINE), item
+
+
+def test_the_readme_is_short() -> None:
+    """At most 900 words, so that it is read."""
+    words = [word for word in read("README.md").split() if re.search(r"\w", word)]
+    assert len(words) <= 900

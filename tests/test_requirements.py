@@ -96,8 +96,8 @@ def test_the_pinned_versions_are_installed(file: str) -> None:
         assert importlib.metadata.version(name).partition("+")[0] == version, name
 
 
-def test_the_readme_explains_every_requirement() -> None:
-    """The README says of each run-time dependency why it is there."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_requirement_is_explained() -> None:
+    """docs/development.md says of each run-time dependency why it is there."""
+    text = (ROOT / "docs/development.md").read_text(encoding="utf-8")
     for name in pins("requirements.txt"):
         assert f"`{name}`" in text or f"`{name.replace('-', '_')}`" in text, name
