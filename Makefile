@@ -27,11 +27,13 @@ format: $(VENV)/.dev  ## let ruff lay out the code and mend what it can
 
 # Each mark is newer than the requirements that were installed last.
 $(VENV)/.app: requirements.txt | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	@echo "Installing the pinned requirements into $(VENV): some minutes the first time."
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements.txt | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	@echo "Installing the development requirements into $(VENV): some minutes the first time."
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.app
 
 $(VENV)/.python:

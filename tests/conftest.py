@@ -27,9 +27,17 @@ if TYPE_CHECKING:
 
 # Deadlines measure the machine, not the code; the same examples every time keep CI repeatable.
 settings.register_profile(
-    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "tests",
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("tests")
+# HYPOTHESIS_PROFILE=nightly searches wider, and elsewhere each time.
+settings.register_profile(
+    "nightly", settings.get_profile("tests"), max_examples=500, derandomize=False
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 
 MAX_PROCESSES = 4
