@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
 
-from tests import tiny
+# Where tensors are computed with, types and shapes are checked at run time, from the first import on;
+# an int may stand where a float is wanted.
+install_import_hook(
+    ["ltp_core.encoder", "ltp_core.pruning", "ltp_core.runners", "ltp_core.training"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+from tests import tiny  # noqa: E402
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
