@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import json
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +77,40 @@ def checkpoint_folder(name_or_path: str) -> Path:
         raise CheckpointError("Give the name of a run or the path of a model folder.")
     if (folder := existing_folder(name_or_path)) is not None:
         return folder
+    if store.is_run_name(name_or_path):
+        try:
+            found = store.find_run(name_or_path)
+        except store.StoreError:
+            pass
+        else:
+            if found.name == name_or_path:
+                return found
     # Runs that were stored without weights are no candidates for a short name.
     matches = [info for info in list_checkpoints() if info.name.startswith(name_or_path)]
     return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
+
+
+def content_stamp(name_or_path: str) -> str:
+    """Changes with any file of a checkpoint: size or time of its own files, and of shared weights.
+
+    Args:
+        name_or_path: As `checkpoint_folder` takes it.
+
+    Raises:
+        CheckpointError: The name is empty or impossible.
+        StoreError: There is none of that name, or more than one.
+    """
+    folder = checkpoint_folder(name_or_path)
+    files = [folder.glob("*"), folder.glob("adapter/*"), folder.glob("model/*")]
+    with contextlib.suppress(CheckpointError):
+        if shared := _shared_weights(folder):
+            files.append(f for holder in _holders(folder, shared) if (f := weights_file(holder)))
+    states = []
+    for path in itertools.chain.from_iterable(files):
+        about = path.stat()
+        if stat.S_ISREG(about.st_mode):
+            states.append((str(path), about.st_size, about.st_mtime_ns, about.st_ino))
+    return hashlib.sha256(repr(sorted(states)).encode()).hexdigest()
 
 
 def holds_weights(folder: Path) -> bool:

@@ -5,11 +5,14 @@ Nothing here reads torch, a data set or a text.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import shutil
+import stat
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -32,12 +35,15 @@ __all__ = [
     "find_run",
     "finish_run",
     "is_being_trained",
+    "is_run_name",
     "list_runs",
     "lock_run",
     "read_manifest",
     "read_table",
+    "remove_manifest",
     "run_folder",
     "run_name",
+    "runs_stamp",
     "stores",
     "write_json",
     "write_table",
@@ -46,6 +52,8 @@ __all__ = [
 STORE_VARIABLE = "LTP_STORE"
 MANIFEST = "manifest.json"
 LOCK = ".lock"
+LONGEST_NAME = 255
+"""Bytes that file systems allow for a name."""
 
 _DATA_CACHE = Path(__file__).resolve().parent.parent / "data_cache"
 
@@ -100,27 +108,45 @@ def find_run(name_or_prefix: str, stores: Sequence[Path] | None = None) -> Path:
     Raises:
         StoreError: There is none, or more than one, or it is not complete.
     """
-    entries = list_runs(stores, include_incomplete=True)
-    complete = {e.name: e.folder for e in entries if _is_complete(e.folder)}
-    if name_or_prefix in complete:
-        return complete[name_or_prefix]
+    places = _given_stores(stores)
+    # A name is one folder a store: whatever else the stores hold is not looked at.
+    if is_run_name(name_or_prefix):
+        for place in places:
+            if _is_complete(folder := run_folder(place, name_or_prefix)):
+                return folder
     # Unlike Path.is_dir, this takes names that no file system takes.
     if os.path.isdir(name_or_prefix):  # noqa: PTH112
         return Path(name_or_prefix)
-    matches = [name for name in complete if name_or_prefix and name.startswith(name_or_prefix)]
+    # The beginning of a name: names are compared, no manifest is read.
+    found: dict[str, Path] = {}
+    for place in places:
+        for folder in _run_folders(place):
+            if _is_complete(folder):
+                found.setdefault(folder.name, folder)
+    matches = [name for name in sorted(found) if name_or_prefix and name.startswith(name_or_prefix)]
     if len(matches) == 1:
-        return complete[matches[0]]
+        return found[matches[0]]
     if matches:
         raise StoreError(
             f"{name_or_prefix!r} is the beginning of {len(matches)} runs, name one of them: "
             f"{', '.join(matches)}."
         )
-    if name_or_prefix in {e.name for e in entries}:
+    if is_run_name(name_or_prefix) and any(
+        run_folder(place, name_or_prefix).is_dir() for place in places
+    ):
         raise StoreError(
             f"The run {name_or_prefix} is not complete: finish it with the same train command."
         )
     shown = repr(name_or_prefix[:100])
-    raise StoreError(f"There is no run {shown}{nearest(name_or_prefix, complete)}")
+    if os.sep in name_or_prefix:
+        raise StoreError(f"There is no folder {shown}.")
+    raise StoreError(f"There is no run {shown}{nearest(name_or_prefix, sorted(found))}")
+
+
+def is_run_name(text: str) -> bool:
+    """Whether a text can be the name of a folder of a run: one part of a path, printable."""
+    is_part = text not in {"", ".", ".."} and not set(text) & {"/", "\\"}
+    return is_part and text.isprintable() and len(text.encode()) <= LONGEST_NAME
 
 
 def list_runs(
@@ -160,17 +186,36 @@ def _run_folders(store: Path) -> list[Path]:
 def _entry(folder: Path) -> RunEntry:
     manifest, problem = None, None
     try:
-        manifest = read_manifest(folder)
+        manifest = _known_manifest(folder)
         problem = _missing_file(folder, manifest)
     except StoreError as error:
         problem = str(error)
     return RunEntry(name=folder.name, folder=folder, manifest=manifest, problem=problem)
 
 
+def _known_manifest(folder: Path) -> RunManifest:
+    """The manifest, which is read again only after a change."""
+    try:
+        about = (folder / MANIFEST).stat()
+    except OSError:
+        return read_manifest(folder)  # says what is wrong
+    return _read_manifest(str(folder), about.st_mtime_ns, about.st_size, about.st_ino)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _read_manifest(folder: str, *state: int) -> RunManifest:
+    """Of the file as it is; `state` tells one from the next."""
+    del state
+    return read_manifest(Path(folder))
+
+
 def _missing_file(folder: Path, manifest: RunManifest) -> str | None:
     for entry in manifest.files:
-        path = folder / entry.name
-        size = path.stat().st_size if path.is_file() else None
+        try:
+            about = os.stat(f"{folder}/{entry.name}")  # noqa: PTH116 (thousands of them)
+            size = about.st_size if stat.S_ISREG(about.st_mode) else None
+        except OSError:
+            size = None
         if size is None:
             return f"The file {entry.name} of {folder.name} is missing."
         if size != entry.bytes:
@@ -261,6 +306,7 @@ def finish_run(folder: Path, manifest: RunManifest) -> RunManifest:
         raise StoreError(f"The run {folder.name} cannot be read: {error.strerror}.") from error
     manifest = dataclasses.replace(manifest, files=tuple(f for f in files if f is not None))
     write_json(folder / MANIFEST, manifest)
+    _touch_runs(folder)
     return manifest
 
 
@@ -271,6 +317,34 @@ def _measure(folder: Path, path: Path) -> FileEntry | None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(name=name.as_posix(), bytes=path.stat().st_size, sha256=digest)
+
+
+def runs_stamp(stores: Sequence[Path] | None = None) -> str:
+    """Changes whenever a run of the stores begins, is completed, replaced or removed.
+
+    Costs the same however many runs there are: `finish_run` and `remove_manifest` touch the folder
+    of all runs, whose time of change is what is compared. A manifest that is edited by hand counts
+    from the next such event on.
+    """
+    times = []
+    for place in _given_stores(stores):
+        try:
+            times.append(f"{place}:{(place / 'runs').stat().st_mtime_ns}")
+        except OSError:
+            times.append(f"{place}:absent")
+    return "|".join(times)
+
+
+def _touch_runs(folder: Path) -> None:
+    """Tells `runs_stamp` that this run has another state."""
+    with contextlib.suppress(OSError):
+        os.utime(folder.parent)
+
+
+def remove_manifest(folder: Path) -> None:
+    """Makes a run incomplete; nothing else of it is touched."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    _touch_runs(folder)
 
 
 def own_run(folder: Path) -> Path:

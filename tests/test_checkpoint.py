@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.checkpoint_places import (
     PRUNING_FILE,
     CheckpointError,
+    content_stamp,
     list_checkpoints,
     weights_file,
     weights_sha256,
@@ -484,3 +486,25 @@ def test_errors_of_checkpoints_are_user_errors() -> None:
     """The command line turns them into one sentence and exit status 2."""
     assert issubclass(CheckpointError, UserError)
     assert issubclass(loading.ModelError, UserError)
+
+
+def test_the_content_stamp_sees_every_file_and_no_other_run(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights replaced by others of the same size count; what happens to another run does not."""
+    own = tmp_path / "store"
+    shutil.copytree(tiny_store, own)
+    monkeypatch.setenv(store.STORE_VARIABLE, str(own))
+    monkeypatch.setattr(store, "list_runs", None)  # nothing may list all runs
+    names = [folder.name for folder in sorted((own / "runs").iterdir())]
+    stamps = {name: content_stamp(name) for name in names}
+    assert len({*stamps.values()}) == len(names)
+    for name in names:
+        for path in sorted(p for p in (own / "runs" / name).rglob("*") if p.is_file()):
+            if path.relative_to(own / "runs" / name).parts[0] in {"adapter", "model"}:
+                content = path.read_bytes()
+                path.write_bytes(bytes(len(content)))
+                os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+                assert content_stamp(name) != stamps[name], path
+                stamps[name] = content_stamp(name)
+        assert {other: content_stamp(other) for other in names} == stamps

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ltp_core import store
-from ltp_core.records import SCHEMA_VERSION
+from ltp_core.records import SCHEMA_VERSION, RunManifest
 from ltp_core.store import StoreError
 from tests.runs import finished_run, frames, manifest
 
@@ -176,7 +176,7 @@ def test_a_name_that_begins_another_name_is_found(two_stores: list[Path]) -> Non
         ("sst2-lpt-aaa1", "no run 'sst2-lpt-aaa1'; did you mean 'sst2-l"),
         ("zzz", "known are imdb-lat-ddd1, "),
         ("", "no run ''"),
-        ("../../x", r"no run '\.\./\.\./x'"),
+        ("../../x", r"no folder '\.\./\.\./x'"),
         ("a\x00b", "no run"),
         ("x" * 5_000, "no run"),
     ],
@@ -228,3 +228,71 @@ def test_importing_the_store_imports_no_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert out.stdout == "set()\n"
+
+
+@pytest.fixture
+def crowded(run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with 5,000 more runs, of which no manifest may be read."""
+    runs = run.parent
+    for number in range(5_000):
+        (folder := runs / f"sst2-other-{number:010x}").mkdir()
+        (folder / "manifest.json").touch()
+
+    def refuse(folder: Path) -> None:
+        raise AssertionError(f"{folder} was read")
+
+    monkeypatch.setattr(store, "read_manifest", refuse)
+    monkeypatch.setenv(store.STORE_VARIABLE, str(runs.parent))
+    return runs
+
+
+def test_finding_a_run_reads_no_manifest(crowded: Path) -> None:
+    """Neither by its name nor by the beginning of it, however many others there are."""
+    name = "sst2-ltp-0123456789"
+    places = [crowded.parent]
+    assert store.find_run(name) == crowded / name
+    assert store.find_run("sst2-ltp", places) == crowded / name
+    with pytest.raises(StoreError, match="5000 runs"):
+        store.find_run("sst2-other", places)
+    with pytest.raises(StoreError, match="no run"):
+        store.find_run("sst3", places)
+    with pytest.raises(StoreError, match="no folder"):
+        store.find_run("/nowhere/at/all", places)
+
+
+def test_a_manifest_is_parsed_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it changes: an edited, a new and a removed one are seen at the next listing."""
+    read: list[Path] = []
+    original = store.read_manifest
+
+    def counted(folder: Path) -> RunManifest:
+        read.append(folder)
+        return original(folder)
+
+    monkeypatch.setattr(store, "read_manifest", counted)
+    place = run.parent.parent
+    assert store.list_runs([place]) == store.list_runs([place])
+    assert read == [run]
+    edit(run, duration_s=12)
+    (entry,) = store.list_runs([place])
+    assert entry.manifest is not None
+    assert entry.manifest.duration_s == 12.0
+    second = finished_run(store.run_folder(place, "sst2-ltp-1123456789"))
+    assert [e.folder for e in store.list_runs([place])] == [run, second]
+    store.remove_manifest(run)
+    assert [e.folder for e in store.list_runs([place])] == [second]
+    assert read == [run, run, second]
+
+
+def test_the_stamp_of_all_runs_changes_with_each_of_them(run: Path) -> None:
+    """It is told by the folder of all runs alone, so it costs the same for thousands."""
+    place = run.parent.parent
+    stamps = [store.runs_stamp([place])]
+    finished_run(store.run_folder(place, "sst2-ltp-1123456789"))
+    stamps.append(store.runs_stamp([place]))
+    store.remove_manifest(run)
+    stamps.append(store.runs_stamp([place]))
+    store.finish_run(run, manifest())
+    stamps.append(store.runs_stamp([place]))
+    assert len({*stamps}) == 4
+    assert store.runs_stamp([place]) == stamps[-1]

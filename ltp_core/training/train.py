@@ -141,7 +141,7 @@ def _locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
 
 def _forget(folder: Path) -> None:
     """Takes away what an earlier run left, its manifest first."""
-    (folder / store.MANIFEST).unlink(missing_ok=True)
+    store.remove_manifest(folder)
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     for path in folder.iterdir():
         if path.is_dir():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from jaxtyping import Float
 
 from app.ltp_ui.shared import warm_up
 from ltp_core import store
-from ltp_core.checkpoint_places import CheckpointInfo, list_checkpoints
+from ltp_core.checkpoint_places import CheckpointInfo, content_stamp, list_checkpoints
 from ltp_core.records import Prediction, Trace, UserError
 
 if TYPE_CHECKING:
@@ -122,6 +121,12 @@ class Card:
 
 def checkpoints() -> list[CheckpointInfo]:
     """The store's complete checkpoints."""
+    return _checkpoints(store.runs_stamp())
+
+
+@st.cache_data(max_entries=2, show_spinner=False)
+def _checkpoints(runs: str) -> list[CheckpointInfo]:
+    del runs
     return list_checkpoints()
 
 
@@ -216,9 +221,14 @@ def same_tokenizer(name: str, other: str) -> bool:
     return load(name).tokenizer.to_str() == load(other).tokenizer.to_str()
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
 def words(question: Question) -> tuple[int | None, ...]:
     """Word index of each token; None for special tokens."""
+    return _words(question, stamp(question.checkpoint))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _words(question: Question, changed: str) -> tuple[int | None, ...]:
+    del changed
     from ltp_core.trace import word_groups
 
     window = _window(learned_trace(question))
@@ -226,9 +236,14 @@ def words(question: Question) -> tuple[int | None, ...]:
     return tuple(word_groups(model, question.text, question.text_pair, window=window))
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
 def protected(question: Question) -> tuple[int, ...]:
     """Positions that the checkpoint's method may not drop."""
+    return _protected(question, stamp(question.checkpoint))
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _protected(question: Question, changed: str) -> tuple[int, ...]:
+    del changed
     return tuple(inputs(question).protected[0].nonzero()[:, 0].tolist())
 
 
@@ -253,28 +268,24 @@ def is_loaded(name: str) -> bool:
     return warm_up.is_done() and (name, stamp(name)) in _loaded()
 
 
-# ---- caches; the time of the last change makes a changed checkpoint another key ----
+# ---- caches; the content stamp makes a changed checkpoint another key ----
 
 
-def stamp(name: str) -> float:
-    """Time of the last change to a checkpoint's describing files; 0 where there are none."""
+def stamp(name: str) -> str:
+    """Content stamp of all files of a checkpoint; empty where there is none."""
     try:
-        folder = Path(name).expanduser()
-        folder = folder if folder.is_dir() else store.find_run(name)
+        return content_stamp(name)
     except (OSError, ValueError, UserError):
-        return 0.0
-    files = ("manifest.json", "pruning.json", "config.json")
-    times = [p.stat().st_mtime for file in files if (p := folder / file).is_file()]
-    return max(times, default=0.0)
+        return ""
 
 
 @st.cache_resource(show_spinner=False)
-def _loaded() -> set[tuple[str, float]]:
+def _loaded() -> set[tuple[str, str]]:
     return set()
 
 
 @st.cache_resource(max_entries=MAX_LOADED, show_spinner=False)
-def _load(name: str, changed: float) -> PrunedModel:
+def _load(name: str, changed: str) -> PrunedModel:
     from ltp_core.checkpoint import load_checkpoint
 
     model = load_checkpoint(name)
@@ -286,7 +297,7 @@ def _load(name: str, changed: float) -> PrunedModel:
 def _trace(
     question: Question,
     what_if: WhatIf,
-    changed: float,
+    changed: str,
     *,
     same_weights_unpruned: bool,
     window: int | None = None,
@@ -308,7 +319,7 @@ def _trace(
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _predict(question: Question, changed: float) -> Prediction:
+def _predict(question: Question, changed: str) -> Prediction:
     from ltp_core.trace import predict_text
 
     return predict_text(_load(question.checkpoint, changed), question.text, question.text_pair)
@@ -316,7 +327,7 @@ def _predict(question: Question, changed: float) -> Prediction:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _received_attention(
-    question: Question, what_if: WhatIf, layer_index: int, changed: float
+    question: Question, what_if: WhatIf, layer_index: int, changed: str
 ) -> Float[np.ndarray, "seq seq"]:
     from ltp_core import trace as core
 
