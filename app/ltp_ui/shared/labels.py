@@ -1,0 +1,62 @@
+"""What tasks and runs are called on every page: "LTP · SST-2 · 46 % of the FLOPs · seed 0"."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.shared.wording import percent
+from ltp_core.records import RunManifest
+
+_TASKS = {
+    "sst2": "SST-2",
+    "rotten_tomatoes": "Rotten Tomatoes",
+    "imdb": "IMDB",
+    "mrpc": "MRPC",
+    "rte": "RTE",
+    "stsb": "STS-B",
+    "qnli": "QNLI",
+    "qqp": "QQP",
+    "mnli": "MNLI",
+    "squad": "SQuAD 1.1",
+    "squad_v2": "SQuAD 2.0",
+}
+
+
+def task_label(name: str) -> str:
+    """A task by the name that its authors gave it; one that is not known as it is."""
+    return _TASKS.get(name, name)
+
+
+def flops_label(fraction: float | None) -> str:
+    """`46 % of the FLOPs`; empty where it is not known or no fraction."""
+    is_known = fraction is not None and math.isfinite(fraction) and fraction >= 0
+    return f"{percent(fraction, 0)} of the FLOPs" if is_known and fraction is not None else ""
+
+
+def run_label(manifest: RunManifest, *, split: str = "validation") -> str:
+    """Method, task, cost in the paper's accounting, and seed; an evaluation and a calibration say so."""
+    result: Any = manifest.summary.get(split)
+    flops: Any = result.get("relative_flops") if isinstance(result, dict) else None
+    paper: Any = flops.get("paper") if isinstance(flops, dict) else None
+    is_number = isinstance(paper, int | float) and not isinstance(paper, bool)
+    cost = flops_label(paper) if is_number and manifest.method != "unpruned" else ""
+    parts = [title_of(manifest.method), task_label(manifest.task), cost, f"seed {manifest.seed}"]
+    if "evaluation" in manifest.config:
+        parts[-1] = "evaluated later"
+    elif "calibration" in manifest.dataset:
+        parts[-1] = "calibrated on own texts"
+    return " · ".join(part for part in parts if part)
+
+
+def run_labels(manifests: Iterable[RunManifest], *, split: str = "validation") -> dict[str, str]:
+    """Label of each run by its name, all different: twins end in the fingerprint's first digits."""
+    labels = {each.name: run_label(each, split=split) for each in manifests}
+    counts = Counter(labels.values())
+    return {
+        name: label if counts[label] == 1 else f"{label} · {name.rpartition('-')[2][:6]}"
+        for name, label in labels.items()
+    }
