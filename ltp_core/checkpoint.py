@@ -25,6 +25,7 @@ from ltp_core.checkpoint_places import (
 from ltp_core.records import QuestionSettings
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
     from ltp_core.encoder.model import Encoder
@@ -61,6 +62,11 @@ class PrunedModel:
     dense: str | None
     base: str
     questions: QuestionSettings | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.encoder.parameters()).device
 
     @functools.cached_property
     def weights_sha256(self) -> str:

@@ -147,7 +147,7 @@ def run_passes(
     config = model.encoder.config
     logits: list[np.ndarray] = [np.empty(0)] * len(encoded)
     lengths = np.empty((2, len(encoded), config.num_layers), dtype=np.int64)
-    device = next(model.encoder.parameters()).device
+    device = model.device
     for index in sorted_batches(encoded.length, batch_size):
         inputs = model_inputs(model, collate(encoded, index, None, config.pad_id)).to(device)
         output: RunOutput = model.packed(inputs, method, record=counter is not None)

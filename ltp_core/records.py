@@ -194,6 +194,8 @@ class Trace:
         checkpoint: Name of the checkpoint that ran.
         num_cut: Tokens beyond the maximum length that were cut off before the pass.
         answer: What a question is answered with; None for other tasks.
+        words: Word that each token is a piece of, counted over both texts; None for special tokens.
+        protected: Positions of the tokens that the method may not drop.
     """
 
     tokens: tuple[str, ...]
@@ -207,6 +209,8 @@ class Trace:
     checkpoint: str
     num_cut: int = 0
     answer: Answer | None = None
+    words: tuple[int | None, ...] = ()
+    protected: tuple[int, ...] = ()
 
     @property
     def prediction(self) -> Prediction:

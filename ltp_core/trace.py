@@ -19,7 +19,7 @@ from ltp_core.pruning.base import Decision, LayerState, PruningMethod, Threshold
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.questions.ask import Asked, answer, ask
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
-from ltp_core.runners import Inputs, LayerRecord, RunOutput, run_masked
+from ltp_core.runners import Inputs, RunOutput, run_masked
 from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tokenize import Encoded, collate, encode_text
 
@@ -52,8 +52,25 @@ class Forced(PruningMethod):
         return self.method.runs_layer(layer_index)
 
 
+class _Replay(PruningMethod):
+    """The decisions of a trace."""
+
+    name = "replay"
+
+    def __init__(self, trace: Trace, method: PruningMethod) -> None:
+        super().__init__(method.config, method.num_layers)
+        self._layers = trace.layers
+
+    def retain(self, state: LayerState) -> Decision:
+        retained = torch.tensor(self._layers[state.layer_index].retained)
+        return Decision(retained.to(state.position.device)[state.position])
+
+    def runs_layer(self, layer_index: int) -> bool:
+        return self._layers[layer_index].runs
+
+
 @dataclass(frozen=True)
-class _Tokens:
+class _Sequence:
     """One input as the network sees it; of a question the window that is shown."""
 
     encoding: Encoding
@@ -87,7 +104,8 @@ def trace_text(
         keep: Token positions that are never dropped.
         drop: Token positions that are dropped after the first layer; the first token stays.
         runner: "packed" or "masked".
-        same_weights_unpruned: Also predict with pruning switched off.
+        same_weights_unpruned: Also predict with pruning switched off; `predict_text` gives the same
+            later.
         window: Window of a context to show, from 1; None reads all windows to find it.
 
     Raises:
@@ -95,33 +113,79 @@ def trace_text(
             question or context are empty or too long, the thresholds do not fit the method, or a
             position is none of a token.
     """
-    tokens = _tokens(model, text, text_pair, window)
-    _check_positions(tokens, {*keep, *drop})
-    method = _method(model, thresholds, keep, drop)
-    output = _run(model, tokens.inputs, method, runner, record=True)
-    control = Unpruned.control_of(model.method)
-    unpruned = _predict(model, tokens, control, runner) if same_weights_unpruned else None
-    prediction = _predict(model, tokens, method, runner, output)
+    sequence = _sequence(model, text, text_pair, window)
+    length = len(sequence.encoding)
+    for position in sorted({*keep, *drop}):
+        if not 0 <= position < length:
+            raise UserError(f"There is no token {position}: positions are 0 to {length - 1}.")
+
+    # The checkpoint's method with what the caller changes about it.
+    method = model.method
+    if thresholds is not None:
+        if not isinstance(method, ThresholdMethod):
+            raise UserError(
+                f"{model.name} has no thresholds to change: its method is {method.name}."
+            )
+        if any(math.isnan(threshold) for threshold in thresholds):
+            raise UserError("A threshold is not a number.")
+        try:
+            method = method.with_thresholds(list(thresholds)).to(model.device)
+        except ValueError as error:
+            raise UserError(f"{error}.") from error
+    if keep or drop:
+        method = Forced(method, keep, drop)
+
+    output = _run(model, sequence.inputs, method, runner, record=True)
+    unpruned = None
+    if same_weights_unpruned:
+        unpruned = _predict(model, sequence, Unpruned.control_of(model.method), runner)
+    prediction = _predict(model, sequence, method, runner, output)
     config = model.encoder.config
     return Trace(
-        tokens=tuple(tokens.encoding.tokens),
-        token_ids=tuple(tokens.encoding.ids),
-        layers=_layer_traces(output, method, len(tokens.encoding)),
+        tokens=tuple(sequence.encoding.tokens),
+        token_ids=tuple(sequence.encoding.ids),
+        words=_words(sequence.encoding),
+        protected=tuple(sequence.inputs.protected[0].nonzero()[:, 0].tolist()),
+        layers=_layer_traces(output, method, length),
         logits=prediction.logits,
         probabilities=prediction.probabilities,
         label=prediction.label,
         unpruned=unpruned,
         relative_flops=relative_flops(
-            np.array([len(tokens.encoding)]),
+            np.array([length]),
             output.attention_length.cpu().numpy(),
             output.ffn_length.cpu().numpy(),
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
         ),
         checkpoint=model.name,
-        num_cut=tokens.num_cut,
+        num_cut=sequence.num_cut,
         answer=prediction.answer,
     )
+
+
+def predict_text(
+    model: PrunedModel,
+    text: str,
+    text_pair: str | None = None,
+    *,
+    unpruned: bool = False,
+    window: int | None = None,
+) -> Prediction:
+    """The checkpoint's prediction alone, by the packed runner.
+
+    Args:
+        model: Loaded checkpoint.
+        text: First text, or the question.
+        text_pair: Second text of a pair task, or the context.
+        unpruned: With pruning switched off, as in `Trace.unpruned`.
+        window: As in `trace_text`; the answer's token positions are of this window.
+
+    Raises:
+        UserError: As `trace_text`.
+    """
+    method = Unpruned.control_of(model.method) if unpruned else model.method
+    return _predict(model, _sequence(model, text, text_pair, window), method, "packed")
 
 
 def text_inputs(
@@ -132,16 +196,7 @@ def text_inputs(
     Raises:
         UserError: As `trace_text`.
     """
-    return _tokens(model, text, text_pair, window).inputs
-
-
-def predict_text(model: PrunedModel, text: str, text_pair: str | None = None) -> Prediction:
-    """The checkpoint's prediction alone, with its own method and the packed runner.
-
-    Raises:
-        UserError: As `trace_text`.
-    """
-    return _predict(model, _tokens(model, text, text_pair), model.method, "packed")
+    return _sequence(model, text, text_pair, window).inputs
 
 
 def received_attention(
@@ -157,71 +212,38 @@ def received_attention(
         UserError: The trace belongs to another text.
     """
     window = None if trace.answer is None else trace.answer.window
-    tokens = _tokens(model, text, text_pair, window)
-    if tuple(tokens.encoding.ids) != trace.token_ids:
+    sequence = _sequence(model, text, text_pair, window)
+    if tuple(sequence.encoding.ids) != trace.token_ids:
         raise UserError("The trace belongs to another text.")
-    seen: dict[int, Tensor] = {}
+    live = np.ones(len(trace.tokens), dtype=bool)
+    if layer_index > 0:
+        live = np.array(trace.layers[layer_index - 1].retained)
+    attention = np.zeros((len(live), len(live)))
 
     def keep_probs(index: int, probs: Tensor, hidden: Tensor) -> None:
         del hidden
         if index == layer_index:
-            seen[index] = probs[0].mean(dim=0)
+            attention[:] = probs[0].mean(dim=0).cpu().numpy()
 
     with torch.inference_mode():
-        run_masked(model.encoder, tokens.inputs, _Replay(trace, model.method), observer=keep_probs)
-    live = np.ones(len(trace.tokens), dtype=bool)
-    if layer_index > 0:
-        live = np.array(trace.layers[layer_index - 1].retained)
-    if layer_index not in seen:
-        return np.zeros((len(live), len(live)))
-    attention = seen[layer_index].cpu().numpy()
+        replay = _Replay(trace, model.method)
+        run_masked(model.encoder, sequence.inputs, replay, observer=keep_probs)
     return np.where(live[:, None] & live[None, :], attention, 0.0)
 
 
-class _Replay(PruningMethod):
-    """The decisions of a trace."""
-
-    name = "replay"
-
-    def __init__(self, trace: Trace, method: PruningMethod) -> None:
-        super().__init__(method.config, method.num_layers)
-        self._layers = trace.layers
-
-    def retain(self, state: LayerState) -> Decision:
-        retained = torch.tensor(self._layers[state.layer_index].retained)
-        return Decision(retained.to(state.position.device)[state.position])
-
-    def runs_layer(self, layer_index: int) -> bool:
-        return self._layers[layer_index].runs
-
-
-def word_groups(
-    model: PrunedModel, text: str, text_pair: str | None = None, *, window: int | None = None
-) -> list[int | None]:
-    """Word that each token is a piece of, counted over both texts; None for special tokens.
-
-    `window` is that of `trace_text`.
-    """
-    encoding = _tokens(model, text, text_pair, window).encoding
-    words: dict[tuple[int | None, int], int] = {}
-    groups: list[int | None] = []
-    for sequence, word in zip(encoding.sequence_ids, encoding.word_ids, strict=True):
-        if word is None or sequence is None:
-            groups.append(None)
-        else:
-            groups.append(words.setdefault((sequence, word), len(words)))
-    return groups
-
-
-def _tokens(
+def _sequence(
     model: PrunedModel, text: str, text_pair: str | None, window: int | None = None
-) -> _Tokens:
+) -> _Sequence:
     task = TASKS.get(model.task or "")
     if task is not None and task.is_pair != (text_pair is not None):
         wanted = "two texts" if task.is_pair else "one text"
         raise UserError(f"{model.name} was trained on {task.name}, which takes {wanted}.")
     if model.questions is not None:
-        return _question(model, text, text_pair, window)
+        if text_pair is None:
+            raise UserError(f"{model.name} answers questions about a text: give both.")
+        asked = ask(model, text, text_pair, window)
+        encoding = asked.windows.encodings[asked.shown]
+        return _Sequence(encoding, asked.inputs_of([asked.shown]), 0, asked)
     texts = (text,) if text_pair is None else (text, text_pair)
     encoding, num_cut = encode_text(model.tokenizer, texts, model.encoder.config.max_length)
     if not len(encoding):
@@ -233,50 +255,16 @@ def _tokens(
         cut=np.array([num_cut]),
     )
     batch = collate(encoded, [0], None, model.encoder.config.pad_id)
-    return _Tokens(encoding, model_inputs(model, batch).to(_device(model)), num_cut)
+    return _Sequence(encoding, model_inputs(model, batch).to(model.device), num_cut)
 
 
-def _question(
-    model: PrunedModel, question: str, context: str | None, window: int | None
-) -> _Tokens:
-    if context is None:
-        raise UserError(f"{model.name} answers questions about a text: give both.")
-    asked = ask(model, question, context, window)
-    encoding = asked.windows.encodings[asked.shown]
-    return _Tokens(encoding, asked.inputs_of([asked.shown]), 0, asked)
-
-
-def _device(model: PrunedModel) -> torch.device:
-    return next(model.encoder.parameters()).device
-
-
-def _check_positions(tokens: _Tokens, positions: set[int]) -> None:
-    length = len(tokens.encoding)
-    for position in sorted(positions):
-        if not 0 <= position < length:
-            raise UserError(f"There is no token {position}: positions are 0 to {length - 1}.")
-
-
-def _method(
-    model: PrunedModel,
-    thresholds: Sequence[float] | None,
-    keep: Collection[int],
-    drop: Collection[int],
-) -> PruningMethod:
-    """The checkpoint's method with what the caller changes about it."""
-    method = model.method
-    if thresholds is not None:
-        if not isinstance(method, ThresholdMethod):
-            raise UserError(
-                f"{model.name} has no thresholds to change: its method is {method.name}."
-            )
-        if any(math.isnan(threshold) for threshold in thresholds):
-            raise UserError("A threshold is not a number.")
-        try:
-            method = method.with_thresholds(list(thresholds)).to(_device(model))
-        except ValueError as error:
-            raise UserError(f"{error}.") from error
-    return Forced(method, keep, drop) if keep or drop else method
+def _words(encoding: Encoding) -> tuple[int | None, ...]:
+    """Word of each token, counted over both texts; None for special tokens."""
+    numbers: dict[tuple[int, int], int] = {}
+    return tuple(
+        None if word is None or text is None else numbers.setdefault((text, word), len(numbers))
+        for text, word in zip(encoding.sequence_ids, encoding.word_ids, strict=True)
+    )
 
 
 @torch.inference_mode()
@@ -292,53 +280,54 @@ def _run(
 
 def _predict(
     model: PrunedModel,
-    tokens: _Tokens,
+    sequence: _Sequence,
     method: PruningMethod,
     runner: str,
     output: RunOutput | None = None,
 ) -> Prediction:
-    """What the model says; `output` is that of the tokens where it is known already."""
-    output = output or _run(model, tokens.inputs, method, runner)
-    if tokens.asked is None:
-        return _prediction(model, output.logits[0])
-    elsewhere = method.method if isinstance(method, Forced) else method
-    found = answer(model, tokens.asked, output, elsewhere)
-    best = -math.inf if found.best is None else found.best.score
-    return Prediction(
-        logits=(best, found.null_score), probabilities=None, label=found.text, answer=found
-    )
-
-
-def _prediction(model: PrunedModel, logits: Float[Tensor, " label"]) -> Prediction:
-    values = tuple(logits.double().tolist())
+    """What the model says; `output` is that of the sequence where it is known already."""
+    output = output or _run(model, sequence.inputs, method, runner)
+    if sequence.asked is not None:
+        # What is forced is forced in the window that is shown, and in no other.
+        elsewhere = method.method if isinstance(method, Forced) else method
+        found = answer(model, sequence.asked, output, elsewhere)
+        best = -math.inf if found.best is None else found.best.score
+        return Prediction(
+            logits=(best, found.null_score), probabilities=None, label=found.text, answer=found
+        )
+    logits = output.logits[0].double()
+    values = tuple(logits.tolist())
     if len(values) == 1:
         return Prediction(logits=values, probabilities=None, label=None)
-    probabilities = tuple(torch.softmax(logits.double(), dim=0).tolist())
-    best = int(logits.argmax())
-    label = model.label_names[best] if best < len(model.label_names) else str(best)
-    return Prediction(logits=values, probabilities=probabilities, label=label)
+    likeliest = int(logits.argmax())
+    names = model.label_names
+    return Prediction(
+        logits=values,
+        probabilities=tuple(torch.softmax(logits, dim=0).tolist()),
+        label=names[likeliest] if likeliest < len(names) else str(likeliest),
+    )
 
 
 def _layer_traces(output: RunOutput, method: PruningMethod, length: int) -> tuple[LayerTrace, ...]:
     """One trace per layer; what is live passes through a layer that is left out."""
     records = iter(output.layers)
     traces: list[LayerTrace] = []
-    retained = (True,) * length
+    retained: tuple[bool, ...] = (True,) * length
     for index in range(method.num_layers):
-        if method.runs_layer(index):
-            traces.append(_layer_trace(next(records), method.threshold(index)))
-        else:
+        if not method.runs_layer(index):
             unseen = (None,) * length
             traces.append(LayerTrace(threshold=None, score=unseen, retained=retained, runs=False))
-        retained = traces[-1].retained
+            continue
+        record = next(records)
+        live, scores = record.live[0].tolist(), record.score[0].tolist()
+        retained = tuple(record.retained[0].tolist())
+        traces.append(
+            LayerTrace(
+                threshold=method.threshold(index),
+                score=tuple(
+                    s if is_live else None for s, is_live in zip(scores, live, strict=True)
+                ),
+                retained=retained,
+            )
+        )
     return tuple(traces)
-
-
-def _layer_trace(record: LayerRecord, threshold: float | None) -> LayerTrace:
-    live = record.live[0].tolist()
-    scores = record.score[0].tolist()
-    return LayerTrace(
-        threshold=threshold,
-        score=tuple(s if is_live else None for s, is_live in zip(scores, live, strict=True)),
-        retained=tuple(record.retained[0].tolist()),
-    )

@@ -16,10 +16,11 @@ from tokenizers import processors
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.pruning.base import MethodConfig
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
+from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import Trace, UserError
 from ltp_core.runners.packed import PackedRunner
-from ltp_core.trace import predict_text, received_attention, trace_text, word_groups
+from ltp_core.trace import predict_text, received_attention, trace_text
 from tests import reference, tiny
 from tests.running import ltp
 
@@ -161,10 +162,25 @@ def test_received_attention_wants_its_own_text(model: PrunedModel) -> None:
         received_attention(model, trace_text(model, TEXT), 0, "a good film")
 
 
-def test_word_groups(model: PrunedModel) -> None:
+def test_words_of_a_trace(model: PrunedModel) -> None:
     """Tokens of one word share a number, special tokens have none, a second text counts on."""
-    assert [None, 0, 1, None] == word_groups(model, "good film")
-    assert [None, 0, None, 1, 2, None] == word_groups(model, "good", "bad film")
+    assert (None, 0, 1, None) == trace_text(model, "good film").words
+    assert (None, 0, None, 1, 2, None) == trace_text(model, "good", "bad film").words
+
+
+def test_protected_tokens_of_a_trace(model: PrunedModel) -> None:
+    """They are those that the method's settings protect."""
+    assert (0,) == trace_text(model, "good film").protected
+    method = LearnedTokenPruning(LTPConfig(protect_separators=True), 3)
+    assert (0, 3) == trace_text(dataclasses.replace(model, method=method), "good film").protected
+
+
+def test_the_unpruned_prediction_can_come_later(model: PrunedModel) -> None:
+    """It is the one that a trace gives at once, also where a method leaves layers out."""
+    shallow = dataclasses.replace(model, method=Shallow(ShallowConfig(layers=1), 3))
+    for each in (model, shallow):
+        assert trace_text(each, TEXT).unpruned == predict_text(each, TEXT, unpruned=True)
+    assert predict_text(shallow, TEXT).logits == predict_text(shallow, TEXT, unpruned=True).logits
 
 
 @given(text=st.text(max_size=60))
@@ -287,7 +303,7 @@ def test_a_second_text_has_its_own_token_type() -> None:
 def test_the_task_says_how_many_texts(task: str, texts: tuple[str, ...], words: str) -> None:
     """A pair task wants two texts, the others one; an empty second text is a text."""
     model = dataclasses.replace(any_model(), task=task)
-    for ask in (trace_text, predict_text, word_groups):
+    for ask in (trace_text, predict_text):
         with pytest.raises(UserError, match=words):
             ask(model, *texts)
     assert trace_text(dataclasses.replace(any_model(), task="mrpc"), "good film", "").tokens

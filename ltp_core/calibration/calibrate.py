@@ -160,7 +160,7 @@ def _with_thresholds(method: CalibratedThreshold, thresholds: Thresholds) -> Cal
 
 def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded) -> Measure:
     """What runs thresholds over these texts and compares with the unpruned predictions."""
-    device = next(model.encoder.parameters()).device
+    device = model.device
     config = model.encoder.config
     protected = replace(model, method=method)
     batches = [

@@ -174,7 +174,7 @@ def _manifest(
     duration_s: float,
 ) -> RunManifest:
     parent = _source_manifest(request)
-    device = str(next(request.model.encoder.parameters()).device)
+    device = str(request.model.device)
     return RunManifest(
         name=name,
         task=request.task,

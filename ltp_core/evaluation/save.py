@@ -85,7 +85,7 @@ def _manifest(
         seed=origin.seed if origin else 0,
         git=environment.git_state(),
         packages=environment.packages(),
-        hardware=environment.hardware(str(next(model.encoder.parameters()).device)),
+        hardware=environment.hardware(str(model.device)),
         dataset={result.split: result.dataset},
         base=base | sizes,
         parent=model.name if origin else None,

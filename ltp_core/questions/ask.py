@@ -87,7 +87,7 @@ def ask(model: PrunedModel, question: str, context: str, window: int | None = No
     _check_number(len(windows), window, model.max_length)
     everything = np.arange(len(windows))
     batch = collate(windows.encoded, everything, None, model.encoder.config.pad_id)
-    inputs = model_inputs(model, batch).to(next(model.encoder.parameters()).device)
+    inputs = model_inputs(model, batch).to(model.device)
     asked = Asked(context=context, windows=windows, inputs=inputs, shown=(window or 1) - 1)
     if len(windows) == 1 or window is not None:
         return asked

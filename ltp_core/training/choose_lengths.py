@@ -105,7 +105,7 @@ def _stored(value: float) -> float:
 
 
 def _batches(model: PrunedModel, encoded: Encoded) -> Iterator[tuple[np.ndarray, Inputs]]:
-    device = next(model.encoder.parameters()).device
+    device = model.device
     for index in sorted_batches(encoded.length, BATCH_SIZE):
         batch = collate(encoded, index, None, model.encoder.config.pad_id)
         yield index, model_inputs(model, batch).to(device)

@@ -234,7 +234,7 @@ def _layer_frames(model: PrunedModel, text: tuple[str, ...]) -> list[pd.DataFram
     """Per layer, position, score and mask of the tokens that entered it."""
     encoded = _first_input(model, text)
     batch = collate(encoded, [0], None, model.encoder.config.pad_id)
-    inputs = model_inputs(model, batch).to(next(model.encoder.parameters()).device)
+    inputs = model_inputs(model, batch).to(model.device)
     output = model.packed(inputs, model.method, record=True)
     frames = []
     running = filter(model.method.runs_layer, range(model.method.num_layers))

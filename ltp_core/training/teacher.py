@@ -58,7 +58,7 @@ def teacher_logits(teacher: PrunedModel, encoded: Encoded) -> Float[Tensor, "inp
     Of a span head `input seq label`, in half precision, -inf behind the end of an input.
     """
     config = teacher.encoder.config
-    device = next(teacher.encoder.parameters()).device
+    device = teacher.device
     if config.reads_every_token:
         shape = (len(encoded), int(encoded.length.max()), config.num_labels)
         logits = torch.full(shape, -torch.inf, dtype=torch.float16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from streamlit.testing.v1 import AppTest
 from app.ltp_ui.explore import latency, tokens
 from app.ltp_ui.shared import live, status, warm_up
 from app.ltp_ui.shared.live import Question
+from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from tests import app_samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -372,6 +375,20 @@ def test_the_shared_model_is_never_changed() -> None:
     latency.measure(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0)))
     st.cache_data.clear()
     assert before == live.learned_trace(question())
+
+
+def test_layers_that_a_method_leaves_out_stay_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither pruning less nor the pass that is timed beside runs layers that were not trained."""
+    model, methods = live.load(app_samples.MOVIES), list[PruningMethod]()
+    num_layers = model.method.num_layers
+    shallow = Shallow(ShallowConfig(layers=1), num_layers)
+    packed = lambda inputs, method: methods.append(method)  # noqa: E731
+    monkeypatch.setattr(
+        live, "load", lambda name: dataclasses.replace(model, method=shallow, packed=packed)
+    )
+    latency.measure(question("a film of its own"), live.WhatIf())
+    methods.append(live.scaled_method(shallow, 0.0))
+    assert {1} == {sum(map(method.runs_layer, range(num_layers))) for method in methods}
 
 
 def test_a_changed_checkpoint_is_loaded_anew(

@@ -20,7 +20,7 @@ from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.tasks.loading import Rows
 from ltp_core.tasks.questions import Answers
-from ltp_core.trace import predict_text, received_attention, text_inputs, trace_text, word_groups
+from ltp_core.trace import predict_text, received_attention, text_inputs, trace_text
 from tests import tiny
 from tests.encoder.test_span_head import method
 
@@ -128,7 +128,7 @@ def test_a_long_context_is_read_in_windows() -> None:
         assert trace.tokens == other.tokens
         assert other.answer is not None
         assert shown.window == other.answer.window
-    assert len(word_groups(model, QUESTION, LONG)) == len(trace.tokens)
+    assert len(trace.words) == len(trace.tokens)
     assert (1, len(trace.tokens)) == tuple(text_inputs(model, QUESTION, LONG).input_ids.shape)
     attention = received_attention(model, trace, 1, QUESTION, LONG)
     live = [i for i, kept in enumerate(trace.layers[0].retained) if kept]
@@ -164,10 +164,11 @@ def test_no_window_is_read_twice_for_the_same(monkeypatch: pytest.MonkeyPatch) -
     assert [1, num - 1] == seen
     assert dataclasses.replace(trace, unpruned=None) == again
     seen.clear()
-    known = word_groups(model, QUESTION, LONG, window=window)
-    assert text_inputs(model, QUESTION, LONG, window=window).input_ids.shape[1] == len(known)
+    inputs = text_inputs(model, QUESTION, LONG, window=window)
+    assert inputs.input_ids.shape[1] == len(trace.words)
     assert [] == seen
-    assert known == word_groups(model, QUESTION, LONG)
+    assert trace.unpruned == predict_text(model, QUESTION, LONG, unpruned=True, window=window)
+    assert [1, num - 1] == seen
 
 
 def test_another_window_can_be_shown() -> None:

@@ -64,7 +64,7 @@ def _time(question: Question, what_if: WhatIf) -> Latency:
     method = live.scaled_method(model.method, what_if.scale)
     if what_if.thresholds is not None and isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(what_if.thresholds))
-    unpruned = Unpruned.neutral(model.method.num_layers)
+    unpruned = Unpruned.control_of(model.method)
     return _in_turn(lambda: model.packed(inputs, method), lambda: model.packed(inputs, unpruned))
 
 

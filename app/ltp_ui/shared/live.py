@@ -160,7 +160,7 @@ def card(name: str) -> Card:
         label_names=model.label_names,
         trained_length=model.max_length,
         dense=model.dense,
-        device=_device(model),
+        device=str(model.device),
         **_method_facts(model.method),
         hidden=shape.hidden_size,
         intermediate=shape.intermediate_size,
@@ -223,28 +223,12 @@ def same_tokenizer(name: str, other: str) -> bool:
 
 def words(question: Question) -> tuple[int | None, ...]:
     """Word index of each token; None for special tokens."""
-    return _words(question, stamp(question.checkpoint))
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _words(question: Question, changed: str) -> tuple[int | None, ...]:
-    del changed
-    from ltp_core.trace import word_groups
-
-    window = _window(learned_trace(question))
-    model = load(question.checkpoint)
-    return tuple(word_groups(model, question.text, question.text_pair, window=window))
+    return learned_trace(question).words
 
 
 def protected(question: Question) -> tuple[int, ...]:
     """Positions that the checkpoint's method may not drop."""
-    return _protected(question, stamp(question.checkpoint))
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _protected(question: Question, changed: str) -> tuple[int, ...]:
-    del changed
-    return tuple(inputs(question).protected[0].nonzero()[:, 0].tolist())
+    return learned_trace(question).protected
 
 
 def inputs(question: Question) -> Inputs:
@@ -351,9 +335,5 @@ def scaled_method(method: PruningMethod, scale: float) -> PruningMethod:
         return method
     scaled = method.scaled(scale)
     if scaled is None:
-        return Unpruned(method.config, method.num_layers) if scale == 0 else method
+        return Unpruned.control_of(method) if scale == 0 else method
     return scaled.requires_grad_(False)
-
-
-def _device(model: PrunedModel) -> str:
-    return str(next(model.encoder.parameters()).device)
