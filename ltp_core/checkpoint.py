@@ -226,12 +226,12 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
 def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
     """Folder of the base, and its encoder with the adapter added."""
     from ltp_core.encoder.adapter import merge_adapter
-    from ltp_core.encoder.loading import DEFAULT_BASE, find_base, load_encoder, sha256
+    from ltp_core.encoder.loading import DEFAULT_BASE, base_sha256, find_base, load_encoder
     from ltp_core.environment import downloads_allowed
 
     source = find_base(pruning.base, allow_downloads=downloads_allowed())
     expected = None if pruning.base == DEFAULT_BASE else pruning.base_sha256  # checked already
-    if expected and sha256(source / "model.safetensors") != expected:
+    if expected and base_sha256(source) != expected:
         raise CheckpointError(
             f"The adapter in {folder} was trained on other weights than those in {source} (SHA-256 "
             f"{expected[:12]}…): restore the base that it was trained on."

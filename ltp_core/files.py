@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import json
 import math
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,34 @@ def atomic_write(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def replace_folder(old: Path, new: Path) -> None:
+    """Puts a folder in another's place, on the same disk; what was there is deleted.
+
+    Where the system can exchange two names (Linux), a reader, or a crash at any time, sees the old one
+    or the new one whole; elsewhere there is an instant without either.
+
+    Raises:
+        StoreError: The disk does not take it; the old folder is intact.
+    """
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    here, exchanges = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    try:
+        if exchange and not exchange(here, os.fsencode(new), here, os.fsencode(old), exchanges):
+            retired = new
+        else:
+            retired = new.with_name(f".{new.name}.{secrets.token_hex(6)}.old")
+            old.rename(retired)
+            try:
+                new.rename(old)
+            except OSError:
+                retired.rename(old)
+                raise
+        _sync_folder(old.parent)
+    except OSError as error:
+        raise _not_written(old, error) from error
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ltp_core.files import InUseError, StoreError, atomic_write, is_locked, lock_file, write_json
+from ltp_core.files import (
+    InUseError,
+    StoreError,
+    atomic_write,
+    is_locked,
+    lock_file,
+    replace_folder,
+    write_json,
+)
 from ltp_core.records import SCHEMA_VERSION, FileEntry, RunManifest, nearest
 from ltp_core.tables import TABLES, read_table, write_table
 
@@ -41,6 +49,8 @@ __all__ = [
     "read_manifest",
     "read_table",
     "remove_manifest",
+    "replace_run",
+    "replacement_folder",
     "run_folder",
     "run_name",
     "runs_stamp",
@@ -344,6 +354,28 @@ def _touch_runs(folder: Path) -> None:
 def remove_manifest(folder: Path) -> None:
     """Makes a run incomplete; nothing else of it is touched."""
     (folder / MANIFEST).unlink(missing_ok=True)
+    _touch_runs(folder)
+
+
+def replacement_folder(folder: Path) -> Path:
+    """Where a complete run is made anew, beside it: it stays as it is until `replace_run`."""
+    return folder.parent.parent / "replacements" / folder.name
+
+
+def replace_run(folder: Path) -> None:
+    """Puts the complete run in `replacement_folder` in this one's place, whose lock is held.
+
+    Raises:
+        StoreError: The disk does not take it; the old run is intact.
+    """
+    new = replacement_folder(folder)
+    # The same lock under the new name: it is held on, whichever folder has the name.
+    (new / LOCK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a disk without hard links
+        os.link(folder / LOCK, new / LOCK)
+    replace_folder(folder, new)
+    with contextlib.suppress(OSError):  # others are made anew there
+        new.parent.rmdir()
     _touch_runs(folder)
 
 

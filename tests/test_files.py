@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltp_core import store
+from ltp_core import files, store
 from ltp_core.files import _plain
 from ltp_core.store import StoreError
 from tests.runs import finished_run, frames, manifest
@@ -174,3 +174,22 @@ def test_a_failure_inside_frees_the_lock(tmp_path: Path) -> None:
         raise KeyError
     with store.lock_run(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_takes_another_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    """With an exchange of names, or without where the system has none."""
+    if not exchanges:
+        monkeypatch.setattr(files.ctypes, "CDLL", lambda _: object())
+    old, new = tmp_path / "runs" / "x", tmp_path / "new" / "x"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / folder.parent.name).write_text("")
+    files.replace_folder(old, new)
+    assert [path.name for path in old.iterdir()] == ["new"]
+    assert [path.name for path in (*old.parent.iterdir(), *new.parent.iterdir())] == ["x"]
+    with pytest.raises(files.StoreError):
+        files.replace_folder(old, new)
+    assert [path.name for path in old.iterdir()] == ["new"]

@@ -49,7 +49,7 @@ def _name_dependents(name: str) -> None:
 
     if names := sharing_runs(run_folder(default_store(), name)):
         print(
-            f"The weights of this run, which go now, are also those of {', '.join(names)}: unless they come "
+            f"The weights of this run are also those of {', '.join(names)}: unless they come "
             "out the same, train them again with --force, too.",
             file=sys.stderr,
         )

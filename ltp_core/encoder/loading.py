@@ -120,6 +120,18 @@ def sha256(path: Path) -> str:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
 
 
+def base_sha256(folder: Path) -> str | None:
+    """Hex digest of a model's weights; of several files, that of their digests; None without any.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    if (file := folder / "model.safetensors").exists():
+        return sha256(file)
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest() if files else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The folder's `config.json`.
 

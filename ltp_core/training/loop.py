@@ -29,6 +29,7 @@ from ltp_core.training.losses import Student
 from ltp_core.training.objective import Moment, TrainingBatch, single_pass_loss
 from ltp_core.training.sandwich import sandwich_loss
 from ltp_core.training.snapshot import (
+    SNAPSHOT_FILE,
     Position,
     read_position,
     restore_snapshot,
@@ -109,6 +110,11 @@ def run_stage(
     position = read_position(folder)
     start = 0
     if position is not None and position.stage == name:
+        if position.step > total_steps:
+            raise UserError(
+                f"The snapshot in {folder} is of step {position.step} of {total_steps}: delete "
+                f"{SNAPSHOT_FILE} there, and the same command begins again."
+            )
         restore_snapshot(folder, student, optimizer, accelerator.scaler)
         start, elapsed_s = position.step, position.duration_s
     journal.forget_after(name, start)

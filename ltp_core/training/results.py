@@ -14,7 +14,7 @@ from ltp_core import environment, store
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
 from ltp_core.encoder.adapter import save_adapter
-from ltp_core.encoder.loading import sha256
+from ltp_core.encoder.loading import base_sha256
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split
@@ -162,10 +162,9 @@ def _dense_name(config: TrainConfig) -> str | None:
 
 
 def _base(trained: Trained) -> dict[str, Any]:
-    weights = trained.prepared.base / "model.safetensors"
     return {
         "name": trained.prepared.config.base,
-        "sha256": sha256(weights) if weights.exists() else None,
+        "sha256": base_sha256(trained.prepared.base),
         "hidden_size": trained.prepared.encoder.config.hidden_size,
         "intermediate_size": trained.prepared.encoder.config.intermediate_size,
     }

@@ -8,6 +8,7 @@ one's generator.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from torch.amp import GradScaler
 from torch.optim import AdamW
 
 from ltp_core.files import atomic_write
+from ltp_core.records import UserError
 
 SNAPSHOT_FILE = ".resume.safetensors"
 
@@ -65,20 +67,43 @@ def read_position(folder: Path) -> Position | None:
     """Where the run in this folder stands; None if it has no usable snapshot."""
     try:
         with safe_open(folder / SNAPSHOT_FILE, framework="pt") as file:
-            return Position(**json.loads(file.metadata()["position"]))
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+            position = Position(**json.loads(file.metadata()["position"]))
+        is_whole = type(position.step) is int and isinstance(position.stage, str)
+        is_possible = position.step >= 0 and 0 <= position.duration_s < math.inf
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
+    return position if is_whole and is_possible else None
 
 
 def restore_snapshot(
     folder: Path, student: nn.Module, optimizer: AdamW, scaler: GradScaler | None = None
 ) -> None:
-    """Puts a stage back to its snapshot; the position is in `read_position`."""
+    """Puts a stage back to its snapshot; the position is in `read_position`.
+
+    Raises:
+        UserError: The snapshot is not of these tensors, or holds numbers that are none; nothing is
+            changed.
+    """
     with safe_open(folder / SNAPSHOT_FILE, framework="pt") as file:
         metadata = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    own = trained_parameters(student)
+    shapes = {f"parameter/{name}": tensor.shape for name, tensor in own.items()}
+    shapes["rng"] = torch.get_rng_state().shape
+    stepped = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(stepped):
+        moments = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        state = {f"optimizer/{index}/{field}": shape for field, shape in moments.items()}
+        if state.keys() & tensors.keys():  # a parameter that had no gradient yet has none
+            shapes |= state
+    found = {key: tensor.shape for key, tensor in tensors.items() if key != "cuda_rng"}
+    if found != shapes or not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(
+            f"The snapshot {folder / SNAPSHOT_FILE} is not one of this run, or is damaged: delete it, and "
+            "the same command begins again."
+        )
     with torch.no_grad():
-        for name, tensor in trained_parameters(student).items():
+        for name, tensor in own.items():
             tensor.copy_(tensors[f"parameter/{name}"])
     optimizer.load_state_dict(
         {"state": _optimizer_state(tensors), "param_groups": optimizer.state_dict()["param_groups"]}

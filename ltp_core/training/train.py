@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,10 +14,12 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from tqdm import tqdm
 
 from ltp_core import store
-from ltp_core.checkpoint_places import holds_weights
+from ltp_core.checkpoint_places import holds_weights, weights_sha256
 from ltp_core.config import StageConfig, TrainConfig, parent_config
+from ltp_core.encoder.loading import DEFAULT_BASE, ModelError, base_sha256, find_base
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.training.journal import Journal
@@ -25,6 +29,9 @@ from ltp_core.training.prepare import Prepared, method_config, prepare
 from ltp_core.training.results import Trained, finish
 from ltp_core.training.select import check_budget, check_selectable, select_method
 from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
+
+ORIGIN_FILE = ".origin.json"
+"""SHA-256 of what a training began with, until it is complete."""
 
 
 def train(
@@ -45,7 +52,7 @@ def train(
         config: The run.
         data_dir: Folder of Parquet files for GLUE tasks.
         destination: Store to write to; None takes the default one.
-        force: Train again although the run is complete; the old one is deleted first.
+        force: Train again although the run is complete; the old one stays until the new one is.
         show_progress: Draw progress bars on stderr.
         snapshot_every: Steps between snapshots.
         needs_weights: A run that is stored without its weights does not count as complete.
@@ -54,7 +61,8 @@ def train(
         The run's folder.
 
     Raises:
-        UserError: Data or base model are absent, a setting is impossible, or the run is in use.
+        UserError: Data or base model are absent, a setting is impossible, the run is in use, or it
+            is complete with another base model than the one at hand.
     """
     find_task(config.task)
     method_config(config)
@@ -63,6 +71,7 @@ def train(
     target = destination or store.default_store()
     folder = store.run_folder(target, config.name)
     if not force and (done := _complete(config.name, target, needs_weights)):
+        _check_base(config, done)
         return done
     parent = parent_config(config)
     options: dict[str, Any] = {
@@ -76,17 +85,54 @@ def train(
     with _locked(folder, accelerator):
         if not force and (done := _complete(config.name, target, needs_weights)):
             return done  # another process was faster
-        is_old = (folder / store.MANIFEST).exists()
-        if (force or is_old) and accelerator.is_main_process:
-            _forget(folder)
-        accelerator.wait_for_everyone()
+        is_complete = (folder / store.MANIFEST).exists()
         prepared = prepare(config, parent_folder, data_dir, target, _device(accelerator))
-        duration_s = _run_stages(prepared, folder, accelerator, show_progress, snapshot_every)
+        place = store.replacement_folder(folder) if is_complete else folder
+        if accelerator.is_main_process:
+            _begin(prepared, parent_folder, place)
+        accelerator.wait_for_everyone()
+        duration_s = _run_stages(prepared, place, accelerator, show_progress, snapshot_every)
         if accelerator.is_main_process:
             trained = Trained(prepared, parent_folder, _device(accelerator), duration_s)
-            finish(_selected(trained, data_dir, target), folder, data_dir)
+            finish(_selected(trained, data_dir, target), place, data_dir)
+            (place / ORIGIN_FILE).unlink(missing_ok=True)
+            if is_complete:
+                store.replace_run(folder)
         accelerator.wait_for_everyone()
     return folder
+
+
+def _begin(prepared: Prepared, parent: Path | None, place: Path) -> None:
+    """Deletes what an earlier attempt left where this one cannot go on with it, and says why."""
+    origin = {
+        "base model": base_sha256(prepared.base),
+        "parent": weights_sha256(parent) if parent else None,
+        "data": prepared.rows.sha256,
+    }
+    try:
+        earlier = json.loads((place / ORIGIN_FILE).read_bytes())
+        changed = [name for name, sha256 in origin.items() if earlier[name] != sha256]
+    except FileNotFoundError:
+        changed = []
+    except (OSError, ValueError, KeyError, TypeError):
+        changed = ["record of its origin"]
+    snapshot = place / SNAPSHOT_FILE
+    reason = ""
+    if changed and snapshot.exists():
+        reason = f"the {' and the '.join(changed)} changed"
+    elif snapshot.exists() and read_position(place) is None:
+        reason = f"{snapshot.name} is damaged"
+    elif (place / store.MANIFEST).exists():
+        # A replacement that was killed when it was complete is not trusted: nobody knows its data.
+        reason = "it was not put in place"
+    if reason:
+        tqdm.write(f"{prepared.config.name} begins again, since {reason}.", file=sys.stderr)
+        for path in place.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != store.LOCK:
+                path.unlink()
+    store.write_json(place / ORIGIN_FILE, origin)
 
 
 def _selected(trained: Trained, data_dir: Path | None, destination: Path) -> Trained:
@@ -109,6 +155,22 @@ def _complete(name: str, target: Path, needs_weights: bool = False) -> Path | No
         if (folder / store.MANIFEST).exists() and (holds_weights(folder) or not needs_weights):
             return folder
     return None
+
+
+def _check_base(config: TrainConfig, folder: Path) -> None:
+    """Refuses a complete run whose base model has other weights by now; an absent base is no matter."""
+    if config.base == DEFAULT_BASE:
+        return  # its weights are known
+    trained_on = store.read_manifest(folder).base.get("sha256")
+    try:
+        base = find_base(config.base)
+    except ModelError:
+        return
+    if trained_on is not None and base_sha256(base) != trained_on:
+        raise UserError(
+            f"{config.name} was trained on other weights than those in {base} (SHA-256 "
+            f"{str(trained_on)[:12]}…): restore that base, or train again with --force."
+        )
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -137,17 +199,6 @@ def _locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         if accelerator.is_main_process:
             stack.enter_context(store.lock_run(folder))
         yield
-
-
-def _forget(folder: Path) -> None:
-    """Takes away what an earlier run left, its manifest first."""
-    store.remove_manifest(folder)
-    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif not path.name.startswith("."):
-            path.unlink()
 
 
 def _run_stages(

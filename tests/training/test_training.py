@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from ltp_core import store, token_categories
 from ltp_core.checkpoint import load_checkpoint
@@ -605,12 +606,18 @@ def test_who_waited_for_the_other_trains_nothing(
     assert 2 == looked.count(config.name)
 
 
-def test_force_trains_again(
-    place: Workplace, beside: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The old run goes first, the parent stays, and the result is the same."""
+@pytest.fixture
+def trained(place: Workplace, beside: Workplace) -> tuple[TrainConfig, Path]:
+    """A complete run, of the hard stage alone, in a store of its own."""
     config = dataclasses.replace(place.config(), soft=None)
-    folder = beside.train(config)
+    return config, beside.train(config)
+
+
+def test_force_trains_again(
+    beside: Workplace, trained: tuple[TrainConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the old run, which goes when the new one is complete; what else lay there goes, too."""
+    config, folder = trained
     (folder / "stray").mkdir()
     (folder / "stray" / "file").write_text("x")
     weights, steps = weights_of(folder), steps_taken(monkeypatch)
@@ -618,6 +625,116 @@ def test_force_trains_again(
     assert [("hard", step) for step in range(18)] == steps
     assert not (folder / "stray").exists()
     assert all(torch.equal(tensor, weights_of(folder)[name]) for name, tensor in weights.items())
+    assert not (beside.store / "replacements").exists()
+    assert not store.is_being_trained(folder)
+    assert [] == [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file by its name."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def test_what_stops_a_second_training_leaves_the_first_one(
+    beside: Workplace, trained: tuple[TrainConfig, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Absent data, an absent base, Ctrl-C, a full disk at the end; then it goes on to the same end."""
+    config, folder = trained
+    before = files_of(folder)
+    for needed in (beside.folder / "data", Path(config.base)):
+        hidden = needed.with_name("hidden")
+        needed.rename(hidden)
+        with pytest.raises(UserError):
+            beside.train(config, force=True)
+        hidden.rename(needed)
+        assert before == files_of(folder)
+    beside.train_until_interrupted(config, "hard", 13, force=True, snapshot_every=4)
+    assert before == files_of(folder)
+    assert [folder] == [entry.folder for entry in store.list_runs([beside.store])][:1]
+    steps = steps_taken(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replace_folder", lambda *_: pytest.fail("killed before the swap"))
+        with pytest.raises(pytest.fail.Exception):
+            beside.train(config, force=True)
+    assert [("hard", step) for step in range(12, 18)] == steps
+    assert before == files_of(folder)
+    assert folder == beside.train(config, force=True)
+    same = [name for name, content in files_of(folder).items() if before[name] == content]
+    assert "adapter/adapter_model.safetensors" in same
+
+
+def test_what_a_training_began_with_must_be_there_when_it_goes_on(
+    place: Workplace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Other weights of the base: a half-trained run begins again, a complete one is refused."""
+    shutil.copytree(place.folder / "base", tmp_path / "base")
+    save_data(tmp_path / "data", "sst2")
+    workplace = Workplace(tmp_path)
+    config = dataclasses.replace(
+        workplace.config("full"), soft=None, hard=None, method=MethodSettings()
+    )
+    workplace.train_until_interrupted(config, "finetune", 13, snapshot_every=4)
+    weights = load_file(tmp_path / "base" / "model.safetensors")
+    changed = {name: 1.5 * tensor for name, tensor in weights.items()}
+    save_file(changed, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    folder = workplace.train(config)
+    assert "begins again, since the base model changed" in capfd.readouterr().err
+    assert 0 == history_of(folder)["step"].iloc[0]
+    assert not (folder / training.ORIGIN_FILE).exists()
+    assert folder == workplace.train(config)
+    save_file(weights, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="trained on other weights than those in"):
+        workplace.train(config)
+
+
+def edited_position(path: Path, **changes: Any) -> None:
+    """Changes the position of a snapshot."""
+    with safe_open(path, framework="pt") as file:
+        position = json.loads(file.metadata()["position"]) | changes
+    save_file(load_file(path), path, metadata={"position": json.dumps(position)})
+
+
+@pytest.mark.parametrize("changes", [{"step": -3}, {"step": 0.5}, {"duration_s": math.nan}])
+def test_an_impossible_position_begins_again(
+    place: Workplace,
+    beside: Workplace,
+    changes: dict[str, Any],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It is said, and the run ends the same."""
+    config = place.config()
+    beside.train_until_interrupted(config, "hard", 2)
+    edited_position(folder_of(beside, config) / SNAPSHOT_FILE, **changes)
+    assert_same_run(folder_of(place, config), beside.train(config))
+    assert "is damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["late", "nan", "shape", "key", "moment"])
+def test_a_snapshot_of_something_else_is_refused_by_name(
+    place: Workplace, beside: Workplace, damage: str
+) -> None:
+    """A step behind the last one, numbers that are none, other shapes, absent tensors."""
+    config = place.config()
+    beside.train_until_interrupted(config, "hard", 2)
+    path = folder_of(beside, config) / SNAPSHOT_FILE
+    tensors = load_file(path)
+    name = next(key for key in tensors if key.startswith("parameter/") and "lora" in key)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    if damage == "nan":
+        tensors[name] = tensors[name] * math.nan
+    elif damage == "shape":
+        tensors[name] = tensors[name].flatten()
+    elif damage == "key":
+        del tensors[name]
+    elif damage == "moment":
+        del tensors["optimizer/0/exp_avg"]
+    save_file(tensors, path, metadata=metadata)
+    if damage == "late":
+        edited_position(path, step=10_000)
+    with pytest.raises(UserError, match=r"snapshot.*delete"):
+        beside.train(config)
 
 
 # --- refused before anything is trained -----------------------------------------------------------
