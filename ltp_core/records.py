@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 SCHEMA_VERSION = 1
 
@@ -128,12 +128,14 @@ class QuestionSettings:
             answer by more than this, in units of the logits; infinite: every question is answered.
         train_task: Task whose training questions it learned from, if another than its own.
         unanswerable_share: Share of them that was made unanswerable.
+        heldout_by: How held-out questions were set aside from them: by text or by whole article.
     """
 
     stride: int = 128
     null_threshold: float = math.inf
     train_task: str | None = None
     unanswerable_share: float = 0.0
+    heldout_by: Literal["text", "article"] = "text"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; an infinite threshold is null."""
@@ -153,6 +155,7 @@ class QuestionSettings:
             null_threshold=math.inf if threshold is None else float(threshold),
             train_task=None if task is None else str(task),
             unanswerable_share=float(raw["unanswerable_share"]),
+            heldout_by="article" if raw.get("heldout_by", "text") == "article" else "text",
         )
 
 

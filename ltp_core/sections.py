@@ -46,6 +46,8 @@ class DataConfig:
     """Questions: learn from the training rows of this task instead, as squad for squad_v2."""
     unanswerable_share: float = 0.0
     """Questions: share of the training rows that get another paragraph of their article."""
+    heldout_by: Literal["text", "article"] = "text"
+    """What is held out of the training rows: texts, or for questions whole articles, as it should be."""
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""

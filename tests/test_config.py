@@ -79,7 +79,7 @@ def refusal(raw: dict[str, Any]) -> str:
         (
             {"task": "sst2", "data": {"zzz": 1}},
             "data.zzz: no such setting; known are max_length, train_rows, max_train_length, "
-            "heldout_rows, validation_rows, stride, train_task, unanswerable_share.",
+            "heldout_rows, validation_rows, stride, train_task, unanswerable_share, heldout_by.",
         ),
         ({"task": 3}, "task = 3: must be a string."),
         ({"task": "sst2", "seed": True}, "seed = True: must be a whole number."),

@@ -53,12 +53,14 @@ class Calibration:
         chosen: What they do to the texts.
         candidates: Everything that was tried on all texts, in order.
         tried: Number of configurations tried, those on a part of the texts included.
+        cut_rows: Texts that were longer than the model takes and of which only the beginning counted.
     """
 
     method: CalibratedThreshold
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     tried: int
+    cut_rows: int
 
     def frame(self) -> pd.DataFrame:
         """The candidates as the store's table of that name."""
@@ -113,6 +115,7 @@ def calibrate(
         chosen=chosen,
         candidates=tuple(c for kind in kinds for c in kind.fine.found.values()),
         tried=counter.tried,
+        cut_rows=int(np.count_nonzero(encoded.cut)),
     )
 
 

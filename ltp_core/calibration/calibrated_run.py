@@ -59,6 +59,7 @@ class Request:
             "columns": list(self.texts.columns),
             "rows": len(self.texts.texts),
             "total_rows": self.texts.total,
+            "left_out_rows": self.texts.left_out,
             "sha256": self.texts.sha256,
         }
 
@@ -207,4 +208,5 @@ def summary(request: Request, found: Calibration) -> dict[str, Any]:
         "protects_separators": found.chosen.protects_separators,
         "thresholds": [found.method.threshold(i) for i in range(found.method.num_layers)],
         "tried": found.tried,
+        "cut_rows": found.cut_rows,
     }

@@ -171,6 +171,7 @@ def _card(document: dict[str, Any], name: str) -> str:
     lines = [
         f"{document['calibrated_from']}, calibrated on {data['rows']} of {data['total_rows']} texts "
         f"of {data['source']}: {document['tried']} thresholds tried in {document['duration_s']:.0f} s",
+        *_lost_lines(document),
         "",
         f"relative FLOPs      before 100.0 %, now {percent(flops['paper'])} (paper's accounting), "
         f"{percent(flops['executed'])} (executed)",
@@ -182,6 +183,17 @@ def _card(document: dict[str, Any], name: str) -> str:
         f"Saved in {document['folder']}. Use it: trace {name} TEXT",
     ]
     return "\n".join(lines)
+
+
+def _lost_lines(document: dict[str, Any]) -> list[str]:
+    """What was left out of the file and cut off its texts; nothing where all was used."""
+    left_out, cut = document["data"].get("left_out_rows", 0), document.get("cut_rows", 0)
+    lines = []
+    if left_out:
+        lines.append(f"{left_out:,} rows or lines of the file have no text and are left out")
+    if cut:
+        lines.append(f"{cut:,} texts are longer than the model takes: only their beginning counts")
+    return lines
 
 
 COMMAND = Command(

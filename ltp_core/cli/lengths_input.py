@@ -103,7 +103,7 @@ def count_own(arguments: Namespace, path: Path) -> Counted:
 
 def _columns(arguments: Namespace, path: Path) -> tuple[str, ...]:
     """The chosen columns; without a choice the only one that holds texts."""
-    from ltp_core.lengths.files import look
+    from ltp_core.tasks.files import look
 
     if arguments.columns:
         return _one_or_two(arguments.columns)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -13,25 +12,7 @@ from tokenizers import Tokenizer
 from ltp_core.lengths.sets import SplitLengths
 from ltp_core.lengths.statistics import LengthCounts
 from ltp_core.records import UserError
-
-CHUNK_ROWS = 4_096
-
-Texts = tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Some consecutive inputs.
-
-    Attributes:
-        texts: One or two strings an input.
-        fraction: Of the whole source that has been read with this chunk; None where that is unknown.
-        left_out: Rows of this stretch of the source that have no text.
-    """
-
-    texts: Sequence[Texts]
-    fraction: float | None = None
-    left_out: int = 0
+from ltp_core.tasks.files import CHUNK_ROWS, Chunk, Texts
 
 
 def chunks_of(texts: Sequence[Texts]) -> Iterable[Chunk]:

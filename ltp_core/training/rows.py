@@ -44,6 +44,7 @@ def question_settings(config: TrainConfig) -> QuestionSettings | None:
         stride=data.stride,
         train_task=data.train_task,
         unanswerable_share=data.unanswerable_share,
+        heldout_by=data.heldout_by,
     )
 
 

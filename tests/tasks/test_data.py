@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ltp_core.records import UserError
 from ltp_core.tasks import loading
 from ltp_core.tasks.catalogue import TASKS, find_task
-from ltp_core.tasks.loading import DataError, Rows, load_rows
+from ltp_core.tasks.files import DataError
+from ltp_core.tasks.loading import Rows, load_rows
 
 MOVIE_REVIEWS = ("rotten_tomatoes", "imdb")
 

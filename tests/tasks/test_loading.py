@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ltp_core.tasks import hub
 from ltp_core.tasks.catalogue import TASKS
-from ltp_core.tasks.loading import DataError, load_rows
+from ltp_core.tasks.files import DataError
+from ltp_core.tasks.loading import load_rows
 
 STRANGE = ["", " ", "a\x00b", "\u202eright to left", "<script>alert(1)</script>", "é\r\n\t😀", "NA"]
 
@@ -95,8 +98,22 @@ def test_rows_without_a_label_are_left_out_and_keep_the_numbers(tmp_path: Path) 
     )
     assert rows.row.tolist() == [0, 2]
     assert rows.labels.tolist() == [0, 1]
+    assert rows.source.endswith("2 of 4 rows have no label and are left out")
     glue_folder(tmp_path, "stsb", "validation", glue_frame("stsb", some_texts(3), [-1, 0.5, 5]))
     assert load_rows("stsb", "validation", data_dir=tmp_path).labels.tolist() == [0.5, 5]
+
+
+def test_labels_may_be_names_of_classes_and_missing(tmp_path: Path) -> None:
+    """Names stand for their class, whatever order they occur in; null is no label, as -1."""
+    frame = pd.DataFrame({"sentence": list("abc"), "label": ["positive", None, "negative"]})
+    folder = glue_folder(tmp_path, "sst2", "validation", frame)
+    rows = load_rows("sst2", "validation", data_dir=folder)
+    assert ([1, 0], [0, 2]) == (rows.labels.tolist(), rows.row.tolist())
+    table = pa.table({"sentence": ["a", "b"], "label": pa.array([None, 1], pa.int64())})
+    pq.write_table(table, folder / "sst2" / "validation.parquet")
+    rows = load_rows("sst2", "validation", data_dir=folder)
+    assert [1] == rows.labels.tolist()
+    assert "1 of 2 rows have no label" in rows.source
 
 
 def test_a_split_without_any_label_is_an_error(tmp_path: Path) -> None:
@@ -171,15 +188,22 @@ def test_the_hash_follows_the_content(tmp_path: Path) -> None:
             "column 'sentence' is missing; .*text, label",
         ),
         (pd.DataFrame({"sentence": ["a"]}), "column 'label' is missing"),
-        (pd.DataFrame({"sentence": [1], "label": [0]}), "must hold text only"),
-        (pd.DataFrame({"sentence": ["a", None], "label": [0, 1]}), "must hold text only"),
-        (pd.DataFrame({"sentence": ["a"], "label": ["positive"]}), "no label of sst2"),
-        (pd.DataFrame({"sentence": ["a"], "label": [0.5]}), "no label of sst2"),
+        (
+            pd.DataFrame({"sentence": [1], "label": [0]}),
+            "row 1: column 'sentence' must hold a text",
+        ),
+        (pd.DataFrame({"sentence": ["a", None], "label": [0, 1]}), "row 2: column 'sentence'"),
+        (
+            pd.DataFrame({"sentence": ["a"], "label": ["good"]}),
+            "row 1: the label is 'good'.*positive",
+        ),
+        (pd.DataFrame({"sentence": ["a"], "label": [0.5]}), "row 1: the label is 0.5"),
+        (pd.DataFrame({"sentence": ["a"], "label": [True]}), "row 1: the label is True"),
         (
             pd.DataFrame({"sentence": ["a", "b"], "label": [0, 2]}),
-            "run from 0 to 2; sst2 has 0 to 1",
+            "row 2: the label is 2; sst2 wants 0 to 1",
         ),
-        (pd.DataFrame({"sentence": ["a"], "label": [-2]}), "run from -2"),
+        (pd.DataFrame({"sentence": ["a"], "label": [-2]}), "row 1: the label is -2"),
     ],
 )
 def test_a_file_of_another_shape_says_what_is_wrong(

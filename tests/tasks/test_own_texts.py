@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ltp_core.tasks.loading import DataError
+from ltp_core.tasks.files import DataError
 from ltp_core.tasks.own_texts import OwnTexts, sample_texts
 
 TEXTS = [f"text number {i}" for i in range(20)]
@@ -40,7 +40,7 @@ def test_a_text_a_line(tmp_path: Path) -> None:
     path = save(tmp_path / "a.txt", "\ufefffirst  \n\n  second\r\n\t\nthird".encode())
     found = drawn(path)
     assert [("first",), ("second",), ("third",)] == found.texts
-    assert (3, ()) == (found.total, found.columns)
+    assert (3, 2, ()) == (found.total, found.left_out, found.columns)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -107,4 +107,5 @@ def test_rows_that_lack_a_text_are_left_out(tmp_path: Path) -> None:
     """A pair needs both."""
     rows = [{"a": "x", "b": "y"}, {"a": None, "b": "y"}, {"a": "x", "b": "z"}]
     path = save(tmp_path / "a.jsonl", [json.dumps(row) for row in rows])
-    assert [("x", "y"), ("x", "z")] == drawn(path, "a", "b").texts
+    found = drawn(path, "a", "b")
+    assert ([("x", "y"), ("x", "z")], 1) == (found.texts, found.left_out)

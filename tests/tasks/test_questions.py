@@ -169,6 +169,33 @@ def test_the_share_is_kept_and_stable(data: Path) -> None:
     assert few < many
 
 
+def test_held_out_articles_are_not_trained_on(data: Path) -> None:
+    """By article no paragraph is on both sides; by text, as older runs have it, some are."""
+
+    def sides(settings: QuestionSettings) -> list[set[str]]:
+        found = [
+            load_questions("squad", split, settings, data_dir=data)
+            for split in ("train", "heldout")
+        ]
+        assert sorted([*found[0].row, *found[1].row]) == list(range(64))
+        return [{context for _, context in rows.texts} for rows in found]
+
+    train, heldout = sides(QuestionSettings(heldout_by="article"))
+    assert heldout
+    assert not train & heldout
+    train, heldout = sides(QuestionSettings())
+    assert train & heldout
+    made_up = QuestionSettings(heldout_by="article", unanswerable_share=1.0)
+    rows = load_questions("squad", "heldout", made_up, data_dir=data)
+    assert 0 in rows.labels
+    assert {context for _, context in rows.texts} <= sides(QuestionSettings(heldout_by="article"))[
+        1
+    ]
+    assert made_up == QuestionSettings.from_dict(made_up.to_dict())
+    older = {key: value for key, value in made_up.to_dict().items() if key != "heldout_by"}
+    assert QuestionSettings.from_dict(older).heldout_by == "text"
+
+
 def test_training_rows_may_come_from_another_task(data: Path) -> None:
     """squad_v2 learns from squad; its validation rows are its own, and nothing is made there."""
     settings = QuestionSettings(train_task="squad", unanswerable_share=0.5)

@@ -298,9 +298,14 @@ def test_the_command_leaves_a_checkpoint(own_store: Path, tmp_path: Path) -> Non
     assert 0 == ran.status, ran.stderr
     found = json.loads(ran.stdout)
     assert found["checkpoint"].startswith("rotten_tomatoes-calibrated-")
-    assert {"source": "texts.txt", "columns": [], "rows": 30, "total_rows": 300} == {
-        key: value for key, value in found["data"].items() if key != "sha256"
-    }
+    assert {
+        "source": "texts.txt",
+        "columns": [],
+        "rows": 30,
+        "total_rows": 300,
+        "left_out_rows": 0,
+    } == {key: value for key, value in found["data"].items() if key != "sha256"}
+    assert 0 == found["cut_rows"]
     assert 0.45 < found["relative_flops"]["paper"] <= 0.5
     assert 0 < found["divergence"]
     assert 0 <= found["agreement"] <= 1
@@ -317,6 +322,19 @@ def test_the_command_leaves_a_checkpoint(own_store: Path, tmp_path: Path) -> Non
     assert found == json.loads(again.stdout)
     other = command(REVIEWS_DENSE, tmp_path / "texts.txt", "--json", target="0.6")
     assert found["checkpoint"] != json.loads(other.stdout)["checkpoint"]
+
+
+def test_what_is_cut_or_left_out_is_said(own_store: Path, tmp_path: Path) -> None:
+    """Texts that the model does not take whole, and lines without a text: in the document and the text."""
+    lines = [*(text for (text,) in TEXTS[:40]), "", " ", "word " * 2_000]
+    (tmp_path / "long.txt").write_text("\n".join(lines), encoding="utf-8")
+    path = str(tmp_path / "long.txt")
+    few = ["--rows", "100", "--max-configurations", "8", "--target-relative-flops", "0.5"]
+    found = json.loads(run("calibrate", REVIEWS_DENSE, "--data", path, *few, "--json").stdout)
+    assert (2, 1) == (found["data"]["left_out_rows"], found["cut_rows"])
+    card = run("calibrate", REVIEWS_DENSE, "--data", path, *few).stdout
+    assert "2 rows or lines of the file have no text" in card
+    assert "1 texts are longer than the model takes" in card
 
 
 def test_other_weights_in_the_same_place_give_another_run(own_store: Path, tmp_path: Path) -> None:
