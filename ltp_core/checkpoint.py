@@ -32,6 +32,14 @@ if TYPE_CHECKING:
     from ltp_core.pruning.base import PruningMethod
     from ltp_core.runners.packed import PackedRunner
 
+PROBLEM_TYPES = (
+    None,
+    "regression",
+    "single_label_classification",
+    "multi_label_classification",
+)
+"""What `config.json` may say of a head, as transformers spells it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrunedModel:
@@ -44,11 +52,12 @@ class PrunedModel:
         encoder: Weights merged, evaluation mode.
         packed: The packed runner over the same weights.
         tokenizer: Padding and truncation off.
-        label_names: Class names; empty for regression.
+        label_names: Class names; empty for regression, of one value or several.
         max_length: Longest input in training and evaluation, in tokens.
         dense: Name of the dense counterpart's run, or None.
         base: Name of the base model.
         questions: How it answers questions; None where it answers none.
+        is_multi_label: Labels are independent: each has its own probability, by the sigmoid.
     """
 
     name: str
@@ -62,6 +71,7 @@ class PrunedModel:
     dense: str | None
     base: str
     questions: QuestionSettings | None = None
+    is_multi_label: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +162,14 @@ def _read_pruning(folder: Path) -> _Pruning:
         raise CheckpointError(f"{path} is not a JSON object.")
     try:
         return _parse_pruning(raw)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"{path} lacks or misstates something ({reason}): it is damaged or was written by another "
@@ -247,26 +264,42 @@ def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
 
 def _load_foreign(folder: Path, device: str) -> PrunedModel:
     """A Hugging Face folder: unpruned, with the labels of its own configuration."""
-    from ltp_core.encoder.loading import encoder_config, label_names, load_encoder, read_config
+    from ltp_core.encoder.loading import HeadError, label_names, load_encoder, read_config
     from ltp_core.encoder.tokenizer import load_tokenizer
     from ltp_core.pruning import Unpruned
 
-    raw = read_config(folder)
-    architectures = raw.get("architectures")
-    is_span = encoder_config(raw).head == "span"
-    if architectures and not is_span and "ForSequenceClassification" not in str(architectures):
+    if not (folder / "config.json").exists() and (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder} has no head that classifies or answers questions: train one, with "
-            f"base={folder} in the settings."
+            f"{folder} is a PEFT adapter without its base: merge it with PEFT (merge_and_unload) and "
+            "take the merged model's folder."
         )
-    encoder = load_encoder(folder, needs_head=True)
+    raw = read_config(folder)
+    problem = raw.get("problem_type")
+    if problem not in PROBLEM_TYPES:
+        raise CheckpointError(
+            f"{folder}: problem_type {str(problem)[:60]!r} is none of "
+            f"{', '.join(map(str, PROBLEM_TYPES[1:]))}."
+        )
+    try:
+        encoder = load_encoder(folder, needs_head=True)
+    except HeadError as error:
+        raise CheckpointError(
+            f"{folder} has no head that classifies or answers questions ({error}): train one, "
+            f"with base={folder} in the settings."
+        ) from error
+    is_span, outputs = encoder.config.head == "span", encoder.config.num_labels
+    # Without names in the config the outputs in the file are counted, as LABEL_n.
+    names = label_names(raw if raw.get("id2label") else {"num_labels": outputs})
+    # One output without a stated problem is a value, as in transformers.
+    is_values = problem == "regression" or (outputs == 1 and problem is None)
     return _model(
         name=folder.resolve().name,
         task=None,
         method=Unpruned.neutral(encoder.config.num_layers),
         encoder=encoder,
         tokenizer=load_tokenizer(folder),
-        label_names=() if encoder.config.num_labels == 1 else label_names(raw),
+        label_names=() if is_values else names,
+        is_multi_label=problem == "multi_label_classification",
         max_length=encoder.config.max_length,
         dense=None,
         base=str(folder),
@@ -278,10 +311,12 @@ def _load_foreign(folder: Path, device: str) -> PrunedModel:
 def _model(*, encoder: Encoder, method: PruningMethod, device: str, **fields: Any) -> PrunedModel:
     from ltp_core.runners.packed import PackedRunner
 
-    num_tokens, num_ids = fields["tokenizer"].get_vocab_size(), encoder.config.vocab_size
+    # Ids may have gaps: the largest counts, not how many there are.
+    num_tokens = 1 + max(fields["tokenizer"].get_vocab().values(), default=0)
+    num_ids = encoder.config.vocab_size
     if num_tokens > num_ids:
         raise CheckpointError(
-            f"The tokenizer of {fields['name']} has {num_tokens} tokens, its encoder {num_ids}: they "
+            f"The tokenizer of {fields['name']} has ids up to {num_tokens - 1}, its encoder {num_ids} of them: they "
             "do not belong together."
         )
     encoder = encoder.to(device).eval().requires_grad_(False)

@@ -108,6 +108,8 @@ class Prediction:
     """What the head says about one input.
 
     `probabilities` and `label` are null for regression; `label` is the name of the likeliest class.
+    Where labels are independent (multi-label), each probability stands alone, they need not sum to 1,
+    and `label` lists those of 0.5 and more.
     For a question, `answer` says what was found, `label` is its text (null: no answer), and the
     logits are the scores of the best part of the context and of "no answer".
     """

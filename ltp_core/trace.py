@@ -297,10 +297,16 @@ def _predict(
         )
     logits = output.logits[0].double()
     values = tuple(logits.tolist())
-    if len(values) == 1:
-        return Prediction(logits=values, probabilities=None, label=None)
-    likeliest = int(logits.argmax())
     names = model.label_names
+    if len(values) == 1 or not names:  # one value, or several
+        return Prediction(logits=values, probabilities=None, label=None)
+    if model.is_multi_label:  # each label on its own; none, one or several hold
+        alone = torch.sigmoid(logits).tolist()
+        holding = [name for name, p in zip(names, alone, strict=True) if p >= 0.5]
+        return Prediction(
+            logits=values, probabilities=tuple(alone), label=", ".join(holding) or "no label"
+        )
+    likeliest = int(logits.argmax())
     return Prediction(
         logits=values,
         probabilities=tuple(torch.softmax(logits, dim=0).tolist()),

@@ -223,3 +223,37 @@ def test_no_room_for_a_token_is_said(data: Path) -> None:
     """A maximum length that the special tokens fill."""
     with pytest.raises(UserError, match="max_length 2 leaves no room"):
         evaluate_checkpoint(model_for("sst2", max_length=2), data_dir=data)
+
+
+def swapped(model: PrunedModel, names: tuple[str, ...]) -> PrunedModel:
+    """The same model with its two outputs in the other order, and these names for them."""
+    encoder = tiny.copy_of(model.encoder)
+    for parameter in encoder.classifier.parameters():
+        parameter.data = parameter.data.flip(0)
+    return dataclasses.replace(
+        model, task=None, encoder=encoder, packed=PackedRunner(encoder), label_names=names
+    )
+
+
+@pytest.mark.parametrize("names", [("POSITIVE", "NEGATIVE"), ("pos", "neg")])
+def test_outputs_are_matched_by_name(names: tuple[str, ...], data: Path) -> None:
+    """Another order of the classes gives the same accuracy and the same logits of each class."""
+    model = dataclasses.replace(model_for("sst2"), label_names=("negative", "positive"))
+    expected = evaluate_checkpoint(model, "sst2", data_dir=data)
+    found = evaluate_checkpoint(swapped(model, names), "sst2", data_dir=data)
+    assert expected.metrics == found.metrics
+    pd.testing.assert_frame_equal(expected.examples, found.examples)
+
+
+def test_names_that_fit_no_class_are_refused(data: Path) -> None:
+    """Nobody guesses which output is which."""
+    model = swapped(model_for("sst2"), ("weather", "price"))
+    with pytest.raises(UserError, match="id2label"):
+        evaluate_checkpoint(model, "sst2", data_dir=data)
+
+
+def test_independent_labels_are_no_class(data: Path) -> None:
+    """A multi-label head is not measured as if one label excluded the others."""
+    model = dataclasses.replace(model_for("sst2"), task=None, is_multi_label=True)
+    with pytest.raises(UserError, match="independent"):
+        evaluate_checkpoint(model, "sst2", data_dir=data)

@@ -7,6 +7,7 @@ an adapter runs exactly like any other encoder, and needs no PEFT.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -22,6 +23,23 @@ TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
 HEADS = ("pooler.", "classifier.", "qa_outputs.")
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+PLAIN = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "use_dora": False,
+    "use_qalora": False,
+    "use_bdlora": False,
+    "fan_in_fan_out": False,
+    "lora_bias": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "layer_replication": None,
+    "megatron_config": None,
+    "target_parameters": None,
+    "trainable_token_indices": None,
+    "alora_invocation_tokens": None,
+}
+"""Fields that change what is added, with the value of a plain low-rank product."""
 
 
 def inject(
@@ -146,12 +164,22 @@ def _read(folder: Path) -> tuple[float, dict[str, Tensor]]:
     """The factor of the low-rank products, and all tensors by PEFT's names."""
     try:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        scale = float(config["lora_alpha"]) / float(config["r"])
+        for key, default in PLAIN.items():
+            if (value := config.get(key)) and value != default:
+                raise ModelError(
+                    f"The adapter in {folder} has {key} {str(value)[:60]!r}, which is not supported: "
+                    "merge it with PEFT (merge_and_unload) and take the merged model."
+                )
+        rank = float(config["r"])
+        divisor = math.sqrt(rank) if config.get("use_rslora") else rank
+        scale = float(config["lora_alpha"]) / divisor
         with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
             return scale, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
         absent = next(n for n in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / n).exists())
         raise ModelError(f"The adapter in {folder} lacks {absent}.") from error
+    except ModelError:
+        raise
     except (
         SafetensorError,
         OSError,

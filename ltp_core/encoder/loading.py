@@ -5,6 +5,7 @@ Weights in another format are read through `transformers`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -27,6 +28,21 @@ FAMILIES: dict[str, Family] = {"bert": "bert", "roberta": "roberta", "xlm-robert
 """Hugging Face's `model_type` to our family."""
 
 
+LARGEST = {"num_hidden_layers": 1000, "num_labels": 100_000}
+LARGEST_SIZE = 10_000_000
+"""What a config may ask for; its sizes are compared with the weights before memory is taken."""
+
+UNREAD: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("gelu",),
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "pruned_heads": ({}, []),
+    "quantization_config": (),
+}
+"""Fields of `config.json` that change what a model computes, with the values that are supported."""
+
 HEAD: Head = "classification"
 """Head of a checkpoint that does not say otherwise."""
 
@@ -41,7 +57,11 @@ class ModelError(UserError):
     """A model that is absent, damaged or of an architecture that is not supported."""
 
 
-def reason(error: Exception) -> str:
+class HeadError(ModelError):
+    """Weights without the head that is needed."""
+
+
+def reason(error: BaseException) -> str:
     """What a library says went wrong, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
@@ -166,10 +186,10 @@ def encoder_config(
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ModelError(f"Architecture {model_type!r} is not supported; known are {known}.")
-    if raw.get("hidden_act", "gelu") != "gelu":
-        raise ModelError(f"Activation {raw['hidden_act']!r} is not supported; known is gelu.")
-    if raw.get("position_embedding_type", "absolute") != "absolute":
-        raise ModelError("Only absolute position embeddings are supported.")
+    for key, supported in UNREAD.items():
+        if (value := raw.get(key)) is not None and value not in supported:
+            known = f"; known is {supported[0]!r}" if supported else ""
+            raise ModelError(f"config.json: {key} {str(value)[:80]!r} is not supported{known}.")
     heads, width = _size(raw, "num_attention_heads"), _size(raw, "hidden_size")
     if width % heads:
         raise ModelError(
@@ -200,6 +220,10 @@ def _size(raw: dict[str, Any], key: str, default: int | None = None) -> int:
         raise ModelError(f"config.json lacks the field {key!r}.")
     if type(value) is not int or value < 1:
         raise ModelError(f"config.json: {key} is {value!r}, not a whole number above 0.")
+    if value > (limit := LARGEST.get(key, LARGEST_SIZE)):
+        raise ModelError(
+            f"config.json: {key} is {value}, which no encoder has: {limit} is the most."
+        )
     return value
 
 
@@ -218,12 +242,14 @@ def _pad_id(raw: dict[str, Any], family: Family) -> int:
 
 
 def label_names(raw: dict[str, Any]) -> tuple[str, ...]:
-    """Names of a configuration's outputs in order; two where it says nothing, as in transformers.
+    """Names of a configuration's outputs in order: `id2label`, else LABEL_n as in transformers.
 
     Raises:
         ModelError: `id2label` does not map the numbers from 0 on.
     """
-    names = raw.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
+    names = raw.get("id2label")
+    if not names:
+        return tuple(f"LABEL_{i}" for i in range(_size(raw, "num_labels", 2)))
     if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
         raise ModelError("config.json: id2label does not map the numbers from 0 on to names.")
     return tuple(str(names[str(i)]) for i in range(len(names)))
@@ -244,28 +270,62 @@ def load_encoder(
     Raises:
         ModelError: The architecture is not supported, or the weights are absent or damaged.
     """
-    config = encoder_config(read_config(folder), num_labels=num_labels, head=head)
-    encoder = Encoder(config)
-    _init_head(encoder)
-    weights = {_own_name(key, config.family): value for key, value in _read(folder).items()}
-    state = encoder.state_dict()
+    raw = read_config(folder)
+    encoder_config(raw, num_labels=num_labels, head=head)  # refused before weights are read
+    found = _read(folder)
+    config = encoder_config(raw, num_labels=num_labels, head=head or _head_in_file(raw, found))
+    weights = {_own_name(key, config.family): value for key, value in found.items()}
+    for key, value in weights.items():
+        if not value.is_floating_point() and not key.endswith("position_ids"):
+            raise ModelError(
+                f"The weights in {folder} are quantised ({key} is {value.dtype}), which is not "
+                "supported: take the model in float32, float16 or bfloat16."
+            )
+    if num_labels is None and (outputs := _outputs(weights, config)) is not None:
+        # The head that is in the file counts; names that were given on purpose must fit it.
+        if raw.get("id2label") and outputs != config.num_labels:
+            raise ModelError(
+                f"{folder}: id2label names {config.num_labels} labels, but the head in the file "
+                f"has {outputs} outputs: correct id2label."
+            )
+        config = dataclasses.replace(config, num_labels=outputs)
+    # Shapes are compared on a model without memory, so a config cannot ask for more than is there.
+    with torch.device("meta"):
+        state = Encoder(config).state_dict()
     usable = {
-        key: value.to(torch.float32)
+        key: value
         for key, value in weights.items()
         if key in state and (value.shape == state[key].shape or not _is_head(key))
     }
     missing = [key for key in state if key not in usable and (needs_head or not _is_head(key))]
     if missing:
-        raise ModelError(
-            f"The weights in {folder} lack {len(missing)} tensors, first {missing[0]}."
-        )
-    try:
-        encoder.load_state_dict(usable, strict=False)
-    except RuntimeError as error:
-        raise ModelError(
-            f"The weights in {folder} do not fit its config.json: {reason(error)}"
-        ) from error
+        kind = HeadError if all(map(_is_head, missing)) else ModelError
+        raise kind(f"The weights in {folder} lack {len(missing)} tensors, first {missing[0]}.")
+    for key, value in usable.items():
+        if value.shape != state[key].shape:
+            raise ModelError(
+                f"The weights in {folder} do not fit its config.json: {key} is "
+                f"{tuple(value.shape)}, expected {tuple(state[key].shape)}."
+            )
+    encoder = Encoder(config)
+    _init_head(encoder)
+    encoder.load_state_dict({k: v.to(torch.float32) for k, v in usable.items()}, strict=False)
     return encoder.eval()
+
+
+def _head_in_file(raw: dict[str, Any], found: dict[str, Tensor]) -> Head | None:
+    """The head whose tensors are there; None where both or neither are, so that the config says."""
+    has_span = "qa_outputs.weight" in found
+    has_class = any(key.startswith("classifier.") for key in found)
+    if has_class and "ForMultipleChoice" in str(raw.get("architectures")):
+        raise ModelError("A head that chooses among several texts is not supported.")
+    return None if has_span == has_class else ("span" if has_span else "classification")
+
+
+def _outputs(weights: dict[str, Tensor], config: EncoderConfig) -> int | None:
+    """Outputs of the head in the file; None without one."""
+    names = ("qa_outputs",) if config.head == "span" else ("classifier.out_proj", "classifier")
+    return next((len(weights[f"{n}.weight"]) for n in names if f"{n}.weight" in weights), None)
 
 
 def _is_head(key: str) -> bool:
@@ -305,6 +365,8 @@ def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
     """
     import transformers
 
+    for index in folder.glob("*.index.json"):
+        _check_shards(index)
     is_span = SPAN_ARCHITECTURE in str(read_config(folder).get("architectures"))
     kind = "AutoModelForQuestionAnswering" if is_span else "AutoModelForSequenceClassification"
     try:
@@ -315,3 +377,16 @@ def _read_through_transformers(folder: Path) -> dict[str, Tensor]:
         raise ModelError(f"{folder} holds no weights that can be read: {reason(error)}") from error
     absent = set(info["missing_keys"])
     return {key: value for key, value in model.state_dict().items() if key not in absent}
+
+
+def _check_shards(index: Path) -> None:
+    """Refuses an index that leads out of its folder or to a file that is not there."""
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, OSError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{index} cannot be read: {reason(error)}.") from error
+    for name in sorted(map(str, files)):
+        if name != os.path.basename(name) or name in {"", ".", ".."}:  # noqa: PTH119
+            raise ModelError(f"{index} names {name!r}, which is no file beside it: refused.")
+        if not (index.parent / name).is_file():
+            raise ModelError(f"{index} names {name}, which is not there: download it again.")

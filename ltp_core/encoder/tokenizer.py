@@ -22,7 +22,11 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path)) if path.exists() else _convert(folder)
-    except Exception as error:
+        tokenizer.encode("A trial, 1 of 2.")  # some patterns fail at the first use only
+    except BaseException as error:
+        # A panic inside the library is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ModelError(
             f"{folder} holds no tokenizer that can be read: {reason(error)}"
         ) from error

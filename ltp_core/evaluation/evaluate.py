@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +57,7 @@ def evaluate_checkpoint(
     if name is None:
         raise UserError(f"{model.name} does not say what task it is for; give one with --task.")
     rows = load_split(name, split, model.questions, limit=limit, data_dir=data_dir)
-    _check_head(model, find_task(name))
+    order = _check_head(model, find_task(name))
     method = method or model.method
     if rows.answers is not None:
         return measure_questions(model, rows, method, batch_size=batch_size, counter=counter)
@@ -70,6 +72,8 @@ def evaluate_checkpoint(
     passes = run_passes(
         model, encoded, method, batch_size=batch_size, counter=counter, describe=describe
     )
+    if order is not None:
+        passes = dataclasses.replace(passes, logits=[logits[order] for logits in passes.logits])
     return _summarise(rows, passes, model)
 
 
@@ -99,7 +103,8 @@ def kind_counter(model: PrunedModel) -> KindCounter:
     return KindCounter(config.num_layers, config.vocab_size)
 
 
-def _check_head(model: PrunedModel, task: Task) -> None:
+def _check_head(model: PrunedModel, task: Task) -> list[int] | None:
+    """Which output stands for each of the task's classes; None: they are in its order already."""
     outputs, is_span = model.encoder.config.num_labels, model.encoder.config.head == "span"
     if is_span != task.asks_questions:
         kind = "answers questions about a text" if is_span else "classifies"
@@ -108,6 +113,39 @@ def _check_head(model: PrunedModel, task: Task) -> None:
         raise UserError(
             f"{model.name} has {outputs} outputs, but {task.name} needs {task.num_labels}."
         )
+    if model.is_multi_label:
+        raise UserError(
+            f"{model.name} gives independent labels; {task.name} has one for each text."
+        )
+    if is_span or task.num_labels == 1 or model.task == task.name:
+        return None
+    # Another's outputs may be in another order: they are matched by name, whatever their spelling.
+    own, wanted = (
+        [re.sub(r"[^a-z0-9]+", "", name.casefold()) for name in names]
+        for names in (model.label_names, task.label_names)
+    )
+    own = [SYNONYMS.get(name, name) for name in own]
+    if own == wanted or any(own == [f"{p}{i}" for i in range(len(own))] for p in ("label", "")):
+        return None
+    if sorted(own) != sorted(wanted):
+        raise UserError(
+            f"{model.name} has the labels {', '.join(model.label_names)}, {task.name} has "
+            f"{', '.join(task.label_names)}: give its outputs these names in id2label of its "
+            "config.json, in the order of the outputs."
+        )
+    return [own.index(name) for name in wanted]
+
+
+SYNONYMS = {
+    "neg": "negative",
+    "pos": "positive",
+    "entailed": "entailment",
+    "contradictory": "contradiction",
+    "nonentailment": "notentailment",
+    "paraphrase": "equivalent",
+    "notparaphrase": "notequivalent",
+}
+"""Other names of classes, as published checkpoints have them."""
 
 
 def predictions_from(logits: np.ndarray) -> np.ndarray:

@@ -1,0 +1,171 @@
+"""Model folders as other people have them: what changes the meaning is honoured or refused by name."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ltp_core.checkpoint import load_checkpoint
+from ltp_core.records import UserError
+from ltp_core.trace import trace_text
+from tests import tiny
+
+TEXT = "a slow film, not bad"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A tiny BERT classifier with three outputs."""
+    return tiny.save_hugging_face("bert", tmp_path / "mine")
+
+
+def edit(folder: Path, name: str = "config.json", **changes: Any) -> None:
+    """Overwrites fields of a JSON file; `...` removes one."""
+    raw = json.loads((folder / name).read_text()) | changes
+    (folder / name).write_text(json.dumps({k: v for k, v in raw.items() if v is not ...}))
+
+
+def assert_refused(folder: Path, words: str) -> None:
+    """Refused within a second, on one line that has these words."""
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=words) as error:
+        load_checkpoint(str(folder))
+    assert "\n" not in str(error.value)
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 10**9},
+        {"hidden_size": 9_000_000},
+        {"num_hidden_layers": 10**9},
+        {"intermediate_size": 10**9},
+        {"vocab_size": 10**9},
+        {"max_position_embeddings": 10**12},
+        {"num_labels": 10**9, "id2label": ...},
+        {"quantization_config": {"quant_method": "bitsandbytes"}},
+        {"is_decoder": True},
+        {"pruned_heads": {"0": [1]}},
+        {"hidden_act": "relu"},
+        {"problem_type": "ranking"},
+    ],
+    ids=str,
+)
+def test_a_config_of_something_else_is_refused_at_once(
+    changes: dict[str, Any], folder: Path
+) -> None:
+    """Impossible sizes take neither time nor memory, and unsupported fields are named."""
+    load_checkpoint(str(folder))  # imports are not counted
+    edit(folder, **changes)
+    assert_refused(folder, next(iter(changes)) if 9_000_000 not in changes.values() else "fit|lack")
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/hostname", "..", "absent.bin"])
+def test_an_index_leads_to_no_other_folder(name: str, folder: Path) -> None:
+    """Shards lie beside their index."""
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"bert.pooler.dense.bias": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_refused(folder, "index.json names")
+
+
+def test_quantised_weights_are_not_cast(folder: Path) -> None:
+    """Whole numbers without their scales would give another model."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    key = "bert.encoder.layer.0.output.dense.weight"
+    save_file(tensors | {key: tensors[key].to(torch.int8)}, path, metadata={"format": "pt"})
+    assert_refused(folder, "quantised")
+
+
+def test_ids_beyond_the_embedding_are_refused(folder: Path) -> None:
+    """The largest id counts, not the number of tokens: ids may have gaps."""
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    raw["model"]["vocab"]["always"] = 10_000
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    assert_refused(folder, "do not belong together")
+
+
+def logits_of(folder: Path) -> torch.Tensor:
+    """Of transformers, for `TEXT`."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).double().eval()
+    ids = torch.tensor([tiny.tokenizer("bert").encode(TEXT).ids])
+    with torch.no_grad():
+        logits: torch.Tensor = model(ids).logits[0]
+    return logits
+
+
+def test_independent_labels_have_a_probability_each(folder: Path) -> None:
+    """Multi-label: sigmoid, not softmax."""
+    edit(folder, problem_type="multi_label_classification")
+    found = trace_text(load_checkpoint(str(folder)), TEXT).prediction
+    expected = torch.sigmoid(logits_of(folder))
+    assert found.probabilities == pytest.approx(expected.tolist(), abs=1e-5)
+    named = [f"LABEL_{i}" for i, p in enumerate(expected.tolist()) if p >= 0.5]
+    assert (", ".join(named) or "no label") == found.label
+
+
+def test_several_values_are_no_classes(folder: Path) -> None:
+    """Regression with three outputs: three values, nothing likeliest."""
+    edit(folder, problem_type="regression")
+    found = trace_text(load_checkpoint(str(folder)), TEXT).prediction
+    assert (None, None) == (found.probabilities, found.label)
+    assert found.logits == pytest.approx(logits_of(folder).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id2label": ..., "label2id": ..., "num_labels": 3},
+        {"id2label": ..., "label2id": ...},
+        {"architectures": ["BertForMaskedLM"]},
+        {"architectures": ["JointBERT"]},
+        {"architectures": ["BertForQuestionAnswering"]},
+        {"architectures": ...},
+    ],
+    ids=str,
+)
+def test_the_head_in_the_file_is_used(changes: dict[str, Any], folder: Path) -> None:
+    """Whatever the config calls it, and whether or not it counts its outputs."""
+    expected = logits_of(folder)
+    edit(folder, **changes)
+    model = load_checkpoint(str(folder))
+    assert ("LABEL_0", "LABEL_1", "LABEL_2") == model.label_names
+    assert trace_text(model, TEXT).prediction.logits == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_names_that_do_not_fit_the_head_are_refused(folder: Path) -> None:
+    """Two names for three outputs: which is which is not guessed."""
+    edit(folder, id2label={"0": "bad", "1": "good"})
+    assert_refused(folder, "id2label names 2 labels, but the head in the file has 3")
+
+
+def test_a_tokenizer_that_panics_is_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A panic inside the library is no Exception of Python's."""
+    from ltp_core.encoder import tokenizer
+
+    panic = type("PanicException", (BaseException,), {})
+
+    def fail(_: Path) -> None:
+        raise panic("called `Option::unwrap()` on a `None` value")
+
+    (folder / "tokenizer.json").unlink()
+    monkeypatch.setattr(tokenizer, "_convert", fail)
+    assert_refused(folder, "no tokenizer that can be read")
+
+
+def test_an_adapter_alone_is_no_model(tmp_path: Path) -> None:
+    """A PEFT folder says that it needs its base."""
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert_refused(tmp_path, "adapter without its base")
