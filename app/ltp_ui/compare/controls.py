@@ -18,7 +18,10 @@ HALF = 0.5
 """Multiplier of B where it is the same checkpoint as A: as it was trained, nothing would differ."""
 
 RIVALS = ("spatten", "lat", "power_bert", "calibrated", "manual", "ltp")
-"""Methods that B has at first, in this order, other than A's."""
+"""Methods that B has at first, in this order, other than A's; those not listed come behind them."""
+
+CONTROLS = ("unpruned", "shallow")
+"""Methods that remove no token, which B never has unasked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,8 @@ def _rival(found: list[CheckpointInfo], name: str | None) -> str | None:
     if own is None:
         return name
     others = {info.method: info.name for info in found if info.task == own.task}
-    return next((others[m] for m in RIVALS if m in others and m != own.method), own.name)
+    order = [m for m in dict.fromkeys((*RIVALS, *sorted(others))) if m not in CONTROLS]
+    return next((others[m] for m in order if m in others and m != own.method), own.name)
 
 
 def _choice(letter: str, name: str, default_scale: float) -> Choice:

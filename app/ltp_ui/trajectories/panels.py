@@ -119,7 +119,9 @@ def _kind(run: ExampleRecords) -> str:
         "shallow": "whole layers left out",
         "unpruned": "nothing pruned",
     }
-    return kinds.get(run.method, "each input keeps what its scores ask for")
+    for method in ("ltp", "ltp_s", "manual", "calibrated"):
+        kinds[method] = "each input keeps what its scores ask for"
+    return kinds.get(run.method, f"pruned by {run.method}")
 
 
 def _mean(frame: pd.DataFrame) -> str:
