@@ -78,6 +78,8 @@ class TrainConfig:
     """Accelerate's mixed precision."""
     attention_dropout: float | None = None
     """Of the attention probabilities while training; None takes the base model's."""
+    hidden_dropout: float | None = None
+    """Of hidden states and embeddings while training; None takes the base model's."""
     method: MethodSettings = field(default_factory=MethodSettings)
     data: DataConfig = field(default_factory=DataConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
@@ -90,7 +92,7 @@ class TrainConfig:
         """Rejects impossible values."""
         require_name("task", self.task)
         require_between(self, 0, 2**32 - 1, "seed")
-        require_between(self, 0, 1, "attention_dropout")
+        require_between(self, 0, 1, "attention_dropout", "hidden_dropout")
 
     @property
     def fingerprint(self) -> str:

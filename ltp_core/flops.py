@@ -28,6 +28,7 @@ def layer_macs(
     intermediate: int,
     accounting: str,
     query_length: Lengths | None = None,
+    score_macs: int = 0,
 ) -> Lengths:
     """MACs of one layer, in the shape of the lengths.
 
@@ -47,6 +48,7 @@ def layer_macs(
         accounting: One of `ACCOUNTINGS`.
         query_length: Tokens whose queries are computed (n_q), where these are not all that enter;
             only `executed` counts them: `2 n_a d² + n_q d² + n_q n_a d + …`.
+        score_macs: What a method computes for its decision, per token that enters; both count it.
 
     Raises:
         ValueError: The accounting is unknown.
@@ -56,7 +58,8 @@ def layer_macs(
         185063424.0
     """
     n_a, n_f, d = attention_length, ffn_length, float(hidden)
-    ffn = n_f * (2 * d * intermediate)
+    # What follows the attention, and what the decision itself takes.
+    ffn = n_f * (2 * d * intermediate) + n_a * float(score_macs)
     if accounting == "paper":
         return n_a * (4 * d * d) + n_a * (2 * d) * n_a + ffn
     if accounting == "executed":
@@ -74,6 +77,7 @@ def total_flops(
     intermediate: int,
     accounting: str,
     query_length: Num[np.ndarray, "examples layers"] | None = None,
+    score_macs: int = 0,
 ) -> float:
     """FLOPs of all examples through all layers; arguments as for `layer_macs`.
 
@@ -87,6 +91,7 @@ def total_flops(
         intermediate=intermediate,
         accounting=accounting,
         query_length=None if query_length is None else np.asarray(query_length, dtype=np.float64),
+        score_macs=score_macs,
     )
     return float(FLOPS_PER_MAC * macs.sum())
 
@@ -107,6 +112,7 @@ def relative_flops(
     *,
     hidden: int,
     intermediate: int,
+    score_macs: int = 0,
 ) -> dict[str, float]:
     """Fraction of the unpadded unpruned model's FLOPs, by accounting; sums before division.
 
@@ -137,6 +143,7 @@ def relative_flops(
             hidden=hidden,
             intermediate=intermediate,
             accounting=accounting,
+            score_macs=score_macs,
         )
         / whole
         for accounting in ACCOUNTINGS

@@ -70,7 +70,8 @@ def model_inputs(model: PrunedModel, batch: Batch) -> Inputs:
         batch.token_type_ids,
         batch.attention_mask,
         protect_first=config.protect_first,
-        separator_id=separator_id(model.tokenizer) if config.protect_separators else None,
+        protect_separators=config.protect_separators,
+        separator_id=separator_id(model.tokenizer),
         protected=batch.question if config.protect_question else None,
     )
 
@@ -84,12 +85,14 @@ class Passes:
         length: Tokens of each input.
         attention_length: Tokens that entered each layer's attention.
         ffn_length: Tokens that stayed after each layer.
+        score_macs: What the method itself computes, MACs a token that enters a layer.
     """
 
     logits: list[np.ndarray]
     length: Int[np.ndarray, " inputs"]
     attention_length: Int[np.ndarray, "inputs layers"]
     ffn_length: Int[np.ndarray, "inputs layers"]
+    score_macs: int = 0
 
     @property
     def mean_retained(self) -> list[float]:
@@ -105,6 +108,7 @@ class Passes:
             self.ffn_length,
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
+            score_macs=self.score_macs,
         )
 
     def layers_frame(self, split: str, row: Int[np.ndarray, " inputs"]) -> pd.DataFrame:
@@ -159,7 +163,11 @@ def run_passes(
         lengths[0, index] = output.attention_length.numpy()
         lengths[1, index] = output.ffn_length.numpy()
     return Passes(
-        logits=logits, length=encoded.length, attention_length=lengths[0], ffn_length=lengths[1]
+        logits=logits,
+        length=encoded.length,
+        attention_length=lengths[0],
+        ffn_length=lengths[1],
+        score_macs=method.score_macs(config.hidden_size),
     )
 
 

@@ -141,13 +141,37 @@ class HardConfig(StageConfig):
     """Hold this budget: one common multiplier on the thresholds follows it. None fixes them."""
     budget_gain: float = 0.15
     """How fast the multiplier follows: change of its logarithm per unit of excess and step."""
+    mask_gradient: float | None = None
+    """Temperature of the masks' gradient, for thresholds with a shape: thresholds and score learn
+    while tokens are pruned, nothing is removed in training. None gives masks no gradient."""
+    budget_ramp: float = 0.33
+    """With `mask_gradient`: share of the stage in which the budget falls linearly from 1."""
+    shape_learning_rate: float = 0.01
+    """With `mask_gradient`: rate of the thresholds' shape, at equal cost. 0 keeps them equal."""
+    score_learning_rate: float = 0.02
+    """With `mask_gradient`: rate of a learned factor of the score."""
+    elastic: bool = False
+    """With `mask_gradient`: every step also runs unpruned and at a scale between, so that one model
+    serves every budget down to `target_relative_flops`."""
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""
         super().__post_init__()
         require_above_zero(self, "target_relative_flops")
         require_between(self, 0, 1, "target_relative_flops")
-        require_between(self, 0, math.inf, "budget_gain")
+        require_between(
+            self, 0, math.inf, "budget_gain", "shape_learning_rate", "score_learning_rate"
+        )
+        require_above_zero(self, "mask_gradient")
+        require_between(self, 0, 1, "budget_ramp")
+        require(
+            self.mask_gradient is None or self.target_relative_flops is not None,
+            "hard.mask_gradient: needs hard.target_relative_flops, the budget that thresholds follow",
+        )
+        require(
+            not self.elastic or self.mask_gradient is not None,
+            "hard.elastic: needs hard.mask_gradient",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "candidates": _columns(
         {"candidate": "int32", "relative_flops": "float", "is_chosen": "bool"},
         {
+            "factor": "float",
             "metric": "float",
             "loss": "float",
             "divergence": "float",

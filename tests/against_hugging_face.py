@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def batch_for(architecture: str, *, token_types: bool) -> Inputs:
     """A padded batch; token types only where the architecture has more than one."""
     made = tiny.inputs((11, 1, 6, 2), 7, family=family_of(architecture), extra_padding=2)
     types = made.token_type_ids if token_types else torch.zeros_like(made.token_type_ids)
-    return Inputs(made.input_ids, types, made.attention_mask, made.protected)
+    return replace(made, token_type_ids=types)
 
 
 def theirs(model: Any, inputs: Inputs) -> Any:

@@ -64,6 +64,9 @@ thresholds = st.one_of(
 METHOD_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "unpruned": ("unpruned", {}),
     "ltp": ("ltp", {}),
+    "ltp, ordinary": ("ltp", {"score_mean": "ordinary", "shape": "learned"}),
+    "ltp_s": ("ltp_s", {}),
+    "ltp_s, live": ("ltp_s", {"score_mean": "live"}),
     "manual": ("manual", {}),
     "calibrated": ("calibrated", {}),
     "spatten": ("spatten", {"keep_layers": 1, "final_ratio": 0.2}),

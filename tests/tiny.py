@@ -33,6 +33,8 @@ SPECIAL_TOKENS = {
     "roberta": ("<s>", "<pad>", "</s>", "<unk>", "<mask>"),
 }
 VOCAB_SIZE = 5 + len(WORDS)
+SEPARATOR_ID = 3
+"""Id of BERT's separator here; with RoBERTa's vocabulary another token, which is as good."""
 SIZES = {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 16,
@@ -152,7 +154,9 @@ def inputs(
         input_ids[row, :length] = torch.randint(2, VOCAB_SIZE, (length,), generator=generator)
         token_type_ids[row, (length + 1) // 2 : length] = 1
         mask[row, :length] = True
-    return make_inputs(input_ids, token_type_ids, mask, protect_first=protect_first)
+    return make_inputs(
+        input_ids, token_type_ids, mask, protect_first=protect_first, separator_id=SEPARATOR_ID
+    )
 
 
 def row(batch: Inputs, index: int) -> Inputs:
@@ -165,6 +169,7 @@ def row(batch: Inputs, index: int) -> Inputs:
         batch.token_type_ids[index : index + 1, cut],
         batch.attention_mask[index : index + 1, cut],
         batch.protected[index : index + 1, cut],
+        batch.special[index : index + 1, cut],
     )
 
 

@@ -25,6 +25,7 @@ class ModelSize:
 
     hidden: int
     intermediate: int
+    score_macs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +110,15 @@ class ExampleRecords:
         """The same for the model without pruning and without padding; both accountings agree."""
         length = self.length if self.windows is None else self.windows.attention_length.max(axis=1)
         lengths = np.repeat(length[:, None], self.num_layers, axis=1)
-        return self._flops(lengths, lengths, "paper")
+        return self._flops(lengths, lengths, "paper", is_pruned=False)
 
     def _flops(
         self,
         attention_length: Int[np.ndarray, "inputs layers"],
         ffn_length: Int[np.ndarray, "inputs layers"],
         accounting: str,
+        *,
+        is_pruned: bool = True,
     ) -> Float[np.ndarray, " examples"] | None:
         if self.size is None:
             return None
@@ -125,6 +128,7 @@ class ExampleRecords:
             hidden=self.size.hidden,
             intermediate=self.size.intermediate,
             accounting=accounting,
+            score_macs=self.size.score_macs if is_pruned else 0,
         )
         found = np.asarray(flops.FLOPS_PER_MAC * macs.sum(axis=1))
         if self.windows is None:
@@ -239,7 +243,9 @@ def model_size(folder: Path, manifest: RunManifest) -> ModelSize | None:
     for raw in (manifest.base, _saved_config(folder)):
         hidden, intermediate = raw.get("hidden_size"), raw.get("intermediate_size")
         if type(hidden) is int and type(intermediate) is int and min(hidden, intermediate) > 0:
-            return ModelSize(hidden=hidden, intermediate=intermediate)
+            score = raw.get("score_macs", 0)
+            score = score if type(score) is int and score >= 0 else 0
+            return ModelSize(hidden=hidden, intermediate=intermediate, score_macs=score)
     known = KNOWN_SIZES.get(str(manifest.base.get("name")))
     return ModelSize(hidden=known[0], intermediate=known[1]) if known else None
 

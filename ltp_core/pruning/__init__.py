@@ -9,6 +9,7 @@ from ltp_core.pruning.calibrated import CalibratedThreshold
 from ltp_core.pruning.importance import importance_score
 from ltp_core.pruning.lat import LATConfig, LengthAdaptive
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
+from ltp_core.pruning.ltp_s import ScoredTokenPruning
 from ltp_core.pruning.manual import ManualConfig, ManualThreshold
 from ltp_core.pruning.power_bert import PowerBert, PowerBertConfig
 from ltp_core.pruning.shallow import Shallow
@@ -20,6 +21,7 @@ METHODS: dict[str, type[PruningMethod]] = {
     for method in (
         Unpruned,
         LearnedTokenPruning,
+        ScoredTokenPruning,
         ManualThreshold,
         CalibratedThreshold,
         SpAtten,
@@ -54,6 +56,7 @@ __all__ = [
     "PowerBert",
     "PowerBertConfig",
     "PruningMethod",
+    "ScoredTokenPruning",
     "Shallow",
     "SpAtten",
     "ThresholdMethod",

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ltp_core.pruning.importance import relative_to_mean
+
 
 @dataclass(frozen=True)
 class LayerState:
@@ -31,6 +33,8 @@ class LayerState:
         diagonal: Attention that each live token pays to itself, mean over heads; only for methods
             that list it in their `signals`.
         carry: What the method returned at the previous layer, for the tokens still live.
+        special: Tokens that the tokenizer added, the first one and separators; by signal too.
+        hidden: State of each live token at the layer's entry; by signal too.
         is_never_empty: Every sequence has a protected token.
     """
 
@@ -43,15 +47,21 @@ class LayerState:
     initial_length: Int[Tensor, " batch"]
     diagonal: Float[Tensor, " live"] | None = None
     carry: Float[Tensor, " live"] | None = None
+    special: Bool[Tensor, " live"] | None = None
+    hidden: Float[Tensor, "live hidden"] | None = None
     is_never_empty: bool = False
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Which live tokens go on, and a value per live token handed to the next layer."""
+    """Which live tokens go on, and a value per live token handed to the next layer.
+
+    `score` is what was compared, where that is not the layer's importance score as it came.
+    """
 
     retained: Bool[Tensor, " live"]
     carry: Float[Tensor, " live"] | None = None
+    score: Float[Tensor, " live"] | None = None
 
 
 PrunedAnswers = Literal["restored", "excluded"]
@@ -76,7 +86,11 @@ class MethodConfig:
     pruned_answers: PrunedAnswers = "restored"
 
 
-Signal = Literal["score", "diagonal"]
+Signal = Literal["score", "diagonal", "special", "hidden"]
+
+Choice = Literal["lengths", "thresholds", "scale"]
+"""What can be chosen for a budget after training: lengths by LAT's search, thresholds by
+calibration, or one scale on trained thresholds."""
 
 SoftMaskForm = Literal["softmax", "output"]
 """Where the soft stage's weights act: on keys inside the softmax, or on each layer's output."""
@@ -92,6 +106,7 @@ class PruningMethod(nn.Module):
         signals: What it looks at. A method that looks at nothing prunes nothing, and runners then
             compute no scores.
         soft_form: Form of the soft stage that the method needs; None leaves it to the settings.
+        choice: What a `select` table chooses for a budget after training; None where nothing is.
     """
 
     name: ClassVar[str]
@@ -99,6 +114,7 @@ class PruningMethod(nn.Module):
     is_learned: ClassVar[bool] = False
     signals: frozenset[Signal] = frozenset({"score"})
     soft_form: ClassVar[SoftMaskForm | None] = None
+    choice: ClassVar[Choice | None] = None
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         super().__init__()
@@ -122,6 +138,14 @@ class PruningMethod(nn.Module):
         """False where the whole layer is left out: its output is its input, at no cost."""
         del layer_index
         return True
+
+    def fit_width_(self, hidden_size: int) -> None:
+        """Learns the encoder's width once, before anything is trained."""
+        del hidden_size
+
+    def score_macs(self, hidden_size: int) -> int:
+        """MACs a token that enters a layer costs for the decision, beyond the attention's own."""
+        return hidden_size if "hidden" in self.signals else 0
 
     def scaled(self, factor: float) -> PruningMethod | None:
         """The same method pruning more (`factor` above 1) or less, nothing retrained.
@@ -172,7 +196,7 @@ def decide(method: PruningMethod, state: LayerState) -> Decision:
     retained = decision.retained | state.protected
     if not state.is_never_empty:
         retained = retained | _best_of_emptied(retained, state)
-    return Decision(retained, decision.carry)
+    return Decision(retained, decision.carry, decision.score)
 
 
 def _best_of_emptied(retained: Bool[Tensor, " live"], state: LayerState) -> Bool[Tensor, " live"]:
@@ -190,14 +214,84 @@ def _best_of_emptied(retained: Bool[Tensor, " live"], state: LayerState) -> Bool
     return chosen
 
 
-class ThresholdMethod(PruningMethod):
-    """Prunes a token whose score does not exceed its layer's threshold (Eq. 8)."""
+MEMORY = 0.95
+"""Share of the past in the sums that a budget is held against: about the last 20 steps."""
 
+LARGEST_STEP = 0.07
+"""Most that the logarithm of the scale changes in a step."""
+
+LOG_SCALES = (float(np.log(0.02)), float(np.log(4.0)))
+"""Bounds of the scale's logarithm: from next to nothing pruned to all but the outliers."""
+
+ScoreMean = Literal["live", "ordinary"]
+"""Over which tokens of a sequence the score has mean 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdConfig(MethodConfig):
+    """Settings of every method that compares a score with a threshold.
+
+    Attributes:
+        score_mean: "live": the score has mean 1 over all live tokens, as importance scores come.
+            "ordinary": over the live tokens that are neither protected nor special. The first token
+            and separators draw many times the mean; with them in it every word falls below a
+            threshold once few words are left, and the sentence empties.
+    """
+
+    score_mean: ScoreMean = "live"
+
+
+class ThresholdMethod(PruningMethod):
+    """Prunes a token whose score does not exceed its layer's threshold (Eq. 8).
+
+    Attributes:
+        thresholds: What scores are compared with, absolute, one a layer.
+        delta: Where the thresholds have a learned shape, `threshold_l = exp(log_scale + delta_l)`
+            with the deltas' mean 0; None where they have none.
+    """
+
+    choice: ClassVar[Choice | None] = "scale"
+    config: ThresholdConfig
     thresholds: Tensor
+    delta: nn.Parameter | None
+    log_scale: Tensor
+    spent_flops: Tensor
+
+    def __init__(self, config: MethodConfig, num_layers: int) -> None:
+        super().__init__(config, num_layers)
+        self.register_parameter("delta", None)
+        if self.config.score_mean == "ordinary":
+            self.signals = self.signals | {"special"}
+
+    def score(self, state: LayerState) -> Float[Tensor, " live"]:
+        """What is compared with the threshold: the importance score, in the unit of `score_mean`."""
+        return self.in_unit(state.score, state)
+
+    def in_unit(self, score: Float[Tensor, " live"], state: LayerState) -> Float[Tensor, " live"]:
+        """A score divided by its mean over the ordinary tokens, where `score_mean` says so."""
+        if self.config.score_mean == "live":
+            return score
+        assert state.special is not None
+        ordinary = (~state.protected & ~state.special).to(score.dtype)
+        return relative_to_mean(score, ordinary, state.sequence, state.live_length.shape[0])
 
     def retain(self, state: LayerState) -> Decision:
         """`score > threshold`, elementwise: nothing to sort."""
-        return Decision(state.score > self.thresholds[state.layer_index].to(state.score.dtype))
+        score = self.score(state)
+        retained = score > self.thresholds[state.layer_index].to(score.dtype)
+        return Decision(retained, score=None if score is state.score else score)
+
+    def shape_thresholds_(self, start: float) -> None:
+        """Gives the thresholds a common scale and a shape to learn, equal at the start."""
+        self.register_buffer("thresholds", torch.full((self.num_layers,), float(start)))
+        self.register_buffer("log_scale", torch.tensor(float(start)).log())
+        self.register_buffer("spent_flops", torch.zeros(2))
+        self.delta = nn.Parameter(torch.zeros(self.num_layers))
+
+    def shaped(self, log_scale: Float[Tensor, ""]) -> Float[Tensor, " layer"]:
+        """Thresholds at a scale; gradients reach the shape: `exp(log_scale + delta_l - mean delta)`."""
+        assert self.delta is not None
+        return torch.exp(log_scale + self.delta - self.delta.mean())
 
     def threshold(self, layer_index: int) -> float:
         """The layer's absolute threshold, in multiples of uniform attention."""
@@ -209,13 +303,36 @@ class ThresholdMethod(PruningMethod):
 
     @torch.no_grad()
     def settle_(self) -> None:
-        """Keeps the thresholds at or above 0, where a score cannot fall."""
+        """Keeps the thresholds at or above 0, where a score cannot fall; follows scale and shape."""
+        if self.delta is not None:
+            self.delta.sub_(self.delta.mean())
+            self.thresholds.copy_(self.shaped(self.log_scale))
         self.thresholds.clamp_(min=0.0)
 
     @torch.no_grad()
     def scale_(self, factor: float) -> None:
         """Multiplies all thresholds in place."""
         self.thresholds.mul_(factor)
+        if self.delta is not None:
+            self.log_scale.add_(float(np.log(factor)))
+
+    @torch.no_grad()
+    def steer_(self, macs: float, whole_macs: float, goal: float, gain: float) -> None:
+        """Moves the scale towards a FLOPs budget.
+
+        What is compared with the budget are sums over the last batches, since short inputs keep a
+        greater share than long ones and batches are sorted by length.
+
+        Args:
+            macs: MACs of this step's pass.
+            whole_macs: What they would be with nothing pruned.
+            goal: Relative FLOPs that are aimed at now.
+            gain: Change of the scale's logarithm per unit of excess and step.
+        """
+        self.spent_flops.mul_(MEMORY).add_(self.spent_flops.new_tensor([macs, whole_macs]))
+        excess = float(self.spent_flops[0] / self.spent_flops[1]) - goal
+        self.log_scale += max(-LARGEST_STEP, min(LARGEST_STEP, gain * excess))
+        self.log_scale.clamp_(*LOG_SCALES)
 
     def with_thresholds(self, thresholds: list[float]) -> ThresholdMethod:
         """A copy with other thresholds; this method stays as it is.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from ltp_core.pruning.base import MethodConfig, ThresholdMethod
+from ltp_core.pruning.base import MethodConfig, ThresholdConfig, ThresholdMethod
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibratedConfig(MethodConfig):
+class CalibratedConfig(ThresholdConfig):
     """Settings of calibrated thresholds.
 
     Attributes:
@@ -28,6 +28,7 @@ class CalibratedThreshold(ThresholdMethod):
     """One threshold per layer, 0 until it is calibrated."""
 
     name = "calibrated"
+    choice = "thresholds"
     config_type = CalibratedConfig
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:

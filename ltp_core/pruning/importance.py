@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -58,3 +58,37 @@ def self_attention_share(
     """
     dtype = torch.promote_types(attention_probs.dtype, torch.float32)
     return attention_probs.diagonal(dim1=2, dim2=3).mean(dim=1, dtype=dtype)
+
+
+def relative_to_mean(
+    score: Float[Tensor, " live"],
+    counts: Float[Tensor, " live"],
+    sequence: Int[Tensor, " live"],
+    num_sequences: int,
+) -> Float[Tensor, " live"]:
+    r"""A score divided by its mean over some tokens of the sequence.
+
+    $$s_i = a_i \cdot \frac{\sum_j c_j}{\sum_j c_j a_j}$$
+
+    so that the mean over the tokens with `c_j = 1` is exactly 1: the greatest of them never falls
+    below a threshold under 1, however much attention the others draw.
+
+    Args:
+        score: Score of each token, flat, sequences one after another.
+        counts: 1 for the tokens that the mean is taken over, 0 for others.
+        sequence: Which sequence each token belongs to.
+        num_sequences: How many there are.
+
+    Returns:
+        The relative scores; 0 in a sequence that has no such token.
+
+    Example:
+        >>> score = torch.tensor([3.0, 0.5, 0.5, 1.0])
+        >>> words = torch.tensor([0.0, 1.0, 1.0, 0.0])
+        >>> relative_to_mean(score, words, torch.zeros(4, dtype=torch.long), 1)
+        tensor([6., 1., 1., 2.])
+    """
+    total = score.new_zeros(num_sequences).index_add(0, sequence, counts * score)
+    number = score.new_zeros(num_sequences).index_add(0, sequence, counts)
+    factor = number / total.clamp_min(torch.finfo(score.dtype).tiny)
+    return score * factor.index_select(0, sequence)

@@ -74,6 +74,7 @@ class LengthAdaptive(PruningMethod):
     """
 
     name = "lat"
+    choice = "lengths"
     config_type = LATConfig
     config: LATConfig
 

@@ -7,24 +7,30 @@ thresholds receive gradients. Hard stage and inference: `score > threshold`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ltp_core.pruning.base import MethodConfig, ThresholdMethod, linear_thresholds
+from ltp_core.pruning.base import MethodConfig, ThresholdConfig, ThresholdMethod, linear_thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
-class LTPConfig(MethodConfig):
+class LTPConfig(ThresholdConfig):
     """Settings of LTP.
 
     Attributes:
         final_threshold: Initial threshold of the last layer, in multiples of uniform attention;
             the paper's 0.01 is 1.28 in this unit.
+        shape: "line": thresholds start on a straight line, and each learns by itself in the soft
+            stage (the paper). "learned": they start equal, as a common scale times a shape with mean
+            1; a hard stage with `mask_gradient` steers the scale to the budget and learns the shape
+            at equal cost. `final_threshold` is the scale at the start.
     """
 
     final_threshold: float = 0.64
+    shape: Literal["line", "learned"] = "line"
 
 
 class LearnedTokenPruning(ThresholdMethod):
@@ -41,7 +47,10 @@ class LearnedTokenPruning(ThresholdMethod):
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         assert isinstance(config, LTPConfig)
         super().__init__(config, num_layers)
-        self.thresholds = nn.Parameter(linear_thresholds(config.final_threshold, num_layers))
+        if config.shape == "learned":
+            self.shape_thresholds_(config.final_threshold)
+        else:
+            self.thresholds = nn.Parameter(linear_thresholds(config.final_threshold, num_layers))
 
     @classmethod
     def neutral(cls, num_layers: int) -> LearnedTokenPruning:

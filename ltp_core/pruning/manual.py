@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ltp_core.pruning.base import MethodConfig, ThresholdMethod, linear_thresholds
+from ltp_core.pruning.base import MethodConfig, ThresholdConfig, ThresholdMethod, linear_thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManualConfig(MethodConfig):
+class ManualConfig(ThresholdConfig):
     """Settings of the manual threshold.
 
     Attributes:

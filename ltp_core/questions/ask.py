@@ -55,6 +55,7 @@ class Asked:
             self.inputs.token_type_ids,
             self.inputs.attention_mask,
             self.inputs.protected,
+            self.inputs.special,
         )
         return Inputs(*(values.index_select(0, index)[:, :width] for values in whole))
 

@@ -48,7 +48,8 @@ class Attended:
         context: Attention output of the tokens that are finished.
         kept: Which of the group's tokens those are; None: all.
         lengths: How many of each sequence.
-        score: Importance score of each of the group's tokens, if it was needed.
+        score: What the method compared for each of the group's tokens, if it was needed.
+        attention: Their importance scores.
         retained: Which of them the method lets go on.
         carry: The method's carry of the tokens that are finished.
     """
@@ -57,6 +58,7 @@ class Attended:
     kept: Int[Tensor, " kept"] | None
     lengths: list[int]
     score: Float[Tensor, " live"] | None = None
+    attention: Float[Tensor, " live"] | None = None
     retained: Bool[Tensor, " live"] | None = None
     carry: Float[Tensor, " kept"] | None = None
 
@@ -94,7 +96,8 @@ def attend(
         context=_context(probs, value, kept, group),
         kept=kept,
         lengths=_count(kept, group),
-        score=score,
+        score=score if decision.score is None else decision.score,
+        attention=score,
         retained=decision.retained,
         carry=None if decision.carry is None else decision.carry.index_select(0, kept),
     )
@@ -179,6 +182,8 @@ def _state(
         initial_length=torch.tensor(initial, device=score.device),
         diagonal=_diagonal(probs, group) if "diagonal" in rule.method.signals else None,
         carry=None if block.carry is None else group.take(block.carry),
+        special=group.take(block.special) if "special" in rule.method.signals else None,
+        hidden=group.take(block.hidden) if "hidden" in rule.method.signals else None,
         is_never_empty=rule.is_never_empty,
     )
 

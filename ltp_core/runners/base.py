@@ -18,12 +18,14 @@ class Inputs:
         token_type_ids: Segment of each token.
         attention_mask: True for real tokens, False for padding; every row has at least one token.
         protected: Tokens that no method may prune; padding False.
+        special: Tokens that the tokenizer added: the first one and separators; padding False.
     """
 
     input_ids: Int[Tensor, "batch seq"]
     token_type_ids: Int[Tensor, "batch seq"]
     attention_mask: Bool[Tensor, "batch seq"]
     protected: Bool[Tensor, "batch seq"]
+    special: Bool[Tensor, "batch seq"]
 
     @property
     def length(self) -> Int[Tensor, " batch"]:
@@ -42,6 +44,7 @@ class Inputs:
             self.token_type_ids.to(device),
             self.attention_mask.to(device),
             self.protected.to(device),
+            self.special.to(device),
         )
 
 
@@ -51,6 +54,7 @@ def make_inputs(
     attention_mask: Bool[Tensor, "batch seq"],
     *,
     protect_first: bool = True,
+    protect_separators: bool = False,
     separator_id: int | None = None,
     protected: Bool[Tensor, "batch seq"] | None = None,
 ) -> Inputs:
@@ -61,16 +65,25 @@ def make_inputs(
         token_type_ids: Segment of each token.
         attention_mask: True for real tokens.
         protect_first: Protect position 0 of every sequence.
-        separator_id: Protect every token with this id; None protects no separator.
+        protect_separators: Protect every separator.
+        separator_id: Id of the separators; None where the tokenizer has none.
         protected: Protect these tokens besides.
     """
-    marked = torch.zeros_like(attention_mask)
-    marked[:, 0] = protect_first
+    special = torch.zeros_like(attention_mask)
     if separator_id is not None:
-        marked |= input_ids == separator_id
+        special |= input_ids == separator_id
+    marked = special.clone() if protect_separators else torch.zeros_like(special)
+    special[:, 0] = True
+    marked[:, 0] = protect_first
     if protected is not None:
         marked |= protected
-    return Inputs(input_ids, token_type_ids, attention_mask, marked & attention_mask)
+    return Inputs(
+        input_ids,
+        token_type_ids,
+        attention_mask,
+        marked & attention_mask,
+        special & attention_mask,
+    )
 
 
 @dataclass(frozen=True)
@@ -79,13 +92,16 @@ class LayerRecord:
 
     Attributes:
         live: Tokens that entered the layer.
-        score: Importance score; 0 where not live.
+        score: What the method compared: the importance score, or what it made of it; 0 where not
+            live.
         retained: Tokens that go on.
+        attention: Importance score; 0 where not live.
     """
 
     live: Bool[Tensor, "batch seq"]
     score: Float[Tensor, "batch seq"]
     retained: Bool[Tensor, "batch seq"]
+    attention: Float[Tensor, "batch seq"]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Block:
         hidden: State of each token.
         position: Its position in the original sequence.
         protected: True where no method may prune it.
+        special: True where the tokenizer added it.
         carry: What the method handed over from the previous layer.
         layout: Where each sequence lies.
     """
@@ -28,6 +29,7 @@ class Block:
     hidden: Float[Tensor, "packed hidden"]
     position: Int[Tensor, " packed"]
     protected: Bool[Tensor, " packed"]
+    special: Bool[Tensor, " packed"]
     carry: Float[Tensor, " packed"] | None
     layout: Layout
 
@@ -51,9 +53,15 @@ def pack(
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     cells, position = _cells(inputs.attention_mask, rows)
     places = encoder.embeddings.position_ids(inputs.input_ids)
-    ids, types, places, protected = (
+    ids, types, places, protected, special = (
         values.reshape(-1).index_select(0, cells)
-        for values in (inputs.input_ids, inputs.token_type_ids, places, inputs.protected)
+        for values in (
+            inputs.input_ids,
+            inputs.token_type_ids,
+            places,
+            inputs.protected,
+            inputs.special,
+        )
     )
     blocks = []
     begin = 0
@@ -72,6 +80,7 @@ def pack(
                 hidden=encoder.embeddings(ids[own], types[own], places[own]).to(dtype),
                 position=position[own],
                 protected=protected[own],
+                special=special[own],
                 carry=None,
                 layout=layout,
             )
@@ -118,6 +127,7 @@ def _joined(blocks: list[Block]) -> Block:
         hidden=torch.cat([block.hidden for block in blocks]),
         position=torch.cat([block.position for block in blocks]),
         protected=torch.cat([block.protected for block in blocks]),
+        special=torch.cat([block.special for block in blocks]),
         carry=torch.cat(carries) if carries else None,
         layout=replace(
             layouts[0],

@@ -1,6 +1,7 @@
 """Masked runner: the shape stays, pruned tokens are masked. The reference, and the soft stage.
 
-`run_masked` prunes hard; `run_soft` is the soft stage, where every token stays with a weight.
+`run_masked` prunes hard; `run_soft` is the soft stage, where every token stays with a weight;
+`run_straight_through` prunes hard with gradients for the masks.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from ltp_core.pruning.base import (
     PruningMethod,
     Signal,
     SoftMaskForm,
+    ThresholdMethod,
     decide,
 )
 from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.state import padded_state
+from ltp_core.runners.state import padded_record, padded_state
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Called after each layer with its index, attention probabilities and output."""
@@ -67,7 +69,7 @@ def run_masked(
         probs = layer.attention_probs(hidden, live)
         score = importance_score(probs, live)
         state = padded_state(
-            index, method, inputs, probs=probs, score=score, live=live, carry=carry
+            index, method, inputs, probs=probs, score=score, live=live, hidden=hidden, carry=carry
         )
         decision = decide(method, state)
         retained = torch.zeros_like(live)
@@ -78,7 +80,7 @@ def run_masked(
         if observer is not None:
             observer(index, probs, hidden)
         if record:
-            records.append(LayerRecord(live, score.masked_fill(~live, 0.0), retained))
+            records.append(padded_record(live, score, decision, retained))
         entered.append(live.sum(dim=1))
         left.append(retained.sum(dim=1))
         live = retained
@@ -171,6 +173,87 @@ def run_soft(
     if method.config.pruned_answers == "excluded":
         logits[:, 1:] += _safe_log(share)[:, 1:, None]
     return SoftOutput(logits, torch.stack(weights))
+
+
+def run_straight_through(
+    encoder: Encoder,
+    inputs: Inputs,
+    method: ThresholdMethod,
+    *,
+    temperature: float,
+    log_scale: Float[Tensor, ""],
+) -> StraightOutput:
+    r"""A hard pass whose masks have gradients: tokens go as in `run_masked`, thresholds and score learn.
+
+    Forward, the mask of a token is 0 or 1; backward, it is the slope of a sigmoid, so that a token
+    that went tells what it would have been worth:
+
+    $$m = 1[s > \theta] + \sigma((s - \theta) / T) - \mathrm{const}(\sigma((s - \theta) / T))$$
+
+    A mask is cumulative and weights the token as a key, inside the softmax. Nothing is removed (the
+    rows of tokens that went are computed, and no logit depends on them), so a pass costs what an
+    unpruned one does.
+
+    Differs from the paper: its hard stage gives thresholds no gradient.
+
+    Args:
+        encoder: Model to run.
+        inputs: Padded batch.
+        method: A method whose thresholds have a shape.
+        temperature: T, in the unit of the score.
+        log_scale: Of the thresholds in this pass.
+    """
+    real = inputs.attention_mask
+    live, mask, cost_mask = real, real.float(), real.float()
+    thresholds = method.shaped(log_scale)
+    hard = method.with_thresholds(thresholds.detach().tolist()).to(mask.device)
+    kept = [cost_mask.sum(dim=1)]
+    hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    mixed = hidden
+    for index, layer in enumerate(encoder.layers):
+        # Attention to all real tokens, then only to those that are left: e^x m / sum of e^x m.
+        probs = layer.attention_probs(hidden, real) * mask[:, None, None, :]
+        probs = probs / probs.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(probs.dtype).tiny)
+        score = importance_score(probs, live)
+        state = padded_state(
+            index, method, inputs, probs=probs, score=score, live=live, hidden=hidden, carry=None
+        )
+        # The decision as the hard runners take it, and the same as a slope.
+        retained = decide(hard, state).retained
+        free = ~state.protected
+        compared = method.score(state)
+        slope = torch.sigmoid((compared - thresholds[index]) / temperature) * free
+        cost_slope = torch.sigmoid((compared.detach() - thresholds[index]) / temperature) * free
+        mask = mask * _placed(retained + (slope - slope.detach()), live)
+        cost_mask = cost_mask * _placed(retained + (cost_slope - cost_slope.detach()), live)
+        kept.append(cost_mask.sum(dim=1))
+        hidden = layer.finish(layer.context(probs, hidden), hidden)
+        # A head that reads every token reads the last state of each as a live token.
+        mixed = mixed + mask[..., None].to(hidden.dtype) * (hidden - mixed)
+        live = live & _placed(retained.float(), live).bool()
+    logits = head_logits(encoder, mixed, is_answerable(inputs, method, live))
+    return StraightOutput(logits, torch.stack(kept, dim=1))
+
+
+def _placed(
+    values: Float[Tensor, " live"], live: Bool[Tensor, "batch seq"]
+) -> Float[Tensor, "batch seq"]:
+    """Values of live tokens in the shape of the batch; 0 elsewhere."""
+    return values.new_zeros(live.shape).masked_scatter(live, values)
+
+
+@dataclass(frozen=True)
+class StraightOutput:
+    """A straight-through pass.
+
+    Attributes:
+        logits: Head output, as in `RunOutput`.
+        lengths: Tokens at the input and after each layer. Whole numbers, whose gradient reaches the
+            thresholds and not the scores: cost is what thresholds are for.
+    """
+
+    logits: Float[Tensor, "batch ..."]
+    lengths: Float[Tensor, "batch states"]
 
 
 def _soft_signals(

@@ -239,6 +239,7 @@ def _finish(weights: LayerWeights, block: Block, results: list[Attended]) -> Blo
         hidden=weights.finish(context, block.hidden.index_select(0, kept)),
         position=block.position.index_select(0, kept),
         protected=block.protected.index_select(0, kept),
+        special=block.special.index_select(0, kept),
         carry=carry,
         layout=block.layout.after([result.lengths for result in results]),
     )
@@ -258,6 +259,7 @@ def _finish_first(weights: LayerWeights, block: Block) -> Block:
         hidden=weights.finish(context, first),
         position=block.position.index_select(0, starts),
         protected=block.protected.index_select(0, starts),
+        special=block.special.index_select(0, starts),
         carry=None,
         layout=replace(layout, lengths=[1] * len(first)),
     )
@@ -265,9 +267,8 @@ def _finish_first(weights: LayerWeights, block: Block) -> Block:
 
 def _empty_record(mask: Bool[Tensor, "batch seq"], dtype: torch.dtype) -> LayerRecord:
     nowhere = torch.zeros_like(mask)
-    return LayerRecord(
-        nowhere, nowhere.to(torch.promote_types(dtype, torch.float32)), nowhere.clone()
-    )
+    blank = nowhere.to(torch.promote_types(dtype, torch.float32))
+    return LayerRecord(nowhere, blank, nowhere.clone(), blank.clone())
 
 
 def _record(record: LayerRecord, block: Block, results: list[Attended]) -> None:
@@ -275,8 +276,10 @@ def _record(record: LayerRecord, block: Block, results: list[Attended]) -> None:
     sequences = torch.tensor(block.layout.sequences, device=block.hidden.device)
     for group, result in zip(block.layout.groups, results, strict=True):
         assert result.score is not None
+        assert result.attention is not None
         assert result.retained is not None
         cell = sequences[group.member][group.sequence], group.take(block.position)
         record.live[cell] = True
         record.score[cell] = result.score
+        record.attention[cell] = result.attention
         record.retained[cell] = result.retained

@@ -18,7 +18,7 @@ from ltp_core.pruning.base import PruningMethod, decide
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.state import padded_state
+from ltp_core.runners.state import padded_record, padded_state
 
 WIDTHS, ROWS = 8, 64
 """Of what the width of a batch and the number of computed tokens are multiples, in tokens.
@@ -37,6 +37,7 @@ class Padded:
         live: True for tokens, False for blanks.
         position: Position in the original sequence; that of a blank is no live token's.
         protected: Tokens that no method may prune.
+        special: Tokens that the tokenizer added.
         carry: What the method handed over, by live token.
     """
 
@@ -44,6 +45,7 @@ class Padded:
     live: Bool[Tensor, "batch seq"]
     position: Int[Tensor, "batch seq"]
     protected: Bool[Tensor, "batch seq"]
+    special: Bool[Tensor, "batch seq"]
     carry: Float[Tensor, " live"] | None
 
 
@@ -72,6 +74,7 @@ def run_repadded(
         live=mask,
         position=torch.arange(mask.shape[1], device=mask.device).expand(mask.shape),
         protected=inputs.protected,
+        special=inputs.special,
         carry=None,
     )
     states = batch.hidden if encoder.config.reads_every_token else batch.hidden[:, :1]
@@ -81,9 +84,9 @@ def run_repadded(
             left.append(torch.zeros_like(inputs.length))
             continue
         entered.append(batch.live.sum(dim=1))
-        after, score, retained = _run_layer(index, layer, method, batch, inputs, computes_blanks)
+        after, found = _run_layer(index, layer, method, batch, inputs, computes_blanks)
         if record:
-            records.append(_record(inputs, batch, score, retained))
+            records.append(_in_place(inputs, batch, found))
         batch = after
         left.append(batch.live.sum(dim=1))
         states = _read(states, batch)
@@ -100,7 +103,7 @@ def _run_layer(
     batch: Padded,
     inputs: Inputs,
     computes_blanks: bool,
-) -> tuple[Padded, Float[Tensor, "batch seq"], Bool[Tensor, "batch seq"]]:
+) -> tuple[Padded, LayerRecord]:
     """A layer whose output has only the retained tokens, moved to the front; scores, who stays."""
     live = batch.live
     probs = layer.attention_probs(batch.hidden, live)
@@ -112,8 +115,10 @@ def _run_layer(
         probs=probs,
         score=score,
         live=live,
+        hidden=batch.hidden,
         position=batch.position,
         protected=batch.protected,
+        special=batch.special,
         carry=batch.carry,
     )
     decision = decide(method, state)
@@ -132,9 +137,10 @@ def _run_layer(
         live=stays,
         position=batch.position.gather(1, front),
         protected=batch.protected.gather(1, front),
+        special=batch.special.gather(1, front),
         carry=None if decision.carry is None else decision.carry[decision.retained],
     )
-    return after, score, retained
+    return after, padded_record(live, score, decision, retained)
 
 
 def _finish_all(
@@ -191,18 +197,13 @@ def _read(
     )
 
 
-def _record(
-    inputs: Inputs,
-    batch: Padded,
-    score: Float[Tensor, "batch seq"],
-    retained: Bool[Tensor, "batch seq"],
-) -> LayerRecord:
-    """Scores and masks in the coordinates of the padded input batch."""
+def _in_place(inputs: Inputs, batch: Padded, record: LayerRecord) -> LayerRecord:
+    """A layer's record in the coordinates of the padded input batch."""
     nowhere = torch.zeros_like(inputs.attention_mask)
+    blank = record.score.new_zeros(nowhere.shape)
     return LayerRecord(
-        nowhere.scatter(1, batch.position, batch.live),
-        score.new_zeros(nowhere.shape).scatter(
-            1, batch.position, score.detach().masked_fill(~batch.live, 0.0)
-        ),
-        nowhere.scatter(1, batch.position, retained),
+        nowhere.scatter(1, batch.position, record.live),
+        blank.scatter(1, batch.position, record.score),
+        nowhere.scatter(1, batch.position, record.retained),
+        blank.scatter(1, batch.position, record.attention),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ltp_core.pruning.base import LayerState, PruningMethod
+from ltp_core.pruning.base import Decision, LayerState, PruningMethod
 from ltp_core.pruning.importance import self_attention_share
-from ltp_core.runners.base import Inputs
+from ltp_core.runners.base import Inputs, LayerRecord
 
 
 def padded_state(
@@ -18,9 +19,11 @@ def padded_state(
     probs: Float[Tensor, "batch head seq seq"],
     score: Float[Tensor, "batch seq"],
     live: Bool[Tensor, "batch seq"],
+    hidden: Float[Tensor, "batch seq hidden"],
     carry: Float[Tensor, " live"] | None,
     position: Int[Tensor, "batch seq"] | None = None,
     protected: Bool[Tensor, "batch seq"] | None = None,
+    special: Bool[Tensor, "batch seq"] | None = None,
 ) -> LayerState:
     """The state of a layer after its attention; `seq` is as wide as the batch is there.
 
@@ -31,9 +34,11 @@ def padded_state(
         probs: Attention probabilities.
         score: Importance score, in multiples of uniform attention; 0 where not live.
         live: Tokens that entered the layer.
+        hidden: States at the layer's entry.
         carry: What the method handed over at the previous layer.
         position: Of each token in its original sequence; None where no token has moved.
         protected: Tokens that no method may prune; None where no token has moved.
+        special: Tokens that the tokenizer added; None where no token has moved.
     """
     sequence, place = live.nonzero(as_tuple=True)
     return LayerState(
@@ -46,5 +51,31 @@ def padded_state(
         initial_length=inputs.length,
         diagonal=self_attention_share(probs)[live] if "diagonal" in method.signals else None,
         carry=carry,
+        special=(inputs.special if special is None else special)[live]
+        if "special" in method.signals
+        else None,
+        hidden=hidden[live] if "hidden" in method.signals else None,
         is_never_empty=inputs.protects_first,
     )
+
+
+def padded_record(
+    live: Bool[Tensor, "batch seq"],
+    score: Float[Tensor, "batch seq"],
+    decision: Decision,
+    retained: Bool[Tensor, "batch seq"],
+) -> LayerRecord:
+    """Scores and masks of a layer in the coordinates of its batch.
+
+    Args:
+        live: Tokens that entered the layer.
+        score: Importance scores.
+        decision: The method's, about the live tokens, with the score that it compared.
+        retained: Tokens that go on.
+    """
+    attention = score.detach().masked_fill(~live, 0.0)
+    compared = attention
+    if decision.score is not None:
+        compared = torch.zeros_like(attention)
+        compared[live] = decision.score.detach()
+    return LayerRecord(live, compared, retained, attention)

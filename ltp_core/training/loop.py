@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.runners.repadded import WIDTHS
 from ltp_core.tokenize import Encoded, bucketed_batches, collate
 from ltp_core.training.journal import Journal
-from ltp_core.training.losses import Student
-from ltp_core.training.objective import Moment, TrainingBatch, single_pass_loss
+from ltp_core.training.losses import Pass, Student
+from ltp_core.training.objective import Moment, StepLoss, TrainingBatch, single_pass_loss
 from ltp_core.training.sandwich import sandwich_loss
 from ltp_core.training.snapshot import (
     SNAPSHOT_FILE,
@@ -35,6 +35,10 @@ from ltp_core.training.snapshot import (
     restore_snapshot,
     save_snapshot,
 )
+from ltp_core.training.straight import along_equal_cost_, elastic_loss, goal_at, straight_loss
+
+Objective = Callable[..., StepLoss]
+"""Takes the model, the method, a batch, the stage and where in it the step is."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class TrainingSet:
     pad_id: int
     separator_id: int | None
     protect_first: bool
+    protect_separators: bool = False
     protect_question: bool = False
 
     def inputs(self, index: Int[np.ndarray, " batch"]) -> tuple[Inputs, Tensor]:
@@ -58,6 +63,7 @@ class TrainingSet:
             batch.token_type_ids,
             batch.attention_mask,
             protect_first=self.protect_first,
+            protect_separators=self.protect_separators,
             separator_id=self.separator_id,
             protected=batch.question if self.protect_question else None,
         )
@@ -118,8 +124,11 @@ def run_stage(
         restore_snapshot(folder, student, optimizer, accelerator.scaler)
         start, elapsed_s = position.step, position.duration_s
     journal.forget_after(name, start)
-    is_adaptive = isinstance(student.method, LengthAdaptive)
-    objective = sandwich_loss if is_adaptive else single_pass_loss
+    objective = _objective(stage, student.method)
+    method = student.method
+    delta = None
+    if isinstance(method, ThresholdMethod) and _learns_masks(stage, method):
+        delta = method.delta
     model, stepper = accelerator.prepare(student, optimizer)
     model.train()
     base_rates = [group["lr"] for group in optimizer.param_groups]
@@ -139,14 +148,20 @@ def run_stage(
         batch = TrainingBatch(inputs, labels, teacher).to(accelerator.device)
         moment = Moment(seed=seed, step=step, progress=progress, temperature=temperature)
         loss = objective(model, student.method, batch, stage, moment)
+        cost_gradient = None
+        if delta is not None:
+            (cost_gradient,) = torch.autograd.grad(
+                loss.out.relative_flops, delta, retain_graph=True
+            )
         accelerator.backward(loss.total)
+        if delta is not None:
+            along_equal_cost_(delta, accelerator.reduce(cost_gradient, "mean"))
         norm = accelerator.clip_grad_norm_(_weights(student), 1.0)
         # A scaler leaves out steps of infinite gradients by itself, and lowers its scale.
         _require_finite(loss.total, norm if accelerator.scaler is None else None, name, step)
         stepper.step()
         stepper.zero_grad()
-        flops = accelerator.reduce(loss.out.relative_flops.detach(), "mean")
-        _settle_thresholds(stage, student.method, flops, progress=progress)
+        _settle_thresholds(stage, student.method, loss.out, accelerator, progress=progress)
 
         epoch, rate = stage.epochs * progress, optimizer.param_groups[0]["lr"]
         journal.log(name, step, epoch, loss, temperature, rate, student.method)
@@ -157,6 +172,20 @@ def run_stage(
     done = Position(stage=name, step=total_steps, duration_s=time.perf_counter() - began)
     _snapshot(accelerator, folder, student, optimizer, done, journal)
     return done.duration_s
+
+
+def _learns_masks(stage: StageConfig, method: PruningMethod) -> TypeGuard[HardConfig]:
+    """Whether thresholds and score learn in a stage that prunes."""
+    is_asked = isinstance(stage, HardConfig) and stage.mask_gradient is not None
+    return is_asked and isinstance(method, ThresholdMethod) and method.delta is not None
+
+
+def _objective(stage: StageConfig, method: PruningMethod) -> Objective:
+    if isinstance(method, LengthAdaptive):
+        return sandwich_loss
+    if _learns_masks(stage, method):
+        return elastic_loss if stage.elastic else straight_loss
+    return single_pass_loss
 
 
 def _require_finite(
@@ -212,6 +241,11 @@ def _optimizer(stage: StageConfig, student: Student) -> AdamW:
         assert isinstance(stage, SoftConfig)
         rate = stage.threshold_learning_rate
         groups.append({"params": thresholds, "lr": rate, "weight_decay": 0.0})
+    if _learns_masks(stage, student.method):
+        rates = {"delta": stage.shape_learning_rate, "direction": stage.score_learning_rate}
+        for name, parameter in student.method.named_parameters():
+            parameter.requires_grad_(True)
+            groups.append({"params": [parameter], "lr": rates[name], "weight_decay": 0.0})
     return AdamW(groups, lr=stage.learning_rate)
 
 
@@ -235,7 +269,8 @@ def soft_temperature(stage: StageConfig, student: Student, progress: float) -> f
 def _settle_thresholds(
     stage: StageConfig,
     method: PruningMethod,
-    relative_flops: Float[Tensor, ""],
+    out: Pass,
+    accelerator: Accelerator,
     *,
     progress: float,
 ) -> None:
@@ -244,9 +279,16 @@ def _settle_thresholds(
     Differs from the paper: its hard stage fixes the thresholds, and FLOPs drift upward.
     """
     budget = stage.target_relative_flops if isinstance(stage, HardConfig) else None
-    if budget is not None and isinstance(method, ThresholdMethod):
+    relative_flops = out.relative_flops.detach()
+    if _learns_masks(stage, method):
+        assert isinstance(method, ThresholdMethod)
+        whole = torch.tensor(out.whole_macs, device=relative_flops.device)
+        macs, whole = accelerator.reduce(torch.stack([relative_flops * whole, whole]), "sum")
+        goal = goal_at(stage, progress)
+        method.steer_(macs.item(), whole.item(), goal, stage.budget_gain)
+    elif budget is not None and isinstance(method, ThresholdMethod):
         assert isinstance(stage, HardConfig)
-        excess = relative_flops.item() - budget
+        excess = accelerator.reduce(relative_flops, "mean").item() - budget
         method.scale_(float(np.exp(stage.budget_gain * (1 - progress) * excess)))
     method.settle_()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num
@@ -12,9 +13,9 @@ from torch.nn import functional
 from ltp_core.config import SoftConfig, StageConfig
 from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
-from ltp_core.pruning.base import PruningMethod, SoftMaskForm
+from ltp_core.pruning.base import PruningMethod, SoftMaskForm, ThresholdMethod
 from ltp_core.runners.base import Inputs
-from ltp_core.runners.masked import run_soft
+from ltp_core.runners.masked import run_soft, run_straight_through
 from ltp_core.runners.repadded import run_repadded
 
 
@@ -28,12 +29,14 @@ class Pass:
             the soft stage.
         mean_retained: Mean over real tokens and layers of the mask (Eq. 12, divided by n).
         regularizer: The method's own, instead of `mean_retained`.
+        whole_macs: MACs of the batch with nothing pruned, by which `relative_flops` was divided.
     """
 
     logits: Float[Tensor, "batch ..."]
     relative_flops: Float[Tensor, ""]
     mean_retained: Float[Tensor, ""]
     regularizer: Float[Tensor, ""] | None = None
+    whole_macs: float = 0.0
 
 
 class Student(nn.Module):
@@ -50,9 +53,21 @@ class Student(nn.Module):
         temperature: float | None,
         form: SoftMaskForm = "softmax",
         sub_model: PruningMethod | None = None,
+        log_scale: Float[Tensor, ""] | None = None,
     ) -> Pass:
-        """A soft pass if there is a temperature, else a hard one; on demand by another method."""
-        if temperature is None:
+        """A soft pass if there is a temperature, else a hard one; on demand by another method.
+
+        With a scale of the thresholds besides, tokens go and their masks have gradients.
+        """
+        if log_scale is not None:
+            assert temperature is not None
+            assert isinstance(self.method, ThresholdMethod)
+            straight = run_straight_through(
+                self.encoder, inputs, self.method, temperature=temperature, log_scale=log_scale
+            )
+            logits, lengths = straight.logits, straight.lengths
+            length, entering, leaving = lengths[:, 0], lengths[:, :-1], lengths[:, 1:]
+        elif temperature is None:
             output = run_repadded(self.encoder, inputs, sub_model or self.method)
             logits, length = output.logits, inputs.length.float()
             entering, leaving = output.attention_length.float(), output.ffn_length.float()
@@ -66,25 +81,21 @@ class Student(nn.Module):
             )
             logits, lengths = soft.logits, self.method.expected_lengths(soft.weights)
             length, entering, leaving = lengths[:, 0], lengths[:, :-1], lengths[:, 1:]
+        size: dict[str, Any] = {
+            "hidden": self.encoder.config.hidden_size,
+            "intermediate": self.encoder.config.intermediate_size,
+            "accounting": "paper",
+        }
+        score_macs = self.method.score_macs(size["hidden"])
+        macs = layer_macs(entering, leaving, score_macs=score_macs, **size).sum()
+        whole = layer_macs(length, length, **size).sum() * entering.shape[1]
         return Pass(
             logits=logits,
-            relative_flops=self._relative_flops(length, entering, leaving),
+            relative_flops=macs / whole,
             mean_retained=leaving.sum() / (length.sum() * leaving.shape[1]),
             regularizer=None if temperature is None else self.method.regularizer(),
+            whole_macs=whole.item(),
         )
-
-    def _relative_flops(
-        self,
-        length: Float[Tensor, " batch"],
-        entering: Float[Tensor, "batch layer"],
-        leaving: Float[Tensor, "batch layer"],
-    ) -> Float[Tensor, ""]:
-        config = self.encoder.config
-        d, f = config.hidden_size, config.intermediate_size
-        macs = layer_macs(entering, leaving, hidden=d, intermediate=f, accounting="paper")
-        whole = layer_macs(length, length, hidden=d, intermediate=f, accounting="paper")
-        ratio: Tensor = macs.sum() / (whole.sum() * entering.shape[1])
-        return ratio
 
 
 def task_loss(

@@ -64,6 +64,7 @@ def prepare(
     head: Head = "span" if task.asks_questions else "classification"
     encoder = load_encoder(base, num_labels=task.num_labels, head=head)
     method = make_method(config, encoder.config.num_layers)
+    method.fit_width_(encoder.config.hidden_size)
     tokenizer = load_tokenizer(base)
     found = training_rows(config, tokenizer, encoder.config.max_length, data_dir)
     method.prepare_(found.encoded.length)
@@ -77,8 +78,9 @@ def prepare(
         labels=found.labels,
         teacher_logits=said,
         pad_id=encoder.config.pad_id,
-        separator_id=separator_id(tokenizer) if method.config.protect_separators else None,
+        separator_id=separator_id(tokenizer),
         protect_first=method.config.protect_first,
+        protect_separators=method.config.protect_separators,
         protect_question=method.config.protect_question,
     )
     return Prepared(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,18 @@ from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import UNTRAINED, TrainConfig
 from ltp_core.environment import downloads_allowed
+from ltp_core.evaluation.evaluate import predictions_from
+from ltp_core.inference import Passes, run_passes
+from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import METHODS, PruningMethod
-from ltp_core.pruning.base import ThresholdMethod
+from ltp_core.pruning.base import Choice, ThresholdMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.loading import Rows, load_rows
 from ltp_core.tokenize import encode
 from ltp_core.training.choose_lengths import choose_lengths
+from ltp_core.training.prepare import make_method
 from ltp_core.training.searches import candidates_table
 
 
@@ -79,10 +84,6 @@ def _calibrate(
     return Selection(method=found.method, candidates=found.frame())
 
 
-SELECTORS: dict[str, Selector] = {"lat": _select_lat, "calibrated": _calibrate}
-"""How each method that can choose does it."""
-
-
 def check_selectable(config: TrainConfig) -> None:
     """Refuses a `select` table where there is nothing to choose, and its absence where it is needed.
 
@@ -92,8 +93,9 @@ def check_selectable(config: TrainConfig) -> None:
     name = config.method.name
     if config.select is not None and find_task(config.task).asks_questions:
         raise UserError(f"select: for {config.task} there is no choice after training yet.")
-    if config.select is not None and name not in SELECTORS:
-        raise UserError(f"select: {name} has nothing to choose; it is for {', '.join(SELECTORS)}.")
+    if config.select is not None and METHODS[name].choice is None:
+        able = ", ".join(key for key, method in METHODS.items() if method.choice)
+        raise UserError(f"select: {name} has nothing to choose; it is for {able}.")
     if config.select is None and name in UNTRAINED:
         raise UserError(f"method.name = {name!r}: trains nothing, so it needs a table [select].")
 
@@ -113,6 +115,7 @@ def check_budget(config: TrainConfig) -> None:
     soft, hard = (
         getattr(stage, "target_relative_flops", None) for stage in (config.soft, config.hard)
     )
+    _check_mask_gradient(config)
     if hard is not None and not has_thresholds:
         raise UserError(
             f"hard.target_relative_flops: {method.name} has nothing there that could follow a budget; "
@@ -125,6 +128,73 @@ def check_budget(config: TrainConfig) -> None:
         f"soft.target_relative_flops: {method.name} learns nothing there that could follow a budget; "
         f"set it to none{other_way}."
     )
+
+
+def _check_mask_gradient(config: TrainConfig) -> None:
+    """Thresholds with a shape learn in a hard stage with `mask_gradient`, and nothing else does there."""
+    has_gradient = config.hard is not None and config.hard.mask_gradient is not None
+    has_shape = False
+    if issubclass(METHODS[config.method.name], ThresholdMethod):
+        method = make_method(config, num_layers=1)
+        has_shape = isinstance(method, ThresholdMethod) and method.delta is not None
+    if has_gradient and not has_shape:
+        raise UserError(
+            f"hard.mask_gradient: {config.method.name} has no shape of thresholds to learn; set it to none, "
+            "or for ltp method.shape to 'learned'."
+        )
+    if has_shape and (config.soft is not None or not has_gradient):
+        raise UserError(
+            f"{config.method.name}: its thresholds learn in a hard stage alone: leave [soft] out and set "
+            "hard.mask_gradient."
+        )
+
+
+def _scale_to_budget(
+    config: TrainConfig,
+    model: PrunedModel,
+    method: PruningMethod,
+    rows: Rows,
+    stores: Sequence[Path],
+) -> Selection:
+    """Trained thresholds: one multiplier on them, by bisection, spends the budget on these rows."""
+    del method, stores
+    select = config.select
+    assert select is not None
+    encoded = encode(model.tokenizer, rows.texts, model.max_length)
+    tried: list[dict[str, Any]] = []
+
+    def cost(factor: float) -> float:
+        scaled = model.method.scaled(factor)
+        assert scaled is not None
+        passes = run_passes(model, encoded, scaled)
+        found = passes.relative_flops(model)["paper"]
+        metric = _headline(config.task, passes, rows)
+        tried.append({"factor": factor, "relative_flops": found, "metric": metric})
+        return found
+
+    low, high = 0.0, 1.0
+    if cost(high) > select.target_relative_flops:
+        raise UserError(
+            f"select.target_relative_flops = {select.target_relative_flops}: the trained model goes down to "
+            f"{tried[-1]['relative_flops']:.3f} only."
+        )
+    while len(tried) < min(select.max_configurations, SCALES_TRIED):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) > select.target_relative_flops else (low, middle)
+    chosen = model.method.scaled(high)
+    assert chosen is not None
+    frame = pd.DataFrame(tried).sort_values("factor", ignore_index=True)
+    frame = frame.assign(candidate=frame.index, is_chosen=frame["factor"] == high)
+    return Selection(method=chosen, candidates=frame)
+
+
+SCALES_TRIED = 14
+"""Bisections of the scale: enough for a thousandth of the FLOPs."""
+
+
+def _headline(task: str, passes: Passes, rows: Rows) -> float:
+    predictions = predictions_from(np.stack(passes.logits))
+    return next(iter(compute_metrics(task, predictions, rows.labels).values()))
 
 
 def select_method(
@@ -147,7 +217,17 @@ def select_method(
         UserError: The budget cannot be reached.
     """
     rows = _heldout_rows(config, model, data_dir)
-    return SELECTORS[config.method.name](config, model, method, rows, stores)
+    choice = METHODS[config.method.name].choice
+    assert choice is not None
+    return SELECTORS[choice](config, model, method, rows, stores)
+
+
+SELECTORS: dict[Choice, Selector] = {
+    "lengths": _select_lat,
+    "thresholds": _calibrate,
+    "scale": _scale_to_budget,
+}
+"""How each kind of choice is made."""
 
 
 def _heldout_rows(config: TrainConfig, model: PrunedModel, data_dir: Path | None) -> Rows:

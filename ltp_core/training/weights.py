@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ltp_core.config import TrainConfig
 from ltp_core.encoder.adapter import inject, restore_adapter
@@ -32,6 +33,10 @@ def make_trainable(
     elif parent_folder is not None:
         parent = load_encoder(parent_folder / "model")
         encoder.load_state_dict(parent.state_dict())
+    if config.hidden_dropout is not None:
+        for name, module in encoder.named_modules():
+            if isinstance(module, nn.Dropout) and not name.endswith("attention_dropout"):
+                module.p = config.hidden_dropout
     for index, layer in enumerate(encoder.layers):
         if config.attention_dropout is not None:
             layer.attention_dropout.p = config.attention_dropout

@@ -406,7 +406,7 @@ def test_a_choice_after_training_sees_short_rows_only(
         seen.append(rows)
         return select.Selection(method=method, candidates=pd.DataFrame())
 
-    monkeypatch.setitem(select.SELECTORS, "calibrated", catch)
+    monkeypatch.setitem(select.SELECTORS, "thresholds", catch)
 
     def lengths(longest: int | None, rows: int = 500) -> list[int]:
         config = TrainConfig(

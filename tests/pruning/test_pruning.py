@@ -36,9 +36,10 @@ def layer_state(scores: list[float], *, layer_index: int = 0, protect: bool = Tr
 
 
 def threshold_method(name: str, thresholds: list[float]) -> ThresholdMethod:
-    """A method of this name with these absolute thresholds."""
-    method = METHODS[name].neutral(len(thresholds))
-    assert isinstance(method, ThresholdMethod)
+    """A method of this name with these absolute thresholds on the importance score as it comes."""
+    kind = METHODS[name]
+    assert issubclass(kind, ThresholdMethod)
+    method = kind(kind.config_type(score_mean="live"), len(thresholds))
     return method.with_thresholds(thresholds)
 
 

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.runners.base import Inputs, RunOutput
+from ltp_core.runners.base import RunOutput
 from ltp_core.runners.masked import run_masked
 from ltp_core.runners.packed import PackedRunner, run_packed
 from ltp_core.runners.repadded import run_repadded
@@ -175,11 +175,10 @@ def test_contents_of_the_padding_do_not_matter(runner: str) -> None:
     """Whatever ids and token types lie under the padding, the answer stays."""
     encoder, inputs = tiny.encoder("bert", 1), tiny.inputs((3, 9, 6), 5, extra_padding=2)
     noise = torch.randint(2, tiny.VOCAB_SIZE, inputs.input_ids.shape)
-    dirty = Inputs(
-        torch.where(inputs.attention_mask, inputs.input_ids, noise),
-        torch.where(inputs.attention_mask, inputs.token_type_ids, 1),
-        inputs.attention_mask,
-        inputs.protected,
+    dirty = replace(
+        inputs,
+        input_ids=torch.where(inputs.attention_mask, inputs.input_ids, noise),
+        token_type_ids=torch.where(inputs.attention_mask, inputs.token_type_ids, 1),
     )
     method = ltp((0.4, 0.6, 0.8))
     assert_same(run(runner, encoder, inputs, method), run(runner, encoder, dirty, method))
@@ -264,7 +263,7 @@ def test_protected_tokens_stay(runner: str, protected: tuple[int, ...]) -> None:
     mask = torch.zeros_like(inputs.protected)
     mask[0, list(protected)] = True
     mask[1, 0] = True
-    marked = Inputs(inputs.input_ids, inputs.token_type_ids, inputs.attention_mask, mask)
+    marked = replace(inputs, protected=mask)
     output = run(runner, tiny.encoder(), marked, ltp((EVERYTHING_BELOW,) * 3))
     assert mask.tolist() == output.layers[-1].retained.tolist()
 

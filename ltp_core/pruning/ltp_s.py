@@ -1,0 +1,110 @@
+"""LTP-S: learned token pruning with a learned factor on the score, bounded so that attention still counts.
+
+Attention received tells words apart only from the middle layers on: in the first two its standard
+deviation is a quarter of its mean. A linear map of the token's state says there what attention does
+not say yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ltp_core.pruning.base import (
+    LayerState,
+    MethodConfig,
+    ScoreMean,
+    ThresholdConfig,
+    ThresholdMethod,
+)
+
+BOUND = 2.0
+"""The factor lies between exp(-2) and exp(2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LTPSConfig(ThresholdConfig):
+    """Settings of LTP-S.
+
+    Attributes:
+        initial_threshold: Common threshold at the start, in multiples of the mean score.
+    """
+
+    score_mean: ScoreMean = "ordinary"
+    initial_threshold: float = 0.02
+
+
+class ScoredTokenPruning(ThresholdMethod):
+    r"""Thresholds on attention received times a learned factor of the token's state.
+
+    $$s_i = a_i \exp(2 \tanh(u_l^\top h_i / \sqrt{d}))$$
+
+    divided by its mean over the ordinary tokens; `h_i` is the state at the layer's entry, and
+    `u_l = 0` at the start, where this is LTP. Costs d MACs a token and layer, which are counted.
+
+    Not in the paper.
+    """
+
+    name = "ltp_s"
+    config_type = LTPSConfig
+    config: LTPSConfig
+    direction: Tensor | None
+
+    def __init__(self, config: MethodConfig, num_layers: int) -> None:
+        assert isinstance(config, LTPSConfig)
+        super().__init__(config, num_layers)
+        self.signals = self.signals | {"hidden"}
+        self.shape_thresholds_(config.initial_threshold)
+        self.register_parameter("direction", None)
+
+    @classmethod
+    def neutral(cls, num_layers: int) -> ScoredTokenPruning:
+        """Thresholds of 0: every live token receives some attention."""
+        method = cls(LTPSConfig(), num_layers)
+        assert isinstance(method, ScoredTokenPruning)
+        return method.with_thresholds([0.0] * num_layers)
+
+    def fit_width_(self, hidden_size: int) -> None:
+        """Gives each layer its direction `u_l`, 0 at the start, once the encoder's width is known."""
+        self.direction = nn.Parameter(torch.zeros(self.num_layers, hidden_size))
+
+    def factor(self, state: LayerState) -> Float[Tensor, " live"]:
+        """What the score is multiplied by; 1 before anything is learned."""
+        if self.direction is None:
+            return torch.ones_like(state.score)
+        assert state.hidden is not None
+        hidden = state.hidden.to(state.score.dtype)
+        direction = self.direction[state.layer_index].to(state.score.dtype)
+        # A sum and no matrix product: autocast would do that in half precision.
+        projected = (hidden * direction).sum(dim=1) / hidden.shape[1] ** 0.5
+        return torch.exp(BOUND * torch.tanh(projected))
+
+    def score(self, state: LayerState) -> Float[Tensor, " live"]:
+        """Attention received times the factor, in the unit of `score_mean`."""
+        return self.in_unit(state.score * self.factor(state), state)
+
+    def with_thresholds(self, thresholds: list[float]) -> ScoredTokenPruning:
+        """A copy with other thresholds that shares the directions."""
+        copy = super().with_thresholds(thresholds)
+        assert isinstance(copy, ScoredTokenPruning)
+        copy.direction = self.direction
+        return copy
+
+    def state_json(self) -> dict[str, Any]:
+        """Adds the directions; JSON keeps every bit of a float32."""
+        direction = self.direction
+        rows = None if direction is None else direction.detach().cpu().double().tolist()
+        return {**super().state_json(), "direction": rows}
+
+    @classmethod
+    def from_state_json(cls, state: dict[str, Any]) -> ScoredTokenPruning:
+        """Rebuilds the method with bit-equal decisions."""
+        method = super().from_state_json(state)
+        assert isinstance(method, ScoredTokenPruning)
+        if (rows := state["direction"]) is not None:
+            method.direction = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
+        return method
