@@ -80,7 +80,7 @@ def relative_to_mean(
         num_sequences: How many there are.
 
     Returns:
-        The relative scores; 0 in a sequence that has no such token.
+        The relative scores; in a sequence that has no such token the scores as they came.
 
     Example:
         >>> score = torch.tensor([3.0, 0.5, 0.5, 1.0])
@@ -91,4 +91,5 @@ def relative_to_mean(
     total = score.new_zeros(num_sequences).index_add(0, sequence, counts * score)
     number = score.new_zeros(num_sequences).index_add(0, sequence, counts)
     factor = number / total.clamp_min(torch.finfo(score.dtype).tiny)
+    factor = torch.where(number > 0, factor, 1.0)
     return score * factor.index_select(0, sequence)

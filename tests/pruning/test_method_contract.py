@@ -42,6 +42,11 @@ def make(variant: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Pruni
     kind = METHODS[name]
     method = kind(kind.config_type(**settings), NUM_LAYERS)
     method.prepare_(np.array([LONGEST]))
+    method.fit_width_(tiny.SIZES["hidden_size"])
+    generator = torch.Generator().manual_seed(5)
+    for key, parameter in method.named_parameters():
+        if key == "direction":  # 0 at the start, when it changes nothing
+            parameter.data.normal_(std=2.0, generator=generator)
     if isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(thresholds))
     return method.double()
@@ -62,6 +67,8 @@ def layer_state(sequences: list[list[float]], layer_index: int) -> LayerState:
         layer_index=layer_index,
         score=score,
         diagonal=score / 4,
+        special=(position == 0) | (position % 5 == 4),
+        hidden=torch.sin(score[:, None] * torch.arange(1, 1 + tiny.SIZES["hidden_size"])),
         sequence=torch.repeat_interleave(torch.arange(len(sequences)), lengths),
         position=position,
         protected=position == 0,
