@@ -214,8 +214,9 @@ def _best_of_emptied(retained: Bool[Tensor, " live"], state: LayerState) -> Bool
     return chosen
 
 
-MEMORY = 0.95
-"""Share of the past in the sums that a budget is held against: about the last 20 steps."""
+MEMORY = 0.8
+"""Share of the past in the sums that a budget is held against: about the last 5 steps. A longer
+memory makes the scale swing about its goal."""
 
 LARGEST_STEP = 0.07
 """Most that the logarithm of the scale changes in a step."""
