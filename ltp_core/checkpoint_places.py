@@ -86,8 +86,9 @@ def checkpoint_folder(name_or_path: str) -> Path:
             if found.name == name_or_path:
                 return found
     # Runs that were stored without weights are no candidates for a short name.
-    matches = [info for info in list_checkpoints() if info.name.startswith(name_or_path)]
-    return matches[0].folder if len(matches) == 1 else store.find_run(name_or_path)
+    infos = {info.name: info.folder for info in list_checkpoints()}
+    matches = store.beginning_with(name_or_path, list(infos))
+    return infos[matches[0]] if len(matches) == 1 else store.find_run(name_or_path)
 
 
 def content_stamp(name_or_path: str) -> str:

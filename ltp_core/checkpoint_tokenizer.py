@@ -72,7 +72,7 @@ def _folder(checkpoint: str) -> Path | None:
     if (folder := existing_folder(checkpoint)) is not None:
         return folder
     runs = {info.name: info.folder for info in list_checkpoints()}
-    matches = [name for name in runs if name.startswith(checkpoint)]
+    matches = store.beginning_with(checkpoint, list(runs))
     if checkpoint in runs or len(matches) == 1:
         return runs[checkpoint if checkpoint in runs else matches[0]]
     return store.find_run(checkpoint) if matches else None  # says which runs begin so

@@ -133,7 +133,7 @@ def find_run(name_or_prefix: str, stores: Sequence[Path] | None = None) -> Path:
         for folder in _run_folders(place):
             if _is_complete(folder):
                 found.setdefault(folder.name, folder)
-    matches = [name for name in sorted(found) if name_or_prefix and name.startswith(name_or_prefix)]
+    matches = beginning_with(name_or_prefix, sorted(found))
     if len(matches) == 1:
         return found[matches[0]]
     if matches:
@@ -151,6 +151,17 @@ def find_run(name_or_prefix: str, stores: Sequence[Path] | None = None) -> Path:
     if os.sep in name_or_prefix:
         raise StoreError(f"There is no folder {shown}.")
     raise StoreError(f"There is no run {shown}{nearest(name_or_prefix, sorted(found))}")
+
+
+def beginning_with(text: str, names: Sequence[str]) -> list[str]:
+    """Names that begin with a text; where some do with whole words of it, only those.
+
+    Example:
+        >>> beginning_with("sst2-ltp", ["sst2-ltp-0123456789", "sst2-ltp_s-123456789a"])
+        ['sst2-ltp-0123456789']
+    """
+    matches = [name for name in names if text and name.startswith(text)]
+    return [name for name in matches if name.startswith(f"{text}-")] or matches
 
 
 def is_run_name(text: str) -> bool:

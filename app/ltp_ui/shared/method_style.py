@@ -35,12 +35,22 @@ _STYLES = (
     MethodStyle(name="calibrated", title="Calibrated threshold", shape="cross", dash=(10, 4)),
     MethodStyle(name="shallow", title="Shallow control", shape="triangle-down", dash=(2, 2)),
     MethodStyle(name="power_bert", title="PoWER-BERT", shape="triangle-right", dash=(5, 5)),
+    MethodStyle(name="ltp_s", title="LTP-S", shape="triangle-left", dash=(12, 2)),
 )
 KNOWN = {style.name: style for style in _STYLES}
 
 UNPRUNED_TITLE = "Unpruned"
 
-LIGHT_COLORS = ("#0072b2", "#d55e00", "#00805e", "#b0508a", "#6a4c00", "#4b5563", "#0e7c92")
+LIGHT_COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#00805e",
+    "#b0508a",
+    "#6a4c00",
+    "#4b5563",
+    "#0e7c92",
+    "#8a3b12",
+)
 """The light theme's list, written out for exports."""
 
 
