@@ -146,8 +146,14 @@ def paired_interval(
     difference = _headline(task, predictions_a, labels) - _headline(task, predictions_b, labels)
     random = np.random.default_rng(seed)
     draws = np.empty(num_resamples)
+    # Of accuracies the difference is a mean over examples, so a draw needs nothing but that.
+    is_accuracy = list(compute_metrics(task, predictions_a, labels)) == ["accuracy"]
+    gains = (predictions_a == labels).astype(np.int64) - (predictions_b == labels)
     for i in range(num_resamples):
         index = random.integers(len(labels), size=len(labels))
+        if is_accuracy:
+            draws[i] = gains[index].sum() / len(labels)
+            continue
         draws[i] = _headline(task, predictions_a[index], labels[index]) - _headline(
             task, predictions_b[index], labels[index]
         )

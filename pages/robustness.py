@@ -14,8 +14,8 @@ st.markdown(
     "what becomes of short and long inputs, band by band, layer by layer, and by kind of token."
 )
 
-found = data.experiments()
-if not found:
+found = data.recorded()
+if found.empty:
     robustness_panels.empty()
     st.stop()
 choice = controls.choose(found)

@@ -135,6 +135,29 @@ def _result(part: ExampleRecords, band: Band) -> BandResult:
     )
 
 
+def shortest_cost(records: ExampleRecords, quantiles: Sequence[float] = TABLE_3) -> float:
+    """Relative FLOPs on the shortest band, the paper's accounting; NaN where not known."""
+    [shortest, *_] = by_band(records, length_bands(records.length, quantiles))
+    estimate = shortest.relative_flops.get("paper")
+    return math.nan if estimate is None else estimate.value
+
+
+def bands_at(edges: Sequence[int]) -> tuple[Band, ...]:
+    """Bands between lengths in tokens; a length that is an edge is below it.
+
+    Raises:
+        ValueError: There is no edge, or they do not ascend from 1 on.
+    """
+    if not edges or not all(a < b for a, b in itertools.pairwise([0, *edges])):
+        raise ValueError(f"edges ascend from 1 on, which {tuple(edges)} do not")
+    ends = [-math.inf, *map(float, edges), math.inf]
+    names = ["", *map(str, edges), ""]
+    return tuple(
+        Band(name=f"{names[i]}~{names[i + 1]}", low=ends[i], high=ends[i + 1])
+        for i in range(len(ends) - 1)
+    )
+
+
 def metric_name(task: str) -> str:
     """Metric that bands are compared by: accuracy, as in Table 3; of values the headline.
 

@@ -18,6 +18,7 @@ from ltp_core.analysis.bands import (
     TABLE_3,
     Band,
     BandResult,
+    bands_at,
     by_band,
     differences,
     length_bands,
@@ -95,7 +96,9 @@ class Comparison:
 
 
 def compare(
-    records: Mapping[str, Sequence[ExampleRecords]], quantiles: Sequence[float] = TABLE_3
+    records: Mapping[str, Sequence[ExampleRecords]],
+    quantiles: Sequence[float] = TABLE_3,
+    edges: Sequence[int] = (),
 ) -> Comparison:
     """Every point in every band.
 
@@ -104,17 +107,19 @@ def compare(
     Args:
         records: Runs of each point by its name, all of one task and split.
         quantiles: Between the bands, ascending, between 0 and 1.
+        edges: Between the bands instead, in tokens.
 
     Raises:
         UserError: There is nothing to compare, or the runs are of different tasks or splits.
-        ValueError: The quantiles are none.
+        ValueError: The quantiles or the edges do not ascend.
     """
     runs = [run for group in records.values() for run in group]
     kinds = {(run.task, run.split) for run in runs}
     if len(kinds) != 1:
         raise UserError("Choose at least one run, and only runs of one task and split.")
     lengths = _longest_lengths(runs)
-    bands = length_bands(lengths.to_numpy(dtype=np.int64), quantiles)
+    length = lengths.to_numpy(dtype=np.int64)
+    bands = bands_at(edges) if edges else length_bands(length, quantiles)
     cells = {
         name: _cells([by_band(run, bands, _lengths_of(run, lengths)) for run in group])
         for name, group in records.items()

@@ -1,315 +1,309 @@
-"""Accuracy against FLOPs: operating points from stored runs, and what is worth showing of them.
+"""What operating points are compared with: their dense counterparts, benchmarks, curves, the paper.
 
-Choices are made on held-out training rows (`CHOSEN_ON`), figures are reported on validation
-(`REPORTED_ON`). Nothing here imports torch.
+Nothing here imports torch.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltp_core import store
-from ltp_core.config import ConfigError, TrainConfig, from_dict
+import pandas as pd
+
+from ltp_core import flops, store
+from ltp_core.analysis.example_records import model_size
+from ltp_core.analysis.intervals import Estimate, mean_estimate
+from ltp_core.analysis.runs import (
+    REPORTED_ON,
+    UNPRUNED,
+    Row,
+    beaten,
+    number,
+    rows,
+)
+from ltp_core.bench.catalogue import CONTROL
+from ltp_core.bench.results import list_benches
+from ltp_core.metrics import paired_interval
 from ltp_core.records import RunManifest
-from ltp_core.store import RunEntry
+from ltp_core.store import StoreError
 
-CHOSEN_ON, REPORTED_ON = "heldout", "validation"
-UNPRUNED = "unpruned"
-ALLOWED_DROP = 0.01
-"""The paper's Table 1 allows one point less than the baseline."""
+GIGA = 1e9
+PACKED = "packed"
+
+NUM_RESAMPLES, MAX_RESAMPLED_ROWS = 2000, 4_000_000
+"""Draws of the bootstrap, down to a fifth where draws times rows would be more than the second."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What a run measured on one split.
+class PaperPoint:
+    """One line of the paper's Table 1: RoBERTa-base, LTP within 1 % of the baseline.
 
     Attributes:
-        metric: Headline metric, a fraction.
-        relative_flops: By accounting, a fraction of the unpadded unpruned model's.
-        rows: Evaluated examples.
+        baseline: Metric of RoBERTa-base, a fraction.
+        metric: Metric of LTP, a fraction.
+        baseline_gigaflops: GFLOPs of RoBERTa-base an example.
+        gigaflops: GFLOPs of LTP an example.
     """
 
+    baseline: float
     metric: float
-    relative_flops: dict[str, float]
-    rows: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredRun:
-    """A complete run as far as a trade-off needs it.
-
-    Attributes:
-        name: Name of the run.
-        folder: Where it is.
-        manifest: Everything else about it.
-        config: Its configuration.
-        metric_name: Name of the headline metric.
-        results: By split; at least `REPORTED_ON`.
-    """
-
-    name: str
-    folder: Path
-    manifest: RunManifest
-    config: TrainConfig
-    metric_name: str
-    results: dict[str, Result]
+    baseline_gigaflops: float
+    gigaflops: float
 
     @property
-    def key(self) -> str:
-        """Equal for runs that differ in the seed alone."""
-        return replace(self.config, seed=0).fingerprint
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Mean over seeds, and standard deviation (n − 1); that is None for a single seed."""
-
-    mean: float
-    sd: float | None
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """Runs that may be compared: one task, one base model, one set of training rows.
-
-    Attributes:
-        task: Name of the task.
-        key: Equal for equal experiments.
-        rows: Number of training rows.
-        takes_all: These are all that there are.
-        max_train_length: Only training rows of at most that many tokens; None for any.
-        base: Name of the base model.
-        adapter: `lora`, or `full` where all weights were trained.
-    """
-
-    task: str
-    key: str
-    rows: int | None
-    takes_all: bool
-    max_train_length: int | None
-    base: str
-    adapter: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One operating point of a method: runs of one configuration, by seed.
-
-    Attributes:
-        experiment: What it may be compared in.
-        runs: At least one, by seed.
-        dense: Dense counterpart by name of the run, as far as the stores have them.
-    """
-
-    experiment: Experiment
-    runs: tuple[StoredRun, ...]
-    dense: dict[str, StoredRun] = field(default_factory=dict)
+    def relative_flops(self) -> float:
+        """LTP's GFLOPs as a fraction of the baseline's."""
+        return self.gigaflops / self.baseline_gigaflops
 
     @property
-    def method(self) -> str:
-        """Name of the pruning method."""
-        return self.runs[0].config.method.name
-
-    @property
-    def key(self) -> str:
-        """Equal for equal configurations."""
-        return self.runs[0].key
-
-    def metric(self, split: str = REPORTED_ON) -> Spread | None:
-        """Headline metric over seeds."""
-        return _spread(run.results[split].metric for run in self.runs if split in run.results)
-
-    def relative_flops(self, accounting: str, split: str = REPORTED_ON) -> Spread | None:
-        """Relative FLOPs over seeds."""
-        return _spread(
-            run.results[split].relative_flops[accounting]
-            for run in self.runs
-            if split in run.results
-        )
-
-    def pairs(self, split: str = REPORTED_ON) -> list[tuple[StoredRun, StoredRun]]:
-        """Runs with their own dense counterparts, where both were evaluated on the split."""
-        pairs = [(run, self.dense[run.name]) for run in self.runs if run.name in self.dense]
-        return [(a, b) for a, b in pairs if split in a.results and split in b.results]
-
-    def difference(self, split: str = REPORTED_ON) -> Spread | None:
-        """Headline metric minus that of the dense counterpart of the same seed, over seeds."""
-        pairs = self.pairs(split)
-        return _spread(a.results[split].metric - b.results[split].metric for a, b in pairs)
+    def difference(self) -> float:
+        """Metric minus baseline."""
+        return self.metric - self.baseline
 
 
-def _spread(values: Iterable[float]) -> Spread | None:
-    found = list(values)
-    if not found:
+def _paper(baseline: float, metric: float, whole: float, pruned: float) -> PaperPoint:
+    return PaperPoint(
+        baseline=baseline / 100,
+        metric=metric / 100,
+        baseline_gigaflops=whole,
+        gigaflops=pruned,
+    )
+
+
+PAPER_TABLE_1 = {
+    "mnli": _paper(87.53, 86.53, 6.83, 3.64),
+    "qqp": _paper(90.39, 89.69, 5.31, 2.53),
+    "qnli": _paper(92.86, 91.98, 8.94, 4.77),
+    "sst2": _paper(94.27, 93.46, 4.45, 2.13),
+    "stsb": _paper(90.89, 90.03, 5.53, 2.84),
+    "mrpc": _paper(92.14, 91.59, 9.33, 4.44),
+    "rte": _paper(77.98, 77.98, 11.38, 6.30),
+}
+"""By task; mnli is MNLI-m. Kim et al., KDD 2022."""
+
+
+# ---- of a run ----
+
+
+def read_split(folder: Path, kind: str, split: str) -> pd.DataFrame:
+    """The rows of a table that are about one split.
+
+    Raises:
+        StoreError: The table is absent or damaged.
+    """
+    frame = store.read_table(folder, kind)
+    return frame[frame["split"] == split]
+
+
+def paired_difference(task: str, folder: Path, dense: Path, split: str = REPORTED_ON) -> Estimate:
+    """Headline metric of a run minus that of its dense counterpart, with the 95 % interval.
+
+    Both must have the same examples; the interval is over them, not over seeds.
+
+    Raises:
+        StoreError: A table is absent or damaged, or the two were evaluated on different rows.
+    """
+    ours, theirs = (read_split(f, "examples", split).set_index("row") for f in (folder, dense))
+    theirs = theirs.reindex(ours.index)
+    if ours.empty or theirs["prediction"].isna().any():
+        raise StoreError(f"{folder.name} and {dense.name} were not evaluated on the same rows.")
+    value, low, high = paired_interval(
+        task,
+        ours["label"].to_numpy(),
+        ours["prediction"].to_numpy(),
+        theirs["prediction"].to_numpy(),
+        num_resamples=max(NUM_RESAMPLES // 5, min(NUM_RESAMPLES, MAX_RESAMPLED_ROWS // len(ours))),
+    )
+    return Estimate(value=value, low=low, high=high)
+
+
+def mean_difference(
+    point: Row, folders: Mapping[str, Path], split: str = REPORTED_ON
+) -> Estimate | None:
+    """`paired_difference` of a point's runs, means over seeds; None where none can be told."""
+    found = []
+    for run, dense in zip(point.runs, point.counterparts, strict=True):
+        if dense is not None:
+            with contextlib.suppress(StoreError):
+                found.append(paired_difference(point.task, folders[run], folders[dense], split))
+    return mean_estimate(found)
+
+
+def gigaflops(folder: Path, manifest: RunManifest, split: str = REPORTED_ON) -> float | None:
+    """Mean GFLOPs of an example in the paper's accounting, without padding; None where not known.
+
+    Raises:
+        StoreError: The table of examples is absent or damaged.
+    """
+    size, result = model_size(folder, manifest), manifest.summary[split]
+    layers, share = result.get("mean_retained"), number(result["relative_flops"].get("paper"))
+    if size is None or not isinstance(layers, list) or not share >= 0:
         return None
-    sd = statistics.stdev(found) if len(found) > 1 else None
-    return Spread(mean=statistics.fmean(found), sd=sd, count=len(found))
+    # Of a long context every window is an input of its own.
+    examples = read_split(folder, "examples", split)
+    length = examples["length"]
+    if "null_difference" in examples:
+        windows = read_split(folder, "layers", split)
+        length = windows.loc[windows["layer"] == 0, "attention_length"]
+    whole = flops.unpruned_flops(
+        length.to_numpy(),
+        num_layers=len(layers),
+        hidden=size.hidden,
+        intermediate=size.intermediate,
+    )
+    return share * whole / len(examples) / GIGA
 
 
-# ---- from the store ----
+def curve_of(folder: Path, split: str = REPORTED_ON) -> pd.DataFrame:
+    """A checkpoint at other strengths or budgets, nothing retrained; empty where that was not measured.
 
-
-def stored_runs(entries: Sequence[RunEntry] | None = None) -> list[StoredRun]:
-    """Complete runs that were evaluated on validation; others are left out."""
-    found = store.list_runs() if entries is None else entries
-    runs = (_stored_run(entry) for entry in found if entry.problem is None)
-    return [run for run in runs if run is not None]
-
-
-def _stored_run(entry: RunEntry) -> StoredRun | None:
-    manifest = entry.manifest
-    if manifest is None:
-        return None
+    Columns are those of the table `curve`.
+    """
     try:
-        results = {
-            split: _result(raw)
-            for split, raw in manifest.summary.items()
-            if isinstance(raw, dict) and "metrics" in raw
-        }
-        metric_name = next(iter(manifest.summary[REPORTED_ON]["metrics"]))
-        config = from_dict(manifest.config)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration, ConfigError):
+        return read_split(folder, "curve", split).sort_values("factor")
+    except StoreError:  # absent, mostly
+        return pd.DataFrame(columns=[column.name for column in store.TABLES["curve"]])
+
+
+# ---- measured speed ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speedup:
+    """A measured speed-up.
+
+    Attributes:
+        value: Throughput as a multiple of that of the same weights unpruned, padding removed in both.
+        batch_size: Sequences of a batch.
+        device: What it was measured on.
+        bench: Name of the benchmark.
+    """
+
+    value: float
+    batch_size: int
+    device: str
+    bench: str
+
+
+def speedups(stores: Sequence[Path] | None = None) -> dict[str, Speedup]:
+    """By name of the run: of its newest benchmark, the line with the largest batch."""
+    found: dict[str, Speedup] = {}
+    for entry in list_benches(stores):
+        document = entry.document
+        if document is None or document["what"] != "throughput":
+            continue
+        lines = [line for line in document["results"] if _is_speedup(line)]
+        name = _checkpoint(document)
+        if lines and name is not None:
+            line = max(lines, key=lambda line: line["batch_size"])
+            speedup = Speedup(
+                value=float(line["speedup"]),
+                batch_size=line["batch_size"],
+                device=_device(document),
+                bench=entry.name,
+            )
+            found.setdefault(name, speedup)
+    return found
+
+
+def _is_speedup(line: dict[str, Any]) -> bool:
+    return line["contender"] == PACKED and isinstance(line.get("speedup"), int | float)
+
+
+def _checkpoint(document: dict[str, Any]) -> str | None:
+    """The run that the packed contender is; None where the control is missing beside it."""
+    contenders = document["contenders"]
+    packed = contenders.get(PACKED)
+    if CONTROL not in contenders or not isinstance(packed, dict):
         return None
-    return StoredRun(
-        name=entry.name,
-        folder=entry.folder,
-        manifest=manifest,
-        config=config,
-        metric_name=metric_name,
-        results=results,
-    )
+    name = packed.get("checkpoint")
+    return name if isinstance(name, str) else None
 
 
-def _result(raw: dict[str, Any]) -> Result:
-    flops = raw["relative_flops"]
-    return Result(
-        metric=float(next(iter(raw["metrics"].values()))),
-        relative_flops={name: float(flops[name]) for name in ("paper", "executed")},
-        rows=int(raw["rows"]),
-    )
+def _device(document: dict[str, Any]) -> str:
+    environment = document["environment"]
+    shown = environment.get("accelerator") or environment.get("processor") or "unknown"
+    return str(shown)
 
 
-def operating_points(runs: Sequence[StoredRun]) -> list[Point]:
-    """Points of every method that prunes, by task, method and FLOPs.
+# ---- questions with and without an answer ----
 
-    A run that another one of its method starts from is only the first half of that one, so it is no
-    point of its own.
+GROUPS = {"f1": "all", "has_answer_f1": "has answer", "no_answer_f1": "no answer"}
+"""Metrics of a run and the questions that they are means over."""
+
+GROUP_COLUMNS = ["method", "recipe", "group", "relative_flops", "f1", "difference"]
+
+
+def f1_by_group(manifest: RunManifest) -> dict[str, float]:
+    """F1 of a run on validation, by group; empty where it was not measured on both kinds."""
+    reported = manifest.summary.get(REPORTED_ON)
+    found = reported.get("metrics") if isinstance(reported, dict) else None
+    metrics = found if isinstance(found, dict) else {}
+    if not {"has_answer_f1", "no_answer_f1"} <= set(metrics):
+        return {}
+    return {group: number(metrics[name]) for name, group in GROUPS.items() if name in metrics}
+
+
+def answer_groups(points: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """F1 of questions with and without an answer at each operating point: the paper's Figure 5.
+
+    Points that another one of their method beats on held-out rows are left out. The table is empty where
+    no run has groups.
+
+    Args:
+        points: Rows of `points_table`.
+        runs: Rows of `runs_table`, theirs and their counterparts' among them.
+
+    Returns:
+        One row a point and group: `method` ("unpruned" for the dense counterparts, at relative FLOPs 1),
+        `recipe`, `group`, `relative_flops` in the paper's accounting, `f1` and `difference`, that to the
+        dense counterpart. Means over seeds; NaN where not known.
     """
-    by_name = {run.name: run for run in runs}
-    halves = {
-        run.manifest.parent
-        for run in runs
-        if (parent := by_name.get(run.manifest.parent or ""))
-        and parent.config.method.name == run.config.method.name
-    }
-    groups: dict[str, list[StoredRun]] = {}
-    for run in runs:
-        if run.config.method.name != UNPRUNED and run.name not in halves:
-            groups.setdefault(run.key, []).append(run)
-    points = [_point(group, by_name) for group in groups.values()]
-    return sorted(points, key=_order)
+    f1 = {run.run: f1_by_group(run.manifest) for run in rows(runs)}
+    points = points[~beaten(points)]
+    points = points[points["runs"].map(lambda names: all(map(f1.get, names))).astype(bool)]
+    pruned = [
+        {
+            "method": point.method,
+            "recipe": point.recipe,
+            "group": group,
+            "relative_flops": getattr(point, f"paper_{REPORTED_ON}"),
+            "run": run,
+            "f1": f1[run].get(group),
+            "dense": dense and f1[dense].get(group),
+        }
+        for point in rows(points)
+        for run, dense in zip(point.runs, point.counterparts, strict=True)
+        for group in GROUPS.values()
+    ]
+    table = pd.DataFrame(pruned, columns=[*GROUP_COLUMNS[:-1], "run", "dense"])
+    table["difference"] = table["f1"] - table["dense"].astype(float)
+    counterparts = runs[runs["run"].isin({c for group in points["counterparts"] for c in group})]
+    dense_rows = [
+        {
+            "method": UNPRUNED,
+            "recipe": run.recipe,
+            "group": group,
+            "relative_flops": 1.0,
+            "f1": f1[run.run].get(group),
+            "difference": 0.0,
+        }
+        for run in rows(counterparts)
+        for group in GROUPS.values()
+    ]
+    both = pd.concat([table, pd.DataFrame(dense_rows, columns=GROUP_COLUMNS)])
+    keys = list(GROUP_COLUMNS[:4])
+    means = both.groupby(keys, sort=False)[["f1", "difference"]].mean()
+    return means.dropna(subset="f1").reset_index()
 
 
-def _order(point: Point) -> tuple[str, str, str, float]:
-    flops = point.relative_flops("paper")
-    experiment = point.experiment
-    return experiment.task, experiment.key, point.method, flops.mean if flops else 1.0
+def share_unanswerable(folder: Path) -> float:
+    """The share of validation questions that have no answer: the F1 of never answering.
 
-
-def _point(group: Sequence[StoredRun], by_name: dict[str, StoredRun]) -> Point:
-    runs = tuple(sorted(group, key=lambda run: run.config.seed))
-    dense = {run.name: by_name[run.manifest.dense] for run in runs if run.manifest.dense in by_name}
-    return Point(experiment=experiment_of(runs[0]), runs=runs, dense=dense)
-
-
-def experiment_of(run: StoredRun) -> Experiment:
-    """What a run may be compared in."""
-    config = run.config
-    plain = TrainConfig(
-        task=config.task, base=config.base, data=config.data, adapter=config.adapter
-    )
-    training = run.manifest.dataset.get("train")
-    rows = training.get("rows") if isinstance(training, dict) else None
-    return Experiment(
-        task=config.task,
-        key=plain.fingerprint,
-        rows=rows if isinstance(rows, int) else config.data.train_rows,
-        takes_all=config.data.train_rows is None and config.data.max_train_length is None,
-        max_train_length=config.data.max_train_length,
-        base=config.base,
-        adapter=config.adapter.kind,
-    )
-
-
-# ---- what is worth showing ----
-
-
-def dominated(points: Sequence[Point], accounting: str = "paper") -> set[str]:
-    """Keys of points that another one of the same method beats on held-out rows.
-
-    It beats one if it needs no more FLOPs and is no worse, and differs in one of the two.
+    Raises:
+        StoreError: The run's records are absent or damaged.
     """
-    return {
-        point.key for point in points if any(_beats(other, point, accounting) for other in points)
-    }
-
-
-def _beats(other: Point, point: Point, accounting: str) -> bool:
-    if (other.method, other.experiment) != (point.method, point.experiment):
-        return False
-    ours, theirs = _held_out(point, accounting), _held_out(other, accounting)
-    if ours is None or theirs is None or ours == theirs:
-        return False
-    return theirs[0] <= ours[0] and theirs[1] >= ours[1]
-
-
-def _held_out(point: Point, accounting: str) -> tuple[float, float] | None:
-    flops, metric = point.relative_flops(accounting, CHOSEN_ON), point.metric(CHOSEN_ON)
-    return None if flops is None or metric is None else (flops.mean, metric.mean)
-
-
-def smallest_within(
-    points: Sequence[Point], *, drop: float = ALLOWED_DROP, accounting: str = "paper"
-) -> dict[tuple[Experiment, str], Point | None]:
-    """The cheapest point of each experiment and method that is good enough on held-out rows.
-
-    None stands for a method that has points, but none that is good enough. `drop` is how far below its
-    dense counterpart a point may be, a fraction.
-    """
-    best: dict[tuple[Experiment, str], Point | None] = {}
-    for point in points:
-        place = point.experiment, point.method
-        best.setdefault(place, None)
-        if _is_within(point, drop) and _is_cheaper(point, best[place], accounting):
-            best[place] = point
-    return best
-
-
-def _is_within(point: Point, drop: float) -> bool:
-    difference = point.difference(CHOSEN_ON)
-    # A drop of exactly one point must not be lost to rounding.
-    return difference is not None and difference.mean >= -drop - 1e-9
-
-
-def _is_cheaper(point: Point, best: Point | None, accounting: str) -> bool:
-    ours = point.relative_flops(accounting, CHOSEN_ON)
-    theirs = None if best is None else best.relative_flops(accounting, CHOSEN_ON)
-    return ours is not None and (theirs is None or ours.mean < theirs.mean)
-
-
-def baselines(points: Sequence[Point], split: str = REPORTED_ON) -> list[Spread]:
-    """Headline metric of the dense counterparts over seeds, one a dense configuration, best first."""
-    groups: dict[str, dict[str, StoredRun]] = {}
-    for point in points:
-        for run in point.dense.values():
-            groups.setdefault(run.key, {})[run.name] = run
-    spreads = (
-        _spread(run.results[split].metric for run in group.values() if split in run.results)
-        for group in groups.values()
-    )
-    return sorted((s for s in spreads if s is not None), key=lambda s: -s.mean)
+    return float((read_split(folder, "examples", REPORTED_ON)["label"] == 0).mean())

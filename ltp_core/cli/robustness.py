@@ -10,9 +10,10 @@ from ltp_core.cli.base import Command, Output, columns, factor, percent, positiv
 from ltp_core.records import UserError, nearest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ltp_core.analysis.example_records import ExampleRecords
     from ltp_core.analysis.intervals import Estimate
-    from ltp_core.analysis.operating_points import OperatingPoint, RecordedRun
     from ltp_core.analysis.robustness import Comparison
 
 
@@ -57,18 +58,24 @@ def quantiles(text: str) -> tuple[float, ...]:
 
 def run(arguments: Namespace) -> Output:
     """Reads the runs' records and compares them band by band."""
-    from ltp_core.analysis.operating_points import matched, operating_points
+    from ltp_core.analysis.bands import shortest_cost
     from ltp_core.analysis.robustness import compare, comparison_frame
+    from ltp_core.analysis.runs import matched
 
-    found = operating_points(_candidates(arguments))
-    records = {point.name: _records(point, arguments) for point in found}
-    found = [point for point in found if records[point.name]]
-    if not arguments.runs:
-        first = {name: group[0] for name, group in records.items() if group}
-        found = matched(found, first, arguments.quantiles, arguments.target)
-    comparison = compare({c.name: records[c.name] for c in found}, arguments.quantiles)
+    runs = _candidates(arguments)
+    runs, records = _readable(runs, arguments)
+    if arguments.runs:
+        settings = list(dict.fromkeys(runs["setting"]))
+    else:
+        costs = {
+            setting: shortest_cost(group[0], arguments.quantiles)
+            for setting, group in records.items()
+        }
+        settings = matched(runs, costs, arguments.target)
+    chosen = {records[setting][0].name: records[setting] for setting in settings}
+    comparison = compare(chosen, arguments.quantiles)
     rows = comparison_frame(comparison).astype(object)
-    gaps = _gaps(comparison, found)
+    gaps = _gaps(comparison)
     document = {
         "task": comparison.task,
         "split": comparison.split,
@@ -76,63 +83,70 @@ def run(arguments: Namespace) -> Output:
         "bands": rows.where(rows.notna(), None).to_dict(orient="records"),
         "differences": gaps,
     }
-    return Output(document=document, text=_card(comparison, found, gaps))
+    return Output(document=document, text=_card(comparison, gaps))
 
 
-def _records(point: OperatingPoint, arguments: Namespace) -> list[ExampleRecords]:
-    """Records of every run; what cannot be read is left out, unless it was asked for by name."""
-    from ltp_core.analysis.example_records import read_examples
-
-    found = []
-    for each in point.runs:
-        try:
-            found.append(read_examples(each.folder, arguments.split))
-        except UserError as error:
-            if arguments.runs:
-                raise
-            print(f"Left out: {error}", file=sys.stderr)
-    return found
-
-
-def _candidates(arguments: Namespace) -> list[RecordedRun]:
-    """Runs that may be compared.
+def _candidates(arguments: Namespace) -> pd.DataFrame:
+    """Runs that may be compared, seeds of a setting in their order.
 
     Raises:
         UserError: There is none, or one that was asked for is not there.
     """
-    from ltp_core.analysis.operating_points import recorded_runs
+    import pandas as pd
 
-    known = [
-        run
-        for run in recorded_runs()
-        if run.task == arguments.task and arguments.split in run.splits
-    ]
-    if not known:
+    from ltp_core.analysis.runs import runs_table
+
+    runs: pd.DataFrame = runs_table()
+    is_evaluated = pd.Series([arguments.split in splits for splits in runs["splits"]], dtype=bool)
+    runs = runs[(runs["task"] == arguments.task) & runs["has_records"] & is_evaluated]
+    if runs.empty:
         raise UserError(
             f"No run holds records of {arguments.task}/{arguments.split}: train one, or "
             "`evaluate CHECKPOINT --records`."
         )
     if arguments.runs:
-        by_name = {run.name: run for run in known}
-        return [_named(name.strip(), by_name) for name in arguments.runs.split(",")]
-    wanted = arguments.max_train_length or min(
-        (run.max_train_length for run in known if run.max_train_length), default=None
-    )
-    chosen = [run for run in known if run.max_train_length == wanted]
-    if not chosen:
+        names = [name.strip() for name in arguments.runs.split(",")]
+        for name in names:
+            if name not in set(runs["run"]):
+                raise UserError(
+                    f"There is no run {name!r} with such records{nearest(name, runs['run'])}"
+                )
+        named: pd.DataFrame = runs.set_index("run", drop=False).loc[list(dict.fromkeys(names))]
+        return named
+    limits = runs["max_train_length"]
+    wanted = arguments.max_train_length or min(limits[limits > 0], default=0)
+    chosen: pd.DataFrame = runs[limits == wanted]
+    if chosen.empty:
         raise UserError(f"No run of {arguments.task} was trained on at most {wanted} tokens.")
     return chosen
 
 
-def _named(name: str, by_name: dict[str, RecordedRun]) -> RecordedRun:
-    if name not in by_name:
-        raise UserError(f"There is no run {name!r} with such records{nearest(name, by_name)}")
-    return by_name[name]
+def _readable(
+    runs: pd.DataFrame, arguments: Namespace
+) -> tuple[pd.DataFrame, dict[str, list[ExampleRecords]]]:
+    """Runs whose records can be read, and those by setting and seed; of the others the reason is printed.
+
+    Raises:
+        UserError: One cannot be read that was asked for by name.
+    """
+    from ltp_core.analysis.example_records import read_examples
+
+    found: dict[str, ExampleRecords] = {}
+    for name, folder in zip(runs["run"], runs["folder"], strict=True):
+        try:
+            found[name] = read_examples(folder, arguments.split)
+        except UserError as error:
+            if arguments.runs:
+                raise
+            print(f"Left out: {error}", file=sys.stderr)
+    runs = runs[runs["run"].isin(found)]
+    by_seed = runs.sort_values("seed", kind="stable").groupby("setting")["run"]
+    return runs, {str(key): [found[name] for name in names] for key, names in by_seed}
 
 
-def _gaps(comparison: Comparison, found: list[OperatingPoint]) -> list[dict[str, Any]]:
+def _gaps(comparison: Comparison) -> list[dict[str, Any]]:
     """The first point minus each other one, by band."""
-    first, *others = (point.name for point in found)
+    first, *others = comparison.records
     try:
         return [
             {
@@ -149,12 +163,11 @@ def _gaps(comparison: Comparison, found: list[OperatingPoint]) -> list[dict[str,
         raise UserError(f"{error}: choose runs of the same data.") from error
 
 
-def _card(comparison: Comparison, found: list[OperatingPoint], gaps: list[dict[str, Any]]) -> str:
+def _card(comparison: Comparison, gaps: list[dict[str, Any]]) -> str:
     header = ["", *(band.name for band in comparison.bands)]
     rows = [["examples", *map(str, comparison.counts)]]
-    for point in found:
-        cells = comparison.cells[point.name]
-        rows.append([point.name, *(_with_bounds(cell.metric) for cell in cells)])
+    for name, cells in comparison.cells.items():
+        rows.append([name, *(_with_bounds(cell.metric) for cell in cells)])
         flops = [cell.relative_flops.get("paper") for cell in cells]
         rows.append(["  relative FLOPs", *(percent(x.value if x else None) for x in flops)])
     for gap in gaps:

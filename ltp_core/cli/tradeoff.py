@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltp_core.cli.base import Command, Output, columns, factor, percent, signed
@@ -12,8 +13,7 @@ from ltp_core.records import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ltp_core.analysis.intervals import Estimate
-    from ltp_core.analysis.tradeoff import Experiment, Point, StoredRun
+    from ltp_core.analysis.runs import Row
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,74 +31,59 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Output:
     """Reads the runs' records; nothing is computed anew."""
-    from ltp_core.analysis.tradeoff import operating_points, smallest_within, stored_runs
+    from ltp_core.analysis.runs import points_table, rows, runs_table, smallest_within
 
-    found = operating_points(stored_runs())
+    runs = runs_table()
+    points = points_table(runs)
+    known = set(points["task"])
+    if known and arguments.task not in {None, *known}:
+        raise UserError(
+            f"No run of {arguments.task!r} that prunes is stored{nearest(arguments.task, known)}"
+        )
     if arguments.task is not None:
-        found = _of_task(found, arguments.task)
-    if not found:
+        points = points[points["task"] == arguments.task]
+    if points.empty:
         raise UserError("No run that prunes is stored yet: `sweep sst2` trains some.")
-    best = smallest_within(found, drop=arguments.drop / 100)
-    chosen = {point.key for point in best.values() if point is not None}
-    groups: dict[Experiment, list[dict[str, Any]]] = {}
-    for point in found:
-        row = _row(point) | {"is_smallest_within": point.key in chosen}
-        groups.setdefault(point.experiment, []).append(row)
-    document = {
-        "allowed_drop_points": arguments.drop,
-        "experiments": [_heading(key) | {"points": rows} for key, rows in groups.items()],
-    }
+    is_smallest = smallest_within(points, drop=arguments.drop / 100)
+    folders = dict(zip(runs["run"], runs["folder"], strict=True))
+    experiments = [
+        _heading(rows(group)[0])
+        | {
+            "points": [
+                _row(point, folders) | {"is_smallest_within": bool(is_smallest[point.Index])}
+                for point in rows(group)
+            ]
+        }
+        for _, group in points.groupby(["task", "comparable"])
+    ]
+    document = {"allowed_drop_points": arguments.drop, "experiments": experiments}
     return Output(document=document, text=_card(document))
 
 
-def _of_task(found: list[Point], task: str) -> list[Point]:
-    known = {point.experiment.task for point in found}
-    if task not in known:
-        raise UserError(f"No run of {task!r} that prunes is stored{nearest(task, known)}")
-    return [point for point in found if point.experiment.task == task]
-
-
-def _heading(experiment: Experiment) -> dict[str, Any]:
+def _heading(point: Row) -> dict[str, Any]:
     return {
-        "task": experiment.task,
-        "training_rows": experiment.rows,
-        "max_train_length": experiment.max_train_length,
-        "base": experiment.base,
-        "adapter": experiment.adapter,
+        "task": point.task,
+        "training_rows": point.training_rows,
+        "max_train_length": point.max_train_length or None,
+        "base": point.base,
+        "adapter": point.adapter,
     }
 
 
-def _row(point: Point) -> dict[str, Any]:
-    from ltp_core.analysis.tradeoff import CHOSEN_ON, REPORTED_ON
+def _row(point: Row, folders: dict[str, Path]) -> dict[str, Any]:
+    from ltp_core.analysis.runs import ACCOUNTINGS, CHOSEN_ON, REPORTED_ON
+    from ltp_core.analysis.tradeoff import mean_difference
 
-    metric, flops = point.metric(), {a: point.relative_flops(a) for a in ("paper", "executed")}
+    differences = {s: mean_difference(point, folders, s) for s in (REPORTED_ON, CHOSEN_ON)}
     return {
         "method": point.method,
-        "runs": [each.name for each in point.runs],
-        "seeds": [each.config.seed for each in point.runs],
-        "metric": point.runs[0].metric_name,
-        "value": metric and metric.mean,
-        "relative_flops": {name: each and each.mean for name, each in flops.items()},
-        "differences": {split: _difference(point, split) for split in (REPORTED_ON, CHOSEN_ON)},
+        "runs": list(point.runs),
+        "seeds": list(point.seeds),
+        "metric": point.metric_name,
+        "value": point.metric_validation,
+        "relative_flops": {name: getattr(point, f"{name}_{REPORTED_ON}") for name in ACCOUNTINGS},
+        "differences": {s: each and asdict(each) for s, each in differences.items()},
     }
-
-
-def _difference(point: Point, split: str) -> dict[str, float] | None:
-    from ltp_core.analysis.intervals import mean_estimate
-
-    mean = mean_estimate(_paired(a, b, split) for a, b in point.pairs(split))
-    return None if mean is None else asdict(mean)
-
-
-def _paired(a: StoredRun, b: StoredRun, split: str) -> Estimate | None:
-    from ltp_core.analysis.intervals import Estimate
-    from ltp_core.analysis.tradeoff_axes import paired_difference
-
-    try:
-        value, low, high = paired_difference(a, b, split)
-    except UserError:
-        return None
-    return Estimate(value=value, low=low, high=high)
 
 
 def _card(document: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def freeze(patch: pytest.MonkeyPatch, known: set[str] | None) -> dict[str, Any]:
     def paired_interval(*arguments: Any, **options: Any) -> tuple[float, float, float]:
         return quick(*arguments, **options | {"num_resamples": NUM_RESAMPLES})
 
-    for module in ("tradeoff_axes", "bands"):
+    for module in ("tradeoff", "bands"):
         patch.setattr(f"ltp_core.analysis.{module}.paired_interval", paired_interval)
     return {"runs": sorted(entry.name for entry in shipped)} | figures()
 

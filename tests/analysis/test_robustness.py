@@ -14,15 +14,10 @@ import pandas as pd
 import pytest
 
 from ltp_core import store
-from ltp_core.analysis.bands import QUARTILES
+from ltp_core.analysis.bands import QUARTILES, shortest_cost
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
-from ltp_core.analysis.operating_points import (
-    OperatingPoint,
-    matched,
-    operating_points,
-    recorded_runs,
-)
 from ltp_core.analysis.robustness import compare, comparison_frame
+from ltp_core.analysis.runs import matched, runs_table
 from ltp_core.records import UserError
 from tests import checkpoints, length_runs
 from tests.commands import run as command
@@ -37,15 +32,22 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def points(place: Path, task: str = "qqp") -> list[OperatingPoint]:
-    """Operating points of a task in a store."""
-    runs = recorded_runs(store.list_runs([place]))
-    return operating_points(run for run in runs if run.task == task)
+def recorded(place: Path, task: str = "qqp") -> pd.DataFrame:
+    """Runs of a task in a store whose examples were kept, by name."""
+    runs = runs_table(store.list_runs([place])).set_index("run", drop=False)
+    return runs[runs["has_records"] & (runs["task"] == task)]
 
 
-def first_records(found: list[OperatingPoint]) -> dict[str, ExampleRecords]:
-    """Records of the first run of each."""
-    return {p.name: read_examples(p.runs[0].folder, "validation") for p in found}
+def chosen(runs: pd.DataFrame, *, without: str = "", **options: Any) -> list[str]:
+    """Names of the first runs of what `matched` takes, of equal FLOPs on the shortest band."""
+    first = runs.drop_duplicates("setting")
+    costs = {
+        run.setting: shortest_cost(read_examples(run.folder, "validation"))
+        for run in first.itertuples()
+        if run.run != without
+    }
+    settings = matched(runs.reset_index(drop=True), costs, **options)
+    return first.set_index("setting").loc[settings, "run"].tolist()
 
 
 def groups(place: Path, *names: str) -> dict[str, list[ExampleRecords]]:
@@ -58,17 +60,13 @@ def groups(place: Path, *names: str) -> dict[str, list[ExampleRecords]]:
 
 def test_recorded_runs_say_what_they_are(place: Path) -> None:
     """Task, method, limit of the training rows, splits and cost."""
-    found = {run.name: run for run in recorded_runs(store.list_runs([place]))}
-    assert {LTP, LTP_DEAR, LAT, SPATTEN, DENSE, REVIEWS} == set(found)
-    ltp = found[LTP]
-    assert ("qqp", "ltp", 24, ("validation",)) == (
-        ltp.task,
-        ltp.method,
-        ltp.max_train_length,
-        ltp.splits,
-    )
-    assert found[REVIEWS].max_train_length is None
-    assert 0.3 < ltp.relative_flops["validation"] < found[LTP_DEAR].relative_flops["validation"] < 1
+    runs = runs_table(store.list_runs([place])).set_index("run")
+    assert {LTP, LTP_DEAR, LAT, SPATTEN, DENSE, REVIEWS} == set(runs.index[runs["has_records"]])
+    about = runs.loc[LTP, ["task", "method", "max_train_length", "splits"]]
+    assert ["qqp", "ltp", 24, ("validation",)] == about.tolist()
+    assert 0 == runs.loc[REVIEWS, "max_train_length"]
+    costs = runs["paper_validation"]
+    assert 0.3 < costs[LTP] < costs[LTP_DEAR] < 1
 
 
 def test_what_has_no_records_is_left_out(place: Path) -> None:
@@ -77,28 +75,28 @@ def test_what_has_no_records_is_left_out(place: Path) -> None:
     (store.run_folder(place, LAT) / "layers.parquet").unlink()
     (store.run_folder(place, SPATTEN) / store.MANIFEST).write_text("{")
     length_runs.save_run(place, "qqp-ltp-00000000ac", summary={"accuracy": 0.9})
-    names = {run.name for run in recorded_runs(store.list_runs([place]))}
-    assert {LTP, LTP_DEAR, DENSE, REVIEWS} == names
+    runs = runs_table(store.list_runs([place]))
+    assert {LTP, LTP_DEAR, DENSE, REVIEWS} == set(runs.loc[runs["has_records"], "run"])
 
 
 def test_a_summary_without_flops_is_no_error(place: Path) -> None:
     """Its cost is not known."""
     summary = {"validation": {"metrics": {"accuracy": 0.9}}}
     length_runs.save_run(place, "qqp-ltp-00000000ac", summary=summary)
-    found = {run.name: run for run in recorded_runs(store.list_runs([place]))}
-    assert math.isnan(found["qqp-ltp-00000000ac"].relative_flops["validation"])
+    assert math.isnan(recorded(place).loc["qqp-ltp-00000000ac", "paper_validation"])
 
 
-def test_seeds_are_one_point(place: Path) -> None:
-    """Runs that differ in the seed alone, by seed; another strength is another point."""
+def test_seeds_have_one_setting(place: Path) -> None:
+    """Runs that differ in the seed alone; another strength is another setting."""
     length_runs.save_run(place, "qqp-ltp-00000000ad", seed=2)
     length_runs.save_run(place, "qqp-ltp-00000000ac", seed=1)
-    by_name = {point.name: point for point in points(place)}
-    assert [0, 1, 2] == [run.seed for run in by_name[LTP].runs]
-    assert 1 == len(by_name[LTP_DEAR].runs)
+    runs = recorded(place)
+    own = runs[runs["setting"] == runs.loc[LTP, "setting"]]
+    assert [0, 1, 2] == sorted(own["seed"])
+    assert LTP_DEAR not in own.index
 
 
-def test_an_older_configuration_is_the_same_point(place: Path) -> None:
+def test_an_older_configuration_is_the_same_setting(place: Path) -> None:
     """Settings that came later, and have their default, do not set runs apart."""
     older = {
         "task": "qqp",
@@ -107,12 +105,12 @@ def test_an_older_configuration_is_the_same_point(place: Path) -> None:
         "data": {"max_length": 64, "max_train_length": 24},
     }
     length_runs.save_run(place, "qqp-ltp-00000000ad", seed=2, config=older)
-    by_name = {point.name: point for point in points(place)}
-    assert [0, 2] == [run.seed for run in by_name[LTP].runs]
+    settings = recorded(place)["setting"]
+    assert settings[LTP] == settings["qqp-ltp-00000000ad"]
 
 
 def test_an_evaluation_learned_what_its_checkpoint_did(place: Path) -> None:
-    """Defaults that its configuration lacks do not make it another origin; what nobody knows does."""
+    """Defaults that its configuration lacks do not make it another set; what nobody knows does."""
     again = {
         "task": "qqp",
         "method": {"name": "ltp"},
@@ -122,49 +120,47 @@ def test_an_evaluation_learned_what_its_checkpoint_did(place: Path) -> None:
     length_runs.save_run(place, "qqp-ltp-00000000ae", parent=LTP, config=again)
     foreign = {"task": "qqp", "method": {"name": "unpruned"}, "evaluation": {"checkpoint": "mine"}}
     length_runs.save_run(place, "qqp-unpruned-00000000ae", config=foreign)
-    origin = {run.name: run.learned_from for run in recorded_runs(store.list_runs([place]))}
-    assert origin[LTP] == origin["qqp-ltp-00000000ae"] != origin["qqp-unpruned-00000000ae"]
+    runs = recorded(place)
+    sets, is_foreign = runs["comparable"], runs["is_foreign"]
+    assert sets[LTP] == sets["qqp-ltp-00000000ae"] != sets["qqp-unpruned-00000000ae"]
+    assert ["qqp-unpruned-00000000ae"] == runs.index[is_foreign].tolist()
 
 
 def test_matched_points_need_about_equal_flops(place: Path) -> None:
     """One of each method; of the two of LTP the one nearer to LAT's cost; the dense counterpart."""
-    found = points(place)
-    records = first_records(found)
-    chosen = [point.name for point in matched(found, records)]
-    assert sorted([LTP, LAT, SPATTEN, DENSE]) == sorted(chosen)
-    assert DENSE == chosen[-1]
-    dear = [point.name for point in matched(found, records, target=0.95)]
-    assert LTP_DEAR in dear
-    without = {name: r for name, r in records.items() if name != LAT}
-    assert LAT not in [point.name for point in matched(found, without)]
+    found = chosen(recorded(place))
+    assert sorted([LTP, LAT, SPATTEN, DENSE]) == sorted(found)
+    assert DENSE == found[-1]
+    assert LTP_DEAR in chosen(recorded(place), target=0.95)
+    assert LAT not in chosen(recorded(place), without=LAT)
 
 
 def test_matched_points_learned_from_the_same_rows(place: Path) -> None:
     """A method that only learned from other rows is left out, whatever it costs."""
     only = "qqp-manual-00000000ab"
-    config = {"method": {"name": "manual"}, "data": {"train_rows": 5, "max_train_length": 24}}
+    config = {
+        "task": "qqp",
+        "method": {"name": "manual"},
+        "data": {"train_rows": 5, "max_train_length": 24},
+    }
     length_runs.save_run(place, only, config=config)
-    found = points(place)
-    assert only in {point.name for point in found}
-    chosen = [point.name for point in matched(found, first_records(found))]
-    assert sorted([LTP, LAT, SPATTEN, DENSE]) == sorted(chosen)
-    alone = [point for point in found if point.name == only]
-    assert [only] == [point.name for point in matched(alone, first_records(alone))]
+    runs = recorded(place)
+    assert only in runs.index
+    assert sorted([LTP, LAT, SPATTEN, DENSE]) == sorted(chosen(runs))
+    assert [only] == chosen(runs.loc[[only]])
 
 
 def test_half_trained_and_repeated_runs_are_not_chosen(place: Path) -> None:
     """What another run of the method starts from, and later evaluations, can be chosen by hand only."""
     length_runs.save_run(place, "qqp-lat-00000000ab", parent=LAT, scale=1.1)
-    again = {"evaluation": {"checkpoint": LTP}}
+    again = {"task": "qqp", "method": {"name": "ltp"}, "evaluation": {"checkpoint": LTP}}
     length_runs.save_run(place, "qqp-ltp-00000000ae", parent=LTP, config=again)
-    found = points(place)
-    everything = [run for run in recorded_runs(store.list_runs([place])) if run.task == "qqp"]
-    found = operating_points(everything)
-    chosen = [point.name for point in matched(found, first_records(found))]
-    assert "qqp-lat-00000000ab" in chosen
-    assert LAT not in chosen
-    assert "qqp-ltp-00000000ae" not in chosen
-    assert "qqp-ltp-00000000ae" in [point.name for point in found]
+    runs = recorded(place)
+    found = chosen(runs)
+    assert "qqp-lat-00000000ab" in found
+    assert LAT not in found
+    assert "qqp-ltp-00000000ae" not in found
+    assert "qqp-ltp-00000000ae" in runs.index
 
 
 # --- the comparison ---------------------------------------------------------------------------------
@@ -214,6 +210,22 @@ def test_bands_are_those_of_the_run_that_read_most() -> None:
     assert [4, 2, 2] == found.counts
     assert [4, 2, 2] == [cell.count for cell in found.cells["short"]]
     assert [8, 0, 0] == [cell.count for cell in compare({"short": [short]}).cells["short"]]
+
+
+def test_bands_can_end_at_lengths_in_tokens(place: Path) -> None:
+    """Each example is in one band; edges that do not ascend are refused."""
+    found = compare(groups(place, LTP), edges=(16, 30))
+    lengths = length_runs.read(place).length
+    by_hand = [
+        (lengths <= 16).sum(),
+        ((lengths > 16) & (lengths <= 30)).sum(),
+        (lengths > 30).sum(),
+    ]
+    assert by_hand == found.counts
+    assert ["~16", "16~30", "30~"] == [band.name for band in found.bands]
+    for wrong in ((30, 16), (0, 5), (7, 7)):
+        with pytest.raises(ValueError, match="ascend"):
+            compare(groups(place, LTP), edges=wrong)
 
 
 def test_what_cannot_be_compared_is_refused(place: Path) -> None:
@@ -348,8 +360,7 @@ def test_an_evaluation_can_be_kept(reviews: Path) -> None:
     assert {"config.json", "examples.parquet", "layers.parquet", "token_kinds.parquet"} == {
         entry.name for entry in manifest.files
     }
-    listed = {run.name: run for run in recorded_runs(store.list_runs([reviews]))}
-    assert listed[folder.name].is_evaluation
+    assert recorded(reviews, "rotten_tomatoes").loc[folder.name, "is_evaluation"]
 
 
 def test_keeping_an_evaluation_twice_changes_nothing(reviews: Path) -> None:

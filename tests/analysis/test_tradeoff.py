@@ -16,56 +16,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltp_core import store
-from ltp_core.analysis import tradeoff, tradeoff_axes
-from ltp_core.analysis.tradeoff import Experiment, Point, Result, StoredRun
-from ltp_core.config import dense_config, to_dict
+from ltp_core.analysis import tradeoff
+from ltp_core.analysis.runs import (
+    beaten,
+    dense_table,
+    number,
+    points_table,
+    runs_table,
+    smallest_within,
+)
+from ltp_core.config import dense_config
 from ltp_core.metrics import paired_interval
 from ltp_core.records import UserError
 from ltp_core.store import RunEntry
 from tests import runs, tradeoff_samples
 from tests.source_trees import ROOT
 
-EXPERIMENT = Experiment(
-    task="sst2",
-    key="0",
-    rows=100,
-    takes_all=True,
-    max_train_length=None,
-    base="tiny",
-    adapter="lora",
-)
+Figures = tuple[float, float]
+"""Relative FLOPs and metric."""
 
 
-def stored(
-    flops: float,
-    metric: float,
-    *,
-    method: str = "ltp",
-    seed: int = 0,
-    heldout: tuple[float, float] | None = None,
-) -> StoredRun:
-    """A run in memory; its held-out figures are those of validation unless others are given."""
-    config = tradeoff_samples.config(method, round(flops, 3) or 0.001, seed=seed)
-    chosen = heldout or (flops, metric)
-    results = {
-        split: Result(metric=m, relative_flops={"paper": f, "executed": f - 0.01}, rows=10)
-        for split, (f, m) in {"validation": (flops, metric), "heldout": chosen}.items()
-    }
-    return StoredRun(
-        name=config.name,
-        folder=Path("none"),
-        manifest=runs.manifest(config.name, config=to_dict(config), seed=seed),
-        config=config,
-        metric_name="accuracy",
-        results=results,
+def table(drawn: Sequence[Figures], *, dense: float = 0.9, method: str = "ltp") -> pd.DataFrame:
+    """Points whose held-out figures are these; validation says the opposite."""
+    return pd.DataFrame(
+        [
+            {
+                "comparable": "a",
+                "method": method,
+                "paper_heldout": flops,
+                "metric_heldout": metric,
+                "difference_heldout": metric - dense,
+                "paper_validation": 1 - flops,
+                "difference_validation": dense - metric,
+            }
+            for flops, metric in drawn
+        ]
     )
-
-
-def point(*members: StoredRun, dense: float | None = 0.9) -> Point:
-    """A point, each run with a dense counterpart of this metric."""
-    whole = None if dense is None else stored(1.0, dense, method="unpruned")
-    counterparts = {} if whole is None else {run.name: whole for run in members}
-    return Point(experiment=EXPERIMENT, runs=members, dense=counterparts)
 
 
 # --- from the store -------------------------------------------------------------------------------
@@ -79,43 +65,43 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def points_of(folder: Path) -> list[Point]:
+def runs_of(folder: Path) -> pd.DataFrame:
+    """The runs of one store, by name."""
+    return runs_table(store.list_runs([folder])).set_index("run", drop=False)
+
+
+def points_of(folder: Path) -> pd.DataFrame:
     """Operating points of one store."""
-    return tradeoff.operating_points(tradeoff.stored_runs(store.list_runs([folder])))
+    return points_table(runs_of(folder).reset_index(drop=True))
 
 
 def test_seeds_of_one_configuration_are_one_point(samples: Path) -> None:
     """Mean and standard deviation over seeds; other budgets, methods and tasks stay apart."""
-    found = points_of(samples)
+    found, every = points_of(samples), runs_of(samples)
     assert 2 * 2 * len(tradeoff_samples.QUALITY) == len(found)
-    ours = [p for p in found if (p.experiment.task, p.method) == ("sst2", "ltp")]
-    assert [[0, 1, 2]] * 2 == [[run.config.seed for run in p.runs] for p in ours]
-    values = [run.results["validation"].metric for run in ours[0].runs]
-    spread = ours[0].metric()
-    assert spread is not None
-    assert (statistics.mean(values), 3) == (spread.mean, spread.count)
-    assert spread.sd == pytest.approx(statistics.stdev(values))
-    alone = next(p for p in found if p.method == "lat").metric()
-    assert alone is not None
-    assert alone.sd is None
+    ours = found[(found["task"] == "sst2") & (found["method"] == "ltp")]
+    assert [(0, 1, 2)] * 2 == ours["seeds"].tolist()
+    first = ours.iloc[0]
+    values = every.loc[list(first["runs"]), "metric_validation"].tolist()
+    assert first["metric_validation"] == pytest.approx(statistics.mean(values))
+    assert first["metric_validation_sd"] == pytest.approx(statistics.stdev(values))
+    assert found.loc[found["method"] == "lat", "metric_validation_sd"].isna().all()
 
 
 def test_each_seed_is_compared_with_its_own_dense_counterpart(samples: Path) -> None:
-    """The difference is the mean of differences, not the difference of unrelated means."""
-    found = next(p for p in points_of(samples) if p.method == "ltp" and p.experiment.task == "sst2")
-    pairs = found.pairs()
-    assert [(a.config.seed, dense_config(a.config)) for a, _ in pairs] == [
-        (b.config.seed, b.config) for _, b in pairs
-    ]
-    difference = found.difference()
-    assert difference is not None
-    expected = [a.results["validation"].metric - b.results["validation"].metric for a, b in pairs]
-    assert difference.mean == pytest.approx(statistics.mean(expected))
+    """The difference is the mean of differences; the counterpart has the same recipe and seed."""
+    found, every = points_of(samples), runs_of(samples)
+    point = found[(found["task"] == "sst2") & (found["method"] == "ltp")].iloc[0]
+    ours, theirs = every.loc[list(point["runs"])], every.loc[list(point["counterparts"])]
+    assert [dense_config(config) for config in ours["config"]] == theirs["config"].tolist()
+    assert {point["recipe"]} == set(theirs["recipe"])
+    gaps = ours["metric_validation"].to_numpy() - theirs["metric_validation"].to_numpy()
+    assert point["difference_validation"] == pytest.approx(gaps.mean())
 
 
 def test_dense_counterparts_and_parents_are_no_points(samples: Path) -> None:
     """Only what prunes is a point."""
-    assert "unpruned" not in {p.method for p in points_of(samples)}
+    assert "unpruned" not in set(points_of(samples)["method"])
 
 
 def test_the_first_half_of_a_run_is_no_point(tmp_path: Path) -> None:
@@ -125,11 +111,11 @@ def test_the_first_half_of_a_run_is_no_point(tmp_path: Path) -> None:
     assert 1 == len(points_of(tmp_path))
     chosen = tradeoff_samples.config("lat", 0.4)
     tradeoff_samples.save_run(tmp_path, chosen, right=0.8, flops=0.4, parent=half.name)
-    assert [chosen.name] == [p.runs[0].name for p in points_of(tmp_path)]
+    assert [chosen.name] == points_of(tmp_path)["run"].tolist()
 
 
-def test_experiments_differ_in_data_and_base_alone(tmp_path: Path) -> None:
-    """Other training rows are another experiment; other seeds, methods and budgets are not."""
+def test_comparable_runs_differ_in_neither_data_nor_base(tmp_path: Path) -> None:
+    """Other training rows are another set; other seeds, methods and budgets are not."""
     for method, budget, seed, rows in (
         ("ltp", 0.3, 0, 100),
         ("ltp", 0.5, 1, 100),
@@ -138,9 +124,10 @@ def test_experiments_differ_in_data_and_base_alone(tmp_path: Path) -> None:
     ):
         made = tradeoff_samples.config(method, budget, seed=seed, train_rows=rows)
         tradeoff_samples.save_run(tmp_path, made, right=0.8, flops=budget)
-    found = [p.experiment for p in points_of(tmp_path)]
-    assert 2 == len(set(found))
-    assert {(100, False), (65349, True)} == {(e.rows, e.takes_all) for e in found}
+    found = points_of(tmp_path)
+    assert [1, 3] == sorted(found.groupby("comparable").size())
+    known = set(zip(found["training_rows"], found["takes_all"], strict=True))
+    assert {(100, False), (65349, True)} == known
 
 
 @pytest.mark.parametrize(
@@ -150,9 +137,11 @@ def test_experiments_differ_in_data_and_base_alone(tmp_path: Path) -> None:
         {"summary": {"validation": {"metrics": {}, "relative_flops": {}, "rows": 1}}},
         {"summary": {"validation": {"metrics": {"accuracy": 0.5}, "rows": 1}}},
         {"summary": {"validation": {"metrics": [1], "relative_flops": 3, "rows": "x"}}},
+        {"summary": {"validation": {"metrics": {"accuracy": 10**400}, "relative_flops": {}}}},
+        {"summary": {"validation": {"metrics": {"accuracy": "high"}, "relative_flops": {}}}},
         {"summary": {"validation": None}},
         {"config": {"task": "sst2", "unheard": 1}},
-        {"config": {}},
+        {"config": {"data": 3}},
     ],
 )
 def test_records_that_say_too_little_are_left_out(tmp_path: Path, broken: dict[str, Any]) -> None:
@@ -163,13 +152,14 @@ def test_records_that_say_too_little_are_left_out(tmp_path: Path, broken: dict[s
     assert 1 == len(points_of(tmp_path))
     raw = json.loads((home / "manifest.json").read_text())
     (home / "manifest.json").write_text(json.dumps(raw | broken))
-    assert [] == points_of(tmp_path)
+    assert points_of(tmp_path).empty
 
 
 def test_runs_with_a_problem_are_left_out() -> None:
-    """What does not validate is no evidence."""
+    """What does not validate is no evidence; an empty table has its columns all the same."""
     entry = RunEntry(name="a", folder=Path("a"), manifest=runs.manifest(), problem="It is broken.")
-    assert [] == tradeoff.stored_runs([entry])
+    assert runs_table([entry]).empty
+    assert points_table(runs_table([])).empty
 
 
 # --- what beats what ------------------------------------------------------------------------------
@@ -180,111 +170,99 @@ figures = st.tuples(
 )
 
 
-def drawn_points(drawn: Sequence[tuple[float, float]]) -> list[Point]:
-    """Points of one method whose held-out figures are these; validation says the opposite."""
-    return [
-        point(stored(0.001 + i / 1000, 1 - m, heldout=(f, m))) for i, (f, m) in enumerate(drawn)
-    ]
-
-
 @settings(max_examples=40)
-@given(st.lists(figures, max_size=12))
-def test_what_is_left_is_the_pareto_front(drawn: list[tuple[float, float]]) -> None:
+@given(st.lists(figures, min_size=1, max_size=12))
+def test_what_is_left_is_the_pareto_front(drawn: list[Figures]) -> None:
     """Held-out rows decide: nothing left is beaten, everything else is beaten by something left."""
-    found = drawn_points(drawn)
-    beaten = tradeoff.dominated(found)
-    left = [f for p, f in zip(found, drawn, strict=True) if p.key not in beaten]
+    is_beaten = beaten(table(drawn))
+    left = [f for f, away in zip(drawn, is_beaten, strict=True) if not away]
 
-    def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    def beats(a: Figures, b: Figures) -> bool:
         return a != b and a[0] <= b[0] and a[1] >= b[1]
 
     assert not any(beats(a, b) for a in left for b in left)
-    for p, own in zip(found, drawn, strict=True):
-        assert (p.key in beaten) == any(beats(a, own) for a in left)
+    for own, away in zip(drawn, is_beaten, strict=True):
+        assert away == any(beats(a, own) for a in left)
 
 
 def test_methods_do_not_beat_each_other() -> None:
     """Grey means that the same method does better elsewhere."""
-    good, bad = stored(0.3, 0.9), stored(0.5, 0.8, method="lat")
-    assert set() == tradeoff.dominated([point(good), point(bad)])
-    worse = point(stored(0.5, 0.8))
-    assert {worse.key} == tradeoff.dominated([point(good), worse])
+    both = pd.concat([table([(0.3, 0.9)]), table([(0.5, 0.8)], method="lat")], ignore_index=True)
+    assert not beaten(both).any()
+    assert [False, True] == beaten(table([(0.3, 0.9), (0.5, 0.8)])).tolist()
 
 
 # --- smallest FLOPs within one point --------------------------------------------------------------
 
 
 def test_the_choice_is_made_on_held_out_rows() -> None:
-    """A point that is fine on validation alone is not chosen, and one that is not, is."""
-    lucky = point(stored(0.2, 0.95, heldout=(0.2, 0.85)))
-    honest = point(stored(0.5, 0.85, heldout=(0.5, 0.895)))
-    costly = point(stored(0.7, 0.95, heldout=(0.7, 0.95)))
-    chosen = tradeoff.smallest_within([lucky, honest, costly])
-    assert {(EXPERIMENT, "ltp"): honest} == chosen
+    """A point that is fine on validation alone is not chosen, but in hindsight it is."""
+    assert [False, True, False] == smallest_within(
+        table([(0.2, 0.85), (0.5, 0.895), (0.7, 0.95)])
+    ).tolist()
+    found = table([(0.2, 0.85), (0.1, 0.895)])
+    assert [True, False] == smallest_within(found, split="validation").tolist()
 
 
 def test_exactly_one_point_is_allowed() -> None:
     """0.9 - 0.89 is a little more than 0.01 in floating point."""
     assert 0.9 - 0.01 != 0.89 or 0.89 - 0.9 < -0.01
-    edge = point(stored(0.3, 0.89))
-    assert {(EXPERIMENT, "ltp"): edge} == tradeoff.smallest_within([edge])
-    assert {(EXPERIMENT, "ltp"): None} == tradeoff.smallest_within([point(stored(0.3, 0.889))])
+    assert smallest_within(table([(0.3, 0.89)])).all()
+    assert not smallest_within(table([(0.3, 0.889)])).any()
 
 
 def test_without_a_dense_counterpart_nothing_is_claimed() -> None:
     """A point without one is never within a point of it."""
-    assert {(EXPERIMENT, "ltp"): None} == tradeoff.smallest_within(
-        [point(stored(0.3, 0.99), dense=None)]
-    )
+    assert not smallest_within(table([(0.3, 0.99)], dense=float("nan"))).any()
 
 
 @settings(max_examples=40)
 @given(st.lists(figures, min_size=1, max_size=10))
-def test_the_choice_is_the_cheapest_good_one(drawn: list[tuple[float, float]]) -> None:
+def test_the_choice_is_the_cheapest_good_one(drawn: list[Figures]) -> None:
     """As found by looking at all of them."""
-    found = drawn_points(drawn)
-    good = [(f, m) for f, m in drawn if m >= 0.9 - 0.01 - 1e-9]
-    dense = stored(1.0, 0.9, method="unpruned")
-    found = [replace(p, dense={p.runs[0].name: dense}) for p in found]
-    [best] = tradeoff.smallest_within(found).values()
-    flops = best and best.relative_flops("paper", "heldout")
-    assert (flops and flops.mean) == (min(f for f, _ in good) if good else None)
+    good = [f for f, m in drawn if m >= 0.9 - 0.01 - 1e-9]
+    chosen = [f for (f, _), best in zip(drawn, smallest_within(table(drawn)), strict=True) if best]
+    assert chosen == ([min(good)] if good else [])
 
 
-def test_baselines_are_one_a_dense_configuration() -> None:
-    """Seeds of one configuration are a mean with spread, another configuration stands apart."""
-    first = point(stored(0.3, 0.8), dense=0.9)
-    second = replace(
-        point(stored(0.4, 0.8, seed=1)),
-        dense={stored(0.4, 0.8, seed=1).name: stored(1.0, 0.92, method="unpruned", seed=1)},
-    )
-    other = point(stored(0.5, 0.8, method="lat"), dense=None)
-    odd = stored(0.999, 0.99, method="unpruned")
-    other = replace(other, dense={other.runs[0].name: odd})
-    found = tradeoff.baselines([first, second, other])
-    assert [(0.99, 1), (pytest.approx(0.91), 2)] == [(s.mean, s.count) for s in found]
+def test_dense_counterparts_are_one_a_recipe(samples: Path) -> None:
+    """Seeds of one configuration are a mean with spread."""
+    found, every = points_of(samples), runs_of(samples)
+    sst2 = found[found["task"] == "sst2"]
+    table_of_dense = dense_table(every, sst2)
+    assert sst2["recipe"].nunique() == len(table_of_dense)
+    assert table_of_dense["mean"].is_monotonic_decreasing
+    for row in table_of_dense.itertuples():
+        own = every[(every["recipe"] == row.recipe) & (every["method"] == "unpruned")]
+        assert row.count == len(own)
+        assert row.mean == pytest.approx(own["metric_validation"].mean())
+
+
+@pytest.mark.parametrize("value", [None, "1", True, [1], 10**400])
+def test_what_is_no_number_is_not_taken_for_one(value: Any) -> None:
+    """Anybody may have written a manifest."""
+    assert np.isnan(number(value))
+    assert 2.0 == number(2)
 
 
 # --- tables, benchmarks, the paper ----------------------------------------------------------------
 
 
 def test_paired_difference_is_that_of_the_records(samples: Path) -> None:
-    """The rows are matched by number, whatever their order is."""
-    found = next(p for p in points_of(samples) if p.method == "lat")
-    [(run, dense)] = found.pairs()
-    tables = [
-        tradeoff_axes.read_split(each.folder, "examples", "validation") for each in (run, dense)
-    ]
+    """As the bootstrap gives it."""
+    found, every = points_of(samples), runs_of(samples)
+    point = found[found["method"] == "lat"].iloc[0]
+    folders = every.loc[[point["run"], *point["counterparts"]], "folder"]
+    tables = [tradeoff.read_split(folder, "examples", "validation") for folder in folders]
     expected = paired_interval(
-        run.config.task,
+        point["task"],
         tables[0]["label"].to_numpy(),
         tables[0]["prediction"].to_numpy(),
         tables[1]["prediction"].to_numpy(),
     )
-    assert expected == tradeoff_axes.paired_difference(run, dense)
-    difference = found.difference()
-    assert difference is not None
-    assert expected[0] == pytest.approx(difference.mean)
+    difference = tradeoff.paired_difference(point["task"], *folders)
+    assert expected == (difference.value, difference.low, difference.high)
+    assert point["difference_validation"] == pytest.approx(expected[0])
 
 
 def test_paired_difference_ignores_the_order_of_rows(tmp_path: Path) -> None:
@@ -296,29 +274,28 @@ def test_paired_difference_ignores_the_order_of_rows(tmp_path: Path) -> None:
         tradeoff_samples.save_run(tmp_path, made, right=0.8, flops=0.5),
         tradeoff_samples.save_run(tmp_path, dense, right=0.9, flops=1.0),
     ]
-    [found] = points_of(tmp_path)
-    [(run, counterpart)] = found.pairs()
-    before = tradeoff_axes.paired_difference(run, counterpart)
+    before = tradeoff.paired_difference("sst2", *homes)
     frame = store.read_table(homes[1], "examples").iloc[::-1]
     store.write_table(homes[1], "examples", frame)
-    assert before == tradeoff_axes.paired_difference(run, counterpart)
+    assert before == tradeoff.paired_difference("sst2", *homes)
     store.write_table(homes[1], "examples", frame.iloc[3:])
     with pytest.raises(UserError, match="not evaluated on the same rows"):
-        tradeoff_axes.paired_difference(run, counterpart)
+        tradeoff.paired_difference("sst2", *homes)
 
 
 def test_gigaflops_follow_the_formula(samples: Path) -> None:
     """Mean over the validation examples, of a base whose size is known."""
     from ltp_core.flops import unpruned_flops
 
-    run = points_of(samples)[0].runs[0]
-    frame = store.read_table(run.folder, "examples")
+    run = points_of(samples).iloc[0]
+    frame = store.read_table(run["folder"], "examples")
     length = frame.loc[frame["split"] == "validation", "length"].to_numpy(dtype=np.int64)
     whole = unpruned_flops(length, num_layers=6, hidden=384, intermediate=1536)
-    share = run.results["validation"].relative_flops["paper"]
-    assert tradeoff_axes.gigaflops(run) == pytest.approx(share * whole / len(length) / 1e9)
-    unknown = replace(run, manifest=replace(run.manifest, base={"name": "somewhere"}))
-    assert tradeoff_axes.gigaflops(unknown) is None
+    share = run["manifest"].summary["validation"]["relative_flops"]["paper"]
+    found = tradeoff.gigaflops(run["folder"], run["manifest"])
+    assert found == pytest.approx(share * whole / len(length) / 1e9)
+    unknown = replace(run["manifest"], base={"name": "somewhere"})
+    assert tradeoff.gigaflops(run["folder"], unknown) is None
 
 
 def save_bench(folder: Path, name: str, **changes: Any) -> None:
@@ -354,7 +331,7 @@ def test_speedups_come_from_the_newest_benchmark_with_a_control(tmp_path: Path) 
     save_bench(tmp_path, "other", what="topk", results=[])
     (tmp_path / "benches" / "damaged").mkdir()
     (tmp_path / "benches" / "damaged" / "bench.json").write_text("{")
-    found = tradeoff_axes.speedups([tmp_path])
+    found = tradeoff.speedups([tmp_path])
     assert {"sst2-ltp-1"} == set(found)
     assert (1.8, 32, "Some CPU") == (
         found["sst2-ltp-1"].value,
@@ -365,8 +342,7 @@ def test_speedups_come_from_the_newest_benchmark_with_a_control(tmp_path: Path) 
 
 def test_curves_are_read_where_they_were_measured(samples: Path) -> None:
     """The strengths in order; an empty table for the other runs."""
-    by_name = {run.name: run for p in points_of(samples) for run in p.runs}
-    curves = {name: tradeoff_axes.curve_of(run) for name, run in by_name.items()}
+    curves = {run.run: tradeoff.curve_of(run.folder) for run in runs_of(samples).itertuples()}
     measured = [frame for frame in curves.values() if not frame.empty]
     assert [[0.5, 0.75, 1.0, 1.5]] * 2 == [frame["factor"].tolist() for frame in measured]
     assert all(isinstance(frame, pd.DataFrame) for frame in curves.values())
@@ -377,10 +353,10 @@ def test_the_papers_table_is_the_papers() -> None:
     printed = {"mnli": 1.88, "qqp": 2.10, "qnli": 1.87, "sst2": 2.09, "stsb": 1.95, "mrpc": 2.10}
     printed |= {"rte": 1.81}
     for task, speedup in printed.items():
-        paper = tradeoff_axes.PAPER_TABLE_1[task]
+        paper = tradeoff.PAPER_TABLE_1[task]
         assert 1 / paper.relative_flops == pytest.approx(speedup, abs=0.012)
         assert -0.0101 <= paper.difference <= 0
-    assert set(printed) == set(tradeoff_axes.PAPER_TABLE_1)
+    assert set(printed) == set(tradeoff.PAPER_TABLE_1)
 
 
 def test_the_shipped_runs_make_points() -> None:
@@ -388,6 +364,6 @@ def test_the_shipped_runs_make_points() -> None:
     shipped = store.list_runs([ROOT / "data_cache" / "sample"])
     if not shipped:
         pytest.skip("the sample store is empty")
-    found = tradeoff.operating_points(tradeoff.stored_runs(shipped))
-    assert found
-    assert all(p.metric() and p.relative_flops("paper") for p in found)
+    found = points_table(runs_table(shipped))
+    assert len(found)
+    assert found[["metric_validation", "paper_validation"]].notna().all(axis=None)

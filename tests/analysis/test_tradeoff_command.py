@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ltp_core.analysis import tradeoff, tradeoff_axes
+from ltp_core.analysis import tradeoff
+from ltp_core.analysis.runs import points_table, runs_table
 from tests import commands, tradeoff_samples
 
 
@@ -23,7 +24,7 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This store alone, and quick intervals."""
-    monkeypatch.setattr(tradeoff_axes, "NUM_RESAMPLES", 50)
+    monkeypatch.setattr(tradeoff, "NUM_RESAMPLES", 50)
     monkeypatch.setattr("ltp_core.store.stores", lambda: [store_folder])
 
 
@@ -39,20 +40,22 @@ def points(*argv: str) -> list[dict[str, Any]]:
 
 def test_points_have_the_figures_of_the_records() -> None:
     """Every point once, with its mean, cost and the paired interval to its dense counterparts."""
-    expected = {p.runs[0].name: p for p in tradeoff.operating_points(tradeoff.stored_runs())}
+    runs = runs_table()
+    expected = {str(p.run): p for p in points_table(runs).itertuples()}
     found = {point["runs"][0]: point for point in points("sst2")}
     assert set(expected) == set(found)
     for name, point in expected.items():
-        metric, flops = point.metric(), point.relative_flops("executed")
-        assert metric is not None
-        assert flops is not None
-        assert found[name]["value"] == pytest.approx(metric.mean)
-        assert found[name]["relative_flops"]["executed"] == pytest.approx(flops.mean)
-    single = next(p for p in expected.values() if len(p.runs) == 1)
-    ((run, dense),) = single.pairs()
-    gap = found[single.runs[0].name]["differences"]["validation"]
-    value, low, high = tradeoff_axes.paired_difference(run, dense)
-    assert (gap["value"], gap["low"], gap["high"]) == pytest.approx((value, low, high))
+        assert found[name]["value"] == pytest.approx(point.metric_validation)
+        flops = found[name]["relative_flops"]
+        assert flops["executed"] == pytest.approx(point.executed_validation)
+    single: Any = next(p for p in expected.values() if len(p.runs) == 1)  # type: ignore[arg-type]
+    folders = runs.set_index("run")["folder"]
+    [dense] = single.counterparts
+    gap = found[single.run]["differences"]["validation"]
+    paired = tradeoff.paired_difference("sst2", folders[single.run], folders[dense])
+    assert (gap["value"], gap["low"], gap["high"]) == pytest.approx(
+        (paired.value, paired.low, paired.high)
+    )
 
 
 def test_the_cheapest_good_point_is_marked() -> None:

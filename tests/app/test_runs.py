@@ -163,7 +163,9 @@ def test_a_choice_after_training_is_not_called_a_training(
     assert "trained on" not in said
 
 
-def test_other_seeds_are_found_though_defaults_were_added_since(tmp_path: Path) -> None:
+def test_other_seeds_are_found_though_defaults_were_added_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One was written before a setting existed; what was evaluated elsewhere is no seed of anything."""
     first, second = (tradeoff_samples.config("lat", 0.5, seed=seed) for seed in range(2))
     older = {key: value for key, value in to_dict(second).items() if key != "select"}
@@ -174,10 +176,9 @@ def test_other_seeds_are_found_though_defaults_were_added_since(tmp_path: Path) 
     evaluated = tradeoff_samples.config("lat", 0.5, seed=2)
     config = to_dict(evaluated) | {"evaluation": {"checkpoint": first.name, "split": "test"}}
     tradeoff_samples.save_run(tmp_path, evaluated, right=0.8, flops=0.5, config=config)
-    entries = {entry.name: entry for entry in store.list_runs([tmp_path])}
-    found = data.siblings(entries[first.name], list(entries.values()))
-    assert [second.name] == [entry.name for entry in found]
-    assert [] == data.siblings(entries[evaluated.name], list(entries.values()))
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    assert [(1, second.name)] == data.siblings(first.name)
+    assert [] == data.siblings(evaluated.name)
 
 
 # --- the chart ------------------------------------------------------------------------------------

@@ -13,15 +13,17 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui.shared import method_style
+from app.ltp_ui.shared import method_style, stored
 from app.ltp_ui.shared.charts import image
+from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.shared.wording import points as in_points
 from app.ltp_ui.tradeoff import charts as tradeoff_charts
-from app.ltp_ui.tradeoff import data as tradeoff_data
 from app.ltp_ui.tradeoff import tables
-from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, chart_frame
+from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, chart_frame, paper_frame
 from ltp_core import store
-from ltp_core.analysis import tradeoff_axes
-from ltp_core.analysis.tradeoff import Point
+from ltp_core.analysis import tradeoff
+from ltp_core.analysis.runs import smallest_within
+from ltp_core.config import dense_config
 from ltp_core.pruning import METHODS
 from tests import tradeoff_samples
 from tests.analysis.test_tradeoff import save_bench
@@ -39,16 +41,17 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This store alone, caches of its own for every test, and quick intervals."""
-    monkeypatch.setattr(tradeoff_axes, "NUM_RESAMPLES", 50)
+    monkeypatch.setattr(tradeoff, "NUM_RESAMPLES", 50)
     monkeypatch.setenv("LTP_STORE", str(store_folder))
     monkeypatch.setattr(store, "_DATA_CACHE", store_folder / "none")
     yield
     st.cache_data.clear()
 
 
-def points(task: str = "sst2") -> list[Point]:
+def points(task: str = "sst2") -> pd.DataFrame:
     """Points of one task."""
-    return [point for point in tradeoff_data.points() if point.experiment.task == task]
+    found = stored.points()
+    return found[found["task"] == task]
 
 
 def page(**params: str) -> AppTest:
@@ -72,17 +75,16 @@ def charts(at: AppTest) -> list[dict[str, Any]]:
 def test_points_have_the_figures_of_the_core() -> None:
     """Mean over seeds, bars of one standard deviation, and the run that a click opens."""
     found = points()
-    frame = chart_frame(found, View())
+    frame = chart_frame(found, View(y="metric"))
     rows = frame[frame["kind"] == "point"]
     assert len(found) == len(rows)
-    for point, row in zip(found, rows.to_dict("records"), strict=True):
-        metric, flops = point.metric(), point.relative_flops("paper")
-        assert metric is not None
-        assert flops is not None
-        assert (flops.mean, metric.mean) == (row["x"], row["y"])
-        assert row["y_high"] - row["y"] == pytest.approx(metric.sd or 0)
-        assert row["x"] - row["x_low"] == pytest.approx(flops.sd or 0)
-        assert point.runs[0].name == row["run"]
+    assert found["run"].tolist() == rows["run"].tolist()
+    assert found["paper_validation"].tolist() == rows["x"].tolist()
+    assert found["metric_validation"].tolist() == rows["y"].tolist()
+    sd = found["metric_validation_sd"].fillna(0).tolist()
+    assert sd == pytest.approx((rows["y_high"] - rows["y"]).tolist())
+    sd = found["paper_validation_sd"].fillna(0).tolist()
+    assert sd == pytest.approx((rows["x"] - rows["x_low"]).tolist())
 
 
 def test_the_difference_has_the_paired_interval() -> None:
@@ -92,69 +94,66 @@ def test_the_difference_has_the_paired_interval() -> None:
     assert ((rows["y_low"] <= rows["y"]) & (rows["y"] <= rows["y_high"])).all()
     assert (rows["y_low"] < rows["y_high"]).any()
     assert [0.0, -0.01] == frame.loc[frame["kind"] == "rule", "y"].tolist()
-    paper = frame[frame["kind"] == "paper"]
-    assert [0.0, pytest.approx(-0.0081)] == paper["y"].tolist()
 
 
-def test_the_papers_point_is_tagged_and_stays_on_its_own_axis() -> None:
-    """GFLOPs and speed-ups of another model do not compare; a switch takes it away."""
-    frame = chart_frame(points(), View())
-    paper = frame[frame["kind"] == "paper"]
-    assert ["RoBERTa, paper", "LTP, paper"] == paper["text"].tolist()
-    assert [0.9427, 0.9346] == pytest.approx(paper["y"].tolist())
-    for view in (View(x="executed"), View(x="gflops"), View(with_paper=False)):
-        assert "paper" not in set(chart_frame(points(), view)["kind"])
+def test_the_papers_points_have_a_chart_of_their_own() -> None:
+    """Every task of Table 1; none of its points is among ours."""
+    frame = paper_frame().set_index("task")
+    assert set(tradeoff.PAPER_TABLE_1) == set(frame.index)
+    assert (0.4787, -0.0081) == pytest.approx(tuple(frame.loc["sst2", ["x", "y"]]), abs=1e-4)
+    assert "paper" not in set(chart_frame(points(), View())["kind"])
+    svg = image(tradeoff_charts.paper_chart(paper_frame(), "sst2"), "svg").decode()
+    assert all(name in svg for name in ("SST-2", "MRPC", "STS-B"))
 
 
 def test_curves_are_marked_as_not_retrained() -> None:
     """They go through the run's own point, on every axis that FLOPs give."""
-    for view in (View(), View(x="gflops"), View(y="difference")):
+    for view in (View(y="metric"), View(x="gflops", y="metric"), View(y="difference")):
         curve = chart_frame(points(), view).query("kind == 'curve'")
         assert 4 == len(curve)
-        assert {"not retrained"} == set(curve["text"])
+        assert {"one checkpoint"} == set(curve["text"])
         point = chart_frame(points(), view).query("run == @curve.run.iloc[0] and kind == 'point'")
         assert point.empty or view.y == "difference" or curve["x"].min() < point["x"].iloc[0]
     assert "curve" not in set(chart_frame(points(), View(with_curves=False))["kind"])
 
 
-def test_recipes_have_lines_and_rules_of_their_own() -> None:
+def test_recipes_have_lines_and_rules_of_their_own(store_folder: Path) -> None:
     """What was trained for longer has another dense counterpart: its names stand elsewhere."""
-    found = [point for point in points() if point.method == "ltp"]
-    assert {"left"} == set(chart_frame(found, View())["side"].dropna())
-    longer = [trained_for(point, 9) for point in found]
-    frame = chart_frame([*found, *longer], View())
-    rows = frame[frame["kind"] == "point"]
-    assert 2 == rows["recipe"].nunique()
-    named = rows[rows["text"] != ""]
-    assert ["4 epochs", "11 epochs"] == named["text"].tolist()
-    assert set(named["x"]) == {rows["x"].min()}
-    rules = frame[frame["kind"] == "rule"]
-    assert ["left", "left", "right", "right"] == rules["side"].tolist()
-    texts = rules["text"].tolist()
-    assert ["", ""] == texts[1:3]  # one name a pair, over the first and under the second
-    assert texts[0].startswith("dense, ")
-    assert texts[3].endswith(", − 1 point")
-    assert any("11 epochs:" in text for text in texts)
-    chart = tradeoff_charts.tradeoff_chart(frame, View(), metric="accuracy", methods=["ltp"])
-    assert "dense, 11 epochs" in image(chart, "svg").decode()
-
-
-def trained_for(point: Point, epochs: float) -> Point:
-    """The same point, finetuned for so long."""
-    runs = tuple(
-        replace(
-            run, config=replace(run.config, finetune=replace(run.config.finetune, epochs=epochs))
+    longer = tradeoff_samples.config("ltp", 0.3)
+    longer = replace(longer, finetune=replace(longer.finetune, epochs=9))
+    dense = dense_config(longer)
+    assert dense is not None
+    homes = [
+        tradeoff_samples.save_run(store_folder, dense, right=0.9, flops=1.0),
+        tradeoff_samples.save_run(store_folder, longer, right=0.85, flops=0.3),
+    ]
+    try:
+        found = points()
+        found = found[found["method"] == "ltp"]
+        frame = chart_frame(found, View(y="metric"))
+        rows = frame[frame["kind"] == "point"]
+        assert 2 == rows["recipe"].nunique()
+        assert {"4 epochs", "11 epochs"} == set(rows["text"]) - {""}
+        rules = frame[frame["kind"] == "rule"]
+        assert ["left", "left", "right", "right"] == rules["side"].tolist()
+        texts = rules["text"].tolist()
+        assert ["", ""] == texts[1:3]  # one name a pair, over the first and under the second
+        assert texts[0].startswith("dense, ")
+        assert texts[3].endswith(", − 1 point")
+        chart = tradeoff_charts.tradeoff_chart(
+            frame, View(y="metric"), metric="accuracy", methods=["ltp"]
         )
-        for run in point.runs
-    )
-    return replace(point, runs=runs)
+        assert "dense, 11 epochs" in image(chart, "svg").decode()
+    finally:
+        for home in homes:
+            store.remove_manifest(home)
 
 
 def test_a_speedup_is_drawn_where_it_was_measured(store_folder: Path) -> None:
     """Only runs with a benchmark are on that axis."""
     view = View(x="speedup")
     assert "point" not in set(chart_frame(points(), view)["kind"])
-    name = points()[0].runs[0].name
+    name = points()["run"].iloc[0]
     contenders = {"packed": {"checkpoint": name}, "packed_unpruned": {}}
     save_bench(store_folder, "measured", contenders=contenders)
     try:
@@ -166,10 +165,11 @@ def test_a_speedup_is_drawn_where_it_was_measured(store_folder: Path) -> None:
 
 def test_points_without_a_dense_counterpart_leave_the_difference(store_folder: Path) -> None:
     """They stay on the chart of the metric."""
-    bare = [replace(point, dense={}) for point in points()]
+    bare = points()
+    bare = bare.assign(counterparts=[(None,) * len(runs) for runs in bare["runs"]])
     assert "point" not in set(chart_frame(bare, View(y="difference"))["kind"])
-    metric = chart_frame(bare, View())
-    assert {"point", "paper", "curve"} == set(metric["kind"])
+    metric = chart_frame(bare, View(y="metric"))
+    assert {"point", "curve"} == set(metric["kind"])
 
 
 def test_a_new_record_is_seen(store_folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_new_record_is_seen(store_folder: Path) -> None:
     try:
         assert before + 1 == len(points("rte"))
     finally:
-        (home / "manifest.json").unlink()
+        store.remove_manifest(home)
 
 
 # --- the chart ------------------------------------------------------------------------------------
@@ -204,7 +204,9 @@ def test_exports_have_the_light_themes_colours() -> None:
     assert len(method_style.KNOWN) <= len(light) == len(theme["dark"]["chartCategoricalColors"])
 
 
-@pytest.mark.parametrize("view", [View(), View(x="gflops"), View(y="difference")])
+@pytest.mark.parametrize(
+    "view", [View(y="metric"), View(x="gflops", y="metric"), View(y="difference")]
+)
 def test_the_chart_can_be_drawn(view: View) -> None:
     """As a picture, with the axes' titles, for points that are alone as well."""
     for found in (points(), points()[:1]):
@@ -218,8 +220,10 @@ def test_the_chart_can_be_drawn(view: View) -> None:
 
 def test_an_unknown_method_is_drawn_too() -> None:
     """A method that has no place in the list gets its own name."""
-    frame = chart_frame(points(), View()).assign(method="tr_bert")
-    chart = tradeoff_charts.tradeoff_chart(frame, View(), metric="accuracy", methods=["tr_bert"])
+    frame = chart_frame(points(), View(y="metric")).assign(method="tr_bert")
+    chart = tradeoff_charts.tradeoff_chart(
+        frame, View(y="metric"), metric="accuracy", methods=["tr_bert"]
+    )
     assert "tr_bert" in image(chart, "svg").decode()
 
 
@@ -227,24 +231,42 @@ def test_an_unknown_method_is_drawn_too() -> None:
 
 
 def test_the_papers_line_stands_below_ours() -> None:
-    """Tasks across, methods down; a task that the paper lacks has a dash."""
-    found = tradeoff_data.points()
-    shown = tradeoff_data.experiments(found)
-    chosen = tables.choose(found, shown)
-    table = tables.smallest_table(chosen, shown)
-    assert ["method", "mrpc", "sst2", "mean"] == list(table.columns)
-    assert tables.PAPER_ROW == table["method"].iloc[-1]
-    assert ["47.6 %", "47.9 %", "47.7 %"] == table.iloc[-1].tolist()[1:]
+    """Tasks across, methods down; the rule's figures, and the paper's last."""
+    table = tables.tasks_table(stored.points())
+    assert ["method", "MRPC", "SST-2"] == list(table.columns)
+    assert [tables.PAPER_ROW, "47.6 %", "47.9 %"] == table.iloc[-1].tolist()
     assert table["method"].tolist()[:3] == ["LTP", "SpAtten", "LAT"]
 
 
-def test_several_training_sets_of_one_task_stand_side_by_side() -> None:
-    """Neither hides the other, and there is no mean over one task."""
+def test_the_answer_and_the_table_follow_one_rule() -> None:
+    """Chosen on held-out rows, FLOPs and difference those on validation; hindsight stands apart."""
+    found = points()
+    chosen = found[smallest_within(found)].set_index("method")
+    table = tables.smallest_table(found).set_index("method")
+    sentence = tables.answer(found)
+    for method, point in chosen.iterrows():
+        title = method_style.title_of(str(method))
+        row = table.loc[title]
+        assert percent(point["paper_validation"]) == row["FLOPs within one point"]
+        assert row["difference on validation"].startswith(
+            in_points(point["difference_validation"]).removesuffix(" points")
+        )
+        assert percent(point["paper_validation"], 0) in sentence.split(title)[1]
+    for method in set(found["method"]) - set(chosen.index):
+        assert tables.NONE == table.loc[method_style.title_of(method), "FLOPs within one point"]
+    lucky = found[smallest_within(found, split="validation")].set_index("method")
+    for method, point in lucky.iterrows():
+        shown = table.loc[method_style.title_of(str(method)), "in hindsight, by validation"]
+        assert shown.startswith(percent(point["paper_validation"]))
+
+
+def test_several_training_sets_of_one_task_stand_apart() -> None:
+    """Neither hides the other."""
     first = points()
-    other = [replace(p, experiment=replace(p.experiment, key="x", rows=7)) for p in first]
-    shown = [first[0].experiment, other[0].experiment]
-    table = tables.smallest_table(tables.choose([*first, *other], shown), shown)
-    assert ["method", "20,000 training rows", "7 training rows"] == list(table.columns)
+    other = first.assign(comparable="x", training_rows=7)
+    table = tables.smallest_table(pd.concat([first, other], ignore_index=True))
+    assert {"20,000 training rows", "7 training rows", ""} == set(table["trained on"])
+    assert 2 * first["method"].nunique() + 1 == len(table)
 
 
 def test_exported_points_have_everything() -> None:
@@ -261,12 +283,18 @@ def test_exported_points_have_everything() -> None:
 
 
 def test_one_chart_a_task() -> None:
-    """All tasks first; a link chooses one."""
-    assert 2 == len(charts(page()))
-    at = page(task="mrpc")
-    assert 1 == len(charts(at))
-    assert "mrpc · 20,000 training rows" in [s.value for s in at.subheader]
-    assert 2 == len(charts(page(task="nothing")))
+    """SST-2 first, and the paper's points; a link chooses another, by label or by name, or all."""
+    assert "On SST" in page().markdown[0].value
+    for name in ("mrpc", "MRPC"):
+        at = page(task=name)
+        assert 1 + 1 == len(charts(at))
+        assert "On MRPC " in at.markdown[0].value
+    every = page(task="all tasks")
+    assert 1 + 2 + 1 == len(charts(every)), "one legend, two tasks, the paper"
+    plots = charts(every)[1:3]
+    scales = [layer["encoding"]["y"]["scale"] for plot in plots for layer in plot["layer"][:1]]
+    assert scales[0] == scales[1]
+    assert "On SST" in page(task="nothing").markdown[0].value
 
 
 def test_methods_can_be_chosen() -> None:
@@ -274,7 +302,7 @@ def test_methods_can_be_chosen() -> None:
     at = page(task="mrpc")
     at.get("pills")[0].set_value(["ltp"])
     at.run()
-    [spec] = charts(at)
+    [spec, _] = charts(at)
     assert {"LTP"} == {row["method"] for row in rows_of(at) if row["kind"] == "point"}
     assert spec
     assert "SpAtten" in at.dataframe[0].value["method"].tolist()
@@ -296,9 +324,9 @@ def rows_of(at: AppTest) -> list[dict[str, Any]]:
 def test_every_axis_opens(axis: str) -> None:
     """And the difference with it."""
     at = page(task="sst2", x=X_TITLES[axis], y=Y_TITLES["difference"])  # type: ignore[index]
-    [spec] = charts(at)
+    [spec, _] = charts(at)
     assert X_TITLES[axis] in json.dumps(spec, ensure_ascii=False)  # type: ignore[index]
-    assert "paired 95 % interval" in " ".join(c.value.replace("\\", "") for c in at.caption)
+    assert "paired 95 % intervals" in " ".join(c.value.replace("\\", "") for c in at.caption)
 
 
 def test_an_axis_without_figures_says_so() -> None:
@@ -306,16 +334,16 @@ def test_an_axis_without_figures_says_so() -> None:
     at = page(task="sst2")
     at.selectbox[1].set_value("speedup")
     at.run()
-    assert not charts(at)
+    assert 1 == len(charts(at)), "the paper's"
     assert any("No run here has a measured speed-up" in c.value for c in at.caption)
 
 
 def test_the_page_says_how_it_chose() -> None:
     """Held-out rows for choosing, validation for reporting."""
     text = " ".join(c.value for c in page().caption)
-    assert "Chosen on held-out training rows" in text
+    assert "Held-out rule" in text
     assert "validation" in text
-    assert "Hollow and grey: the paper’s own numbers" in text
+    assert "In hindsight" in text
 
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.live import Card, Question
 from app.ltp_ui.shared.wording import counted, percent
 from ltp_core import store
-from ltp_core.analysis.answer_groups import f1_by_group
+from ltp_core.analysis.tradeoff import f1_by_group
 from ltp_core.records import Answer, Candidate, Trace, UserError
 
 UNKNOWN = {"[UNK]", "<unk>"}

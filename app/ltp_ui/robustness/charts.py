@@ -9,25 +9,30 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from app.ltp_ui.shared.charts import Figure, legend_height, method_legend, without_data
-from app.ltp_ui.shared.method_style import KNOWN, MethodStyle, style_of, title_of
+from app.ltp_ui.shared.charts import Figure, without_data
+from app.ltp_ui.shared.method_charts import (
+    MUTED,
+    PERCENT,
+    SIGNED_POINTS,
+    method_color,
+    method_shape,
+)
+from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import percent
 from ltp_core.analysis.bands import PAPER_TABLE_3, Band
 from ltp_core.analysis.intervals import Estimate
-from ltp_core.analysis.robustness import Cell, Comparison
+from ltp_core.analysis.robustness import Comparison
 
-Axis = Literal["metric", "paper", "executed"]
+Axis = Literal["difference", "metric", "paper", "executed"]
 
 TITLES: dict[Axis, str] = {
+    "difference": "points above the dense model",
     "metric": "metric",
     "paper": "relative FLOPs, paper’s accounting",
     "executed": "relative FLOPs, executed",
 }
 OURS, UNPRUNED, PAPER = "ours", "unpruned", "paper"
-MUTED = "gray"
-PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
-HEIGHT = 260
-"""Without the legend."""
+HEIGHT = 280
 
 COLUMNS = (
     "kind", "band", "order", "series", "method", "value", "low", "high", "label", "about", "run", "examples",
@@ -65,57 +70,81 @@ def band_frame(
         paper: Task whose figures of the paper are drawn beside; only in the paper's own bands.
     """
     bands = band_labels(comparison)
-    rows = [
-        _row(comparison, name, title, number, label, axis)
-        for name, title in titles.items()
-        for number, label in enumerate(bands)
-    ]
+    rows = []
+    for name, title in titles.items():
+        method = comparison.records[name][0].method
+        if method == "unpruned" and axis != "metric":
+            continue
+        for number, estimate in enumerate(estimates(comparison, name, axis, list(titles))):
+            if estimate is None:
+                continue
+            cell = comparison.cells[name][number]
+            seeds = f", {len(cell.by_seed)} seeds" if len(cell.by_seed) > 1 else ""
+            rows.append(
+                {
+                    "kind": UNPRUNED if method == "unpruned" else OURS,
+                    "band": bands[number],
+                    "order": number,
+                    "series": title,
+                    "method": title_of(method),
+                    "value": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "label": "",
+                    "about": f"{_shown(estimate, axis)}{seeds}",
+                    "run": name,
+                    "examples": cell.count,
+                }
+            )
     paper_rows = _paper_rows(comparison, paper, axis) if paper else []
-    found = [row for row in [*rows, *paper_rows] if row is not None]
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame([*rows, *paper_rows], columns=list(COLUMNS))
 
 
-def _row(
-    comparison: Comparison, name: str, title: str, number: int, band: str, axis: Axis
-) -> dict[str, Any] | None:
-    cell = comparison.cells[name][number]
-    estimate = estimate_of(cell, axis)
-    method = comparison.records[name][0].method
-    if estimate is None or (method == "unpruned" and axis != "metric"):
-        return None
-    seeds = f", {len(cell.by_seed)} seeds" if len(cell.by_seed) > 1 else ""
-    return {
-        "kind": UNPRUNED if method == "unpruned" else OURS,
-        "band": band,
-        "order": number,
-        "series": title,
-        "method": title_of(method),
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "label": "",
-        "about": f"{percent(estimate.value)} [{_bounds(estimate)}]{seeds}",
-        "run": name,
-        "examples": cell.count,
-    }
+def estimates(
+    comparison: Comparison, name: str, axis: Axis, shown: Sequence[str]
+) -> list[Estimate | None]:
+    """What is drawn of a point, band by band; None where it has no such figure.
+
+    Args:
+        comparison: The points by band.
+        name: Of the point.
+        axis: What is drawn.
+        shown: Names of all points on screen; differences are to the unpruned one among them.
+    """
+    cells = comparison.cells[name]
+    if axis == "difference":
+        control = next((n for n in shown if comparison.records[n][0].method == "unpruned"), None)
+        try:
+            gaps = comparison.difference(name, control) if control else None
+        except ValueError:  # evaluated on other data
+            gaps = None
+        return gaps or [None] * len(cells)
+    return [cell.metric if axis == "metric" else cell.relative_flops.get(axis) for cell in cells]
 
 
-def estimate_of(cell: Cell, axis: Axis) -> Estimate | None:
-    """What is drawn of a cell; None where it has no such figure."""
-    return cell.metric if axis == "metric" else cell.relative_flops.get(axis)
+def _shown(estimate: Estimate, axis: Axis) -> str:
+    if axis == "difference":
+        return signed(estimate)
+    bounds = f"{100 * estimate.low:.1f}, {100 * estimate.high:.1f}"
+    return f"{percent(estimate.value)} [{bounds}]"
 
 
-def _bounds(estimate: Estimate) -> str:
-    return f"{100 * estimate.low:.1f}, {100 * estimate.high:.1f}"
+def signed(gap: Estimate) -> str:
+    """A difference in points with its interval: `−1.2 [−2.0, −0.4]`."""
+    parts = (f"{100 * x:+.1f}".replace("-", "−") for x in (gap.value, gap.low, gap.high))
+    value, low, high = parts
+    return f"{value} [{low}, {high}]"
 
 
-def _paper_rows(comparison: Comparison, paper: str, axis: Axis) -> list[dict[str, Any] | None]:
+def _paper_rows(comparison: Comparison, paper: str, axis: Axis) -> list[dict[str, Any]]:
     """The paper's Table 3 of a task; empty where the bands are others or the accounting is ours."""
     bands = dict(
         zip((band.name for band in comparison.bands), band_labels(comparison), strict=True)
     )
     figures = PAPER_TABLE_3.get(paper, {})
-    if axis == "executed" or any(set(bands) != set(row) for row in figures.values()):
+    if axis in ("executed", "difference") or any(
+        set(bands) != set(row) for row in figures.values()
+    ):
         return []
     return [
         {
@@ -146,9 +175,9 @@ def band_chart(frame: pd.DataFrame, axis: Axis, *, metric: str, bands: Sequence[
     series = tuple(dict.fromkeys(frame["series"]))
     methods = tuple(dict.fromkeys(frame.loc[frame["kind"] == OURS, "method"]))
     title = metric.replace("_", " ") if axis == "metric" else TITLES[axis]
-    spec = _band_spec(tuple(bands), series, methods, title, axis == "metric")
+    spec = _band_spec(tuple(bands), series, methods, title, axis)
     return Figure(
-        spec=spec | {"height": HEIGHT + legend_height(methods)},
+        spec=spec | {"height": HEIGHT},
         frame=frame.astype(object).where(frame.notna(), None),
     )
 
@@ -159,7 +188,7 @@ def _band_spec(
     series: tuple[str, ...],
     methods: tuple[str, ...],
     title: str,
-    is_metric: bool,
+    axis: Axis,
 ) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
         x=alt.X(
@@ -171,15 +200,19 @@ def _band_spec(
         xOffset=alt.XOffset("series:N", scale=alt.Scale(domain=list(series))),
     )
     # Metrics are near each other, so their axis begins where they do; a cost begins at 0.
-    scale = alt.Scale(zero=False, padding=14) if is_metric else alt.Scale(domainMin=0)
-    y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=PERCENT, tickCount=6))
+    scales = {"metric": alt.Scale(zero=False, padding=14), "difference": alt.Scale(padding=14)}
+    scale = scales.get(axis, alt.Scale(domainMin=0))
+    labels = SIGNED_POINTS if axis == "difference" else PERCENT
+    y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=labels, tickCount=6))
+    zero = alt.Chart(alt.NamedData("table")).mark_rule(color=MUTED).encode(y=alt.YDatum(0))
     layers = [*_ours(base, y, methods), *_grey(base, y, methods)]
+    layers += [zero] if axis == "difference" else []
     return without_data(alt.layer(*layers))
 
 
 def _ours(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:
     rows = base.transform_filter(f"datum.kind == '{OURS}'")
-    color, shape = method_color(methods), _shape(methods)
+    color, shape = method_color(methods), method_shape(methods)
     line = rows.mark_line(strokeWidth=1, opacity=0.6).encode(
         y=y, color=color, detail="series:N", order="order:Q"
     )
@@ -202,7 +235,7 @@ def _grey(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart
             y=y, detail="series:N", order="order:Q"
         ),
         paper.mark_point(size=110, filled=False, stroke=MUTED, strokeWidth=2, opacity=1).encode(
-            y=y, shape=_shape(methods), tooltip=_tooltip()
+            y=y, shape=method_shape(methods), tooltip=_tooltip()
         ),
         named.mark_text(dy=-14, fontSize=11, color=MUTED).encode(y=y, text="label:N"),
     ]
@@ -211,20 +244,3 @@ def _grey(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart
 def _tooltip() -> list[alt.Tooltip]:
     titles = {"series": "model", "about": "value", "examples": "examples", "run": "run"}
     return [alt.Tooltip(f"{name}:N", title=title) for name, title in titles.items()]
-
-
-def method_color(methods: tuple[str, ...]) -> alt.Color:
-    """Every known method keeps its place in the theme's list, whichever are on the chart."""
-    scale = alt.Scale(domain=[style.title for style in _places(methods)])
-    return alt.Color("method:N", scale=scale, legend=method_legend(methods))
-
-
-def _shape(methods: tuple[str, ...]) -> alt.Shape:
-    places = _places(methods)
-    scale = alt.Scale(domain=[s.title for s in places], range=[s.shape for s in places])
-    return alt.Shape("method:N", scale=scale, legend=method_legend(methods))
-
-
-def _places(titles: tuple[str, ...]) -> list[MethodStyle]:
-    known = {style.title: style for style in KNOWN.values()}
-    return [known.get(title) or style_of(title) for title in dict.fromkeys((*known, *titles))]

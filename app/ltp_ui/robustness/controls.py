@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.robustness import data
-from app.ltp_ui.robustness.data import Experiment
+from app.ltp_ui.robustness.data import Series
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.labels import flops_label, task_label, training_label
 from app.ltp_ui.shared.method_style import in_order, title_of
-from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.analysis.bands import QUARTILES, TABLE_3
-from ltp_core.analysis.operating_points import OperatingPoint
+from ltp_core.analysis.runs import UNPRUNED, most_compared, rows
 
-BANDS = {"paper": "As Table 3", "quartiles": "Quartiles", "own": "Own"}
-OWN = "0.5, 0.9"
+BANDS = {
+    "paper": "As Table 3",
+    "quartiles": "Quartiles",
+    "own": "Own quantiles",
+    "tokens": "Own, in tokens",
+}
+OWN, OWN_TOKENS = "0.5, 0.9", "16, 32"
+T = TypeVar("T")
+MATCHES = {"all": "all inputs", "short": "the shortest band"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,78 +35,110 @@ class Choice:
     """What is looked at.
 
     Attributes:
-        experiment: Task and training rows.
+        task: Name of the task.
+        comparable: Key of the set of runs that is chosen from.
         split: Evaluated split.
-        points: At least one, methods in the order of the legend, the unpruned control last.
+        series: At least one, methods in the order of the legend, the unpruned control last.
         titles: What each is called on the screen, by its name; all different.
         quantiles: Between the bands.
+        edges: Between the bands instead, in tokens; empty where the quantiles count.
     """
 
-    experiment: Experiment
+    task: str
+    comparable: str
     split: str
-    points: tuple[OperatingPoint, ...]
+    series: tuple[Series, ...]
     titles: dict[str, str]
     quantiles: tuple[float, ...]
+    edges: tuple[int, ...]
 
     @property
-    def pruned(self) -> list[OperatingPoint]:
+    def pruned(self) -> list[Series]:
         """Those that prune."""
-        return [c for c in self.points if c.method != "unpruned"]
+        return [each for each in self.series if each.method != UNPRUNED]
 
 
-def choose(found: dict[Experiment, list[OperatingPoint]]) -> Choice | None:
+def choose(found: pd.DataFrame) -> Choice | None:
     """The choice; None where nothing can be shown, which is then said on the page."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        experiment = _experiment(found)
-        split = _split(found[experiment])
-        quantiles = _quantiles()
-    _say_problems(data.problems(experiment.task, found[experiment], split))
-    readable = _in_order(data.usable(found[experiment], split))
-    if not readable:
-        st.info("No run of this data can be read.", icon=":material/inventory_2:")
-        return None
-    chosen = _contenders(experiment, split, readable)
-    if not chosen:
-        st.info("Choose at least one run.", icon=":material/checklist:")
-        return None
-    return Choice(
-        experiment=experiment,
-        split=split,
-        points=tuple(chosen),
-        titles=titles(chosen, split),
-        quantiles=quantiles,
-    )
-
-
-def _experiment(found: dict[Experiment, list[OperatingPoint]]) -> Experiment:
-    by_title = {experiment_title(place): place for place in found}
-    default = experiment_title(data.default_experiment(found))
-    chosen = st.selectbox(
+    titles_of_sets = set_titles(found)
+    keys = list(titles_of_sets)
+    # A link may name a task alone: of its sets that with most methods.
+    given = found[found["task"] == st.query_params.get("robustness.data", "")]
+    if len(given):
+        del st.query_params["robustness.data"]
+        st.session_state["robustness.data"] = most_compared(given)
+    is_kept = "robustness.data" in st.session_state
+    comparable = st.selectbox(
         "Task and training rows",
-        list(by_title),
-        index=list(by_title).index(default),
+        keys,
+        index=0 if is_kept else keys.index(default_set(found)),
+        format_func=titles_of_sets.__getitem__,
         key="robustness.data",
         bind="query-params",
-        width=300,
-        help="Runs are compared with runs of the same task that were trained on rows up to the same "
-        "length; where none is named, on rows of every length.",
+        width=420,
+        help="Runs are compared that learned from the same rows, with the same base and adapter; with "
+        "them stand checkpoints of your own that were evaluated.",
     )
-    return by_title[chosen]
+    runs = data.of_set(found, comparable)
+    task = str(found.loc[found["comparable"] == comparable, "task"].iloc[0])
+    slot = st.container()
+    with st.expander("Which runs, which split, which bands"):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+            split = st.selectbox(
+                "Split", data.splits(runs), key="robustness.split", bind="query-params", width=160
+            )
+            quantiles, edges = _bands()
+        readable, problems = data.readable(runs, split)
+        chosen = _series(comparable, split, in_legend_order(readable)) if readable else []
+    with slot:
+        if problems:
+            st.warning(
+                "\n".join(f"- {plain(sentence)}" for sentence in problems),
+                title="Some runs cannot be read and are left out",
+                icon=":material/warning:",
+            )
+        if not readable:
+            st.info("No run of this data can be read.", icon=":material/inventory_2:")
+        elif not chosen:
+            st.info("Choose at least one run.", icon=":material/checklist:")
+    if not chosen:
+        return None
+    return Choice(
+        task=task,
+        comparable=comparable,
+        split=split,
+        series=tuple(chosen),
+        titles=titles(chosen, split),
+        quantiles=quantiles,
+        edges=edges,
+    )
 
 
-def experiment_title(place: Experiment) -> str:
-    """The experiment in a few words."""
-    if place.max_train_length:
-        return f"{place.task}, rows up to {place.max_train_length} tokens"
-    return place.task
+def default_set(found: pd.DataFrame) -> str:
+    """Of what was trained on short rows the set with most methods; else of everything."""
+    short = found[found["max_train_length"] > 0]
+    return most_compared(short if len(short) else found)
 
 
-def _split(found: Sequence[OperatingPoint]) -> str:
-    names = data.splits(found)
-    return st.selectbox("Split", names, key="robustness.split", bind="query-params", width=160)
+def set_titles(found: pd.DataFrame) -> dict[str, str]:
+    """Sets of comparable runs by key; those trained on short rows first. Foreign runs join the others."""
+    known = found[~found["is_foreign"]]
+    alone = found[found["is_foreign"] & ~found["task"].isin(known["task"])]
+    both = pd.concat([known, alone])
+    both = both.assign(is_any=both["max_train_length"] == 0)
+    both = both.sort_values(["is_any", "task", "comparable"]).drop_duplicates("comparable")
+    named = {
+        str(run.comparable): f"{task_label(str(run.task))} · {training_label(run)}"
+        for run in rows(both)
+    }
+    counts = Counter(named.values())
+    return {
+        key: title if counts[title] == 1 else f"{title} · {key[:6]}" for key, title in named.items()
+    }
 
 
-def _quantiles() -> tuple[float, ...]:
+def _bands() -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Quantiles between the bands, and edges in tokens, which go before if there are any."""
     kind = st.segmented_control(
         "Bands of length",
         list(BANDS),
@@ -106,17 +148,22 @@ def _quantiles() -> tuple[float, ...]:
         key="robustness.bands",
         bind="query-params",
         help="As Table 3 of the paper: up to the median (Q2) of the evaluated lengths, from there to the "
-        "third quartile (Q3), above it. Or the four quarters, or quantiles of your own.",
+        "third quartile (Q3), above it. Or the four quarters, quantiles of your own, or lengths.",
     )
-    if kind != "own":
-        return QUARTILES if kind == "quartiles" else TABLE_3
-    text = st.text_input(
-        "Quantiles", OWN, key="robustness.quantiles", bind="query-params", width=140
-    )
-    values = parse_quantiles(text)
+    if kind == "own":
+        values = _typed("Quantiles", OWN, parse_quantiles, "numbers between 0 and 1, as 0.5, 0.9")
+        return values or TABLE_3, ()
+    if kind == "tokens":
+        return TABLE_3, _typed("Lengths", OWN_TOKENS, parse_edges, "whole numbers, as 16, 32") or ()
+    return (QUARTILES if kind == "quartiles" else TABLE_3), ()
+
+
+def _typed(label: str, default: str, parse: Callable[[str], T | None], what: str) -> T | None:
+    key = f"robustness.{label.lower()}"
+    values = parse(st.text_input(label, default, key=key, bind="query-params", width=140))
     if values is None:
-        st.caption("Write ascending numbers between 0 and 1, as 0.5, 0.9. Until then: Table 3’s.")
-    return values or TABLE_3
+        st.caption(f"Write ascending {what}. Until then: Table 3’s.")
+    return values
 
 
 def parse_quantiles(text: str) -> tuple[float, ...] | None:
@@ -129,65 +176,66 @@ def parse_quantiles(text: str) -> tuple[float, ...] | None:
     return values if is_ascending and len(values) <= 8 else None
 
 
-def _say_problems(sentences: Sequence[str]) -> None:
-    if sentences:
-        st.warning(
-            "\n".join(f"- {plain(sentence)}" for sentence in sentences),
-            title="Some runs cannot be read and are left out",
-            icon=":material/warning:",
-        )
+def parse_edges(text: str) -> tuple[int, ...] | None:
+    """Ascending whole numbers from 1 on, at most eight, separated by commas; else None."""
+    pieces = [piece.strip() for piece in text.split(",")]
+    if not all(piece.isdecimal() and len(piece) < 7 for piece in pieces) or len(pieces) > 8:
+        return None
+    values = tuple(int(piece) for piece in pieces)
+    return values if all(a < b for a, b in zip((0, *values), values, strict=False)) else None
 
 
-def _in_order(found: Sequence[OperatingPoint]) -> list[OperatingPoint]:
-    order = [*in_order(c.method for c in found if c.method != "unpruned"), "unpruned"]
-    return sorted(found, key=lambda c: (order.index(c.method), c.name))
+def in_legend_order(found: Sequence[Series]) -> list[Series]:
+    """Methods as in the legend, the unpruned control last."""
+    order = [*in_order(each.method for each in found if each.method != UNPRUNED), UNPRUNED]
+    return sorted(found, key=lambda each: (order.index(each.method), each.name))
 
 
-def _contenders(
-    experiment: Experiment, split: str, found: list[OperatingPoint]
-) -> list[OperatingPoint]:
-    by_name = {point.name: point for point in found}
-    default = data.default_choice(found, split)
+def _series(comparable: str, split: str, found: list[Series]) -> list[Series]:
+    by_name = {each.name: each for each in found}
+    match = st.segmented_control(
+        "At first of about equal FLOPs on",
+        list(MATCHES),
+        format_func=MATCHES.__getitem__,
+        default="all",
+        required=True,
+        key="robustness.match",
+        bind="query-params",
+        help="The paper’s Table 3 makes the cost equal on the shortest inputs.",
+    )
+    default = data.default_choice(found, split, on_shortest=match == "short")
     chosen = st.multiselect(
         "Runs",
         list(by_name),
         default=[name for name in by_name if name in default],
-        format_func=lambda name: run_title(by_name[name], split),
-        key=f"robustness.runs.{experiment.task}.{experiment.max_train_length}",
+        format_func=lambda name: series_label(by_name[name], split),
+        key=f"robustness.runs.{comparable}.{match}",
         bind="query-params",
-        help="At first one run of each method, so that all need about equal FLOPs on the shortest band, "
-        "and the unpruned control. Percent: relative FLOPs of the split, paper’s accounting. Runs "
-        "that differ in the seed alone are one entry.",
+        help="At first one run of each method. Runs that differ in the seed alone are one entry.",
     )
     return [by_name[name] for name in by_name if name in chosen]
 
 
-def run_title(point: OperatingPoint, split: str) -> str:
-    """A run in the list: method, cost, what it is, and the beginning of its fingerprint."""
-    first = point.runs[0]
-    parts = [title_of(point.method)]
-    if point.method != "unpruned":
-        parts.append(percent(first.relative_flops.get(split, float("nan"))))
-    if len(point.runs) > 1:
-        parts.append(f"{len(point.runs)} seeds")
-    if first.is_evaluation:
-        parts.append("evaluated later")
-    return " · ".join([*parts, first.name.rpartition("-")[2][:4]])
+def series_label(series: Series, split: str) -> str:
+    """A series in the list: method, cost, seeds, and the beginning of its fingerprint."""
+    first = series.runs[0]
+    seeds = f"seed {first.seed}" if len(series.runs) == 1 else counted(len(series.runs), "seed")
+    parts = [
+        title_of(series.method),
+        flops_label(series.cost(split)) if series.method != UNPRUNED else "",
+        "evaluated later" if first.is_evaluation else seeds,
+        first.run.rpartition("-")[2][:4],
+    ]
+    return " · ".join(part for part in parts if part)
 
 
-def titles(chosen: Sequence[OperatingPoint], split: str) -> dict[str, str]:
-    """Method names, with as much more as tells runs of one method apart."""
-    named = {c.name: title_of(c.method) for c in chosen}
-    for longer in (_with_cost, _with_fingerprint):
+def titles(chosen: Sequence[Series], split: str) -> dict[str, str]:
+    """Method names, with as much more as tells series of one method apart."""
+    named = {each.name: title_of(each.method) for each in chosen}
+    for is_last in (False, True):
         counts = Counter(named.values())
-        named |= {c.name: longer(c, split) for c in chosen if counts[named[c.name]] > 1}
+        for each in chosen:
+            if counts[named[each.name]] > 1:
+                tail = f" {each.name.rpartition('-')[2][:4]}" if is_last else ""
+                named[each.name] = f"{title_of(each.method)} {percent(each.cost(split), 0)}{tail}"
     return named
-
-
-def _with_cost(point: OperatingPoint, split: str) -> str:
-    cost = point.runs[0].relative_flops.get(split, float("nan"))
-    return f"{title_of(point.method)} {percent(cost, 0)}"
-
-
-def _with_fingerprint(point: OperatingPoint, split: str) -> str:
-    return f"{_with_cost(point, split)} {point.name.rpartition('-')[2][:4]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,60 +11,100 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.shared import stamps
-from app.ltp_ui.shared.stamps import Stamp
+from app.ltp_ui.shared.stored import run_table
 from ltp_core import store
+from ltp_core.analysis.bands import shortest_cost
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
-from ltp_core.analysis.operating_points import (
-    OperatingPoint,
-    RecordedRun,
-    matched,
-    operating_points,
-    recorded_runs,
-)
 from ltp_core.analysis.robustness import Comparison, compare
+from ltp_core.analysis.runs import Row, matched, rows
 from ltp_core.records import UserError
 from ltp_core.tasks.loading import load_rows
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class Experiment:
-    """Runs that belong together: one task, one limit on the length of the training rows.
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """What is drawn as one: runs that differ in the seed alone, by seed, at least one."""
 
-    Attributes:
-        task: Name of the task.
-        max_train_length: Longest training row in tokens; 0 for no limit.
-    """
+    runs: tuple[Row, ...]
 
-    task: str
-    max_train_length: int
+    @property
+    def name(self) -> str:
+        """Name of the run with the lowest seed."""
+        return str(self.runs[0].run)
 
+    @property
+    def method(self) -> str:
+        """Name of the pruning method."""
+        return str(self.runs[0].method)
 
-def experiments() -> dict[Experiment, list[OperatingPoint]]:
-    """Everything that has records, by experiment; those trained on short rows come first."""
-    groups: dict[Experiment, list[RecordedRun]] = {}
-    for run in _runs(stamps.of_runs()):
-        place = Experiment(task=run.task, max_train_length=run.max_train_length or 0)
-        groups.setdefault(place, []).append(run)
-    order = sorted(groups, key=lambda place: (place.max_train_length == 0, place))
-    return {place: operating_points(groups[place]) for place in order}
+    @property
+    def setting(self) -> str:
+        """Equal for runs that differ in the seed alone."""
+        return str(self.runs[0].setting)
 
-
-def default_experiment(found: dict[Experiment, list[OperatingPoint]]) -> Experiment:
-    """The one in which most methods can be compared; of equals the one with most runs."""
-    return max(found, key=lambda p: (len({c.method for c in found[p]}), _num_runs(found[p])))
+    def cost(self, split: str) -> float:
+        """Relative FLOPs of the first run, paper's accounting; NaN where not known."""
+        return float(getattr(self.runs[0], f"paper_{split}", math.nan))
 
 
-def _num_runs(found: Sequence[OperatingPoint]) -> int:
-    return sum(len(point.runs) for point in found)
+def recorded() -> pd.DataFrame:
+    """Runs whose examples were kept."""
+    table = run_table()
+    return table[table["has_records"]]
 
 
-def splits(found: Sequence[OperatingPoint]) -> list[str]:
+def of_set(found: pd.DataFrame, comparable: str) -> pd.DataFrame:
+    """Runs that may be compared, and with them those of the task of whose training nothing is known."""
+    own = found["comparable"] == comparable
+    tasks = set(found.loc[own, "task"])
+    return found[own | (found["is_foreign"] & found["task"].isin(tasks))]
+
+
+def splits(found: pd.DataFrame) -> list[str]:
     """Splits of which any run has records; validation first."""
-    names = {split for point in found for run in point.runs for split in run.splits}
+    names = {split for each in found["splits"] for split in each}
     return sorted(names, key=lambda name: (name != "validation", name))
 
 
-def records(run: RecordedRun, split: str) -> ExampleRecords:
+def readable(found: pd.DataFrame, split: str) -> tuple[list[Series], list[str]]:
+    """Series with records of the split, of several seeds the readable ones; and what is wrong with the rest."""
+    [task, *_] = found["task"]
+    broken = [(e.name, e.problem) for e in _broken(store.runs_stamp())]
+    problems = [str(problem) for name, problem in broken if name.startswith(f"{task}-")]
+    series: dict[str, list[Row]] = {}
+    for run in rows(found.sort_values(["seed", "run"])):
+        if split not in run.splits:
+            continue
+        try:
+            records(run, split)
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            series.setdefault(str(run.setting), []).append(run)
+    return [Series(runs=tuple(runs)) for runs in series.values()], problems
+
+
+@st.cache_data(max_entries=4, show_spinner=False)
+def _broken(stamp: str) -> list[store.RunEntry]:
+    del stamp
+    return [entry for entry in store.list_runs() if entry.problem]
+
+
+def default_choice(found: Sequence[Series], split: str, *, on_shortest: bool) -> list[str]:
+    """Names of one series a method, of about equal FLOPs: over all inputs, or on the shortest band."""
+    costs = {
+        each.setting: shortest_cost(records(each.runs[0], split))
+        if on_shortest
+        else each.cost(split)
+        for each in found
+    }
+    runs = run_table()
+    runs = runs[runs["run"].isin([run.run for each in found for run in each.runs])]
+    wanted = matched(runs, costs)
+    return [each.name for each in found if each.setting in wanted]
+
+
+def records(run: Row, split: str) -> ExampleRecords:
     """A run's examples of a split.
 
     Raises:
@@ -72,69 +113,51 @@ def records(run: RecordedRun, split: str) -> ExampleRecords:
     return _records(str(run.folder), split, stamps.of_run(run.folder))
 
 
-def usable(found: Sequence[OperatingPoint], split: str) -> list[OperatingPoint]:
-    """Those with readable records of the split; of several seeds, the readable ones."""
-    kept = (
-        [run for run in point.runs if split in run.splits and _is_readable(run, split)]
-        for point in found
-    )
-    return [OperatingPoint(runs=tuple(runs)) for runs in kept if runs]
-
-
-def problems(task: str, found: Sequence[OperatingPoint], split: str) -> list[str]:
-    """Why runs of the task cannot be shown, a sentence each."""
-    broken = [text for name, text in _broken(stamps.of_runs()) if name.startswith(f"{task}-")]
-    return broken + [
-        sentence
-        for point in found
-        for run in point.runs
-        if split in run.splits and (sentence := _problem(run, split))
-    ]
-
-
-def _problem(run: RecordedRun, split: str) -> str | None:
-    try:
-        records(run, split)
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def _is_readable(run: RecordedRun, split: str) -> bool:
-    return _problem(run, split) is None
-
-
-def default_choice(found: Sequence[OperatingPoint], split: str) -> list[str]:
-    """Names of one point a method, of about equal FLOPs on the shortest band."""
-    first = {point.name: records(point.runs[0], split) for point in found}
-    return [point.name for point in matched(found, first)]
+@st.cache_data(max_entries=200, show_spinner=False)
+def _records(folder: str, split: str, stamp: float) -> ExampleRecords:
+    del stamp
+    return read_examples(Path(folder), split)
 
 
 def comparison(
-    found: Sequence[OperatingPoint], split: str, quantiles: tuple[float, ...]
+    found: Sequence[Series], split: str, quantiles: tuple[float, ...], edges: tuple[int, ...]
 ) -> Comparison:
-    """The points by band."""
-    stamp = tuple((str(r.folder), stamps.of_run(r.folder)) for c in found for r in c.runs)
-    return _comparison(found, split, quantiles, stamp)
+    """The series by band."""
+    stamp = tuple((str(r.folder), stamps.of_run(r.folder)) for each in found for r in each.runs)
+    return _comparison(found, split, quantiles, edges, stamp)
 
 
-def token_kinds(run: RecordedRun, split: str) -> pd.DataFrame | None:
+@st.cache_data(
+    max_entries=50,
+    show_spinner=False,
+    hash_funcs={Series: lambda series: [run.run for run in series.runs]},
+)
+def _comparison(
+    found: Sequence[Series],
+    split: str,
+    quantiles: tuple[float, ...],
+    edges: tuple[int, ...],
+    stamp: stamps.Stamp,
+) -> Comparison:
+    del stamp
+    groups = {each.name: [records(run, split) for run in each.runs] for each in found}
+    return compare(groups, quantiles, edges)
+
+
+def token_kinds(run: Row, split: str) -> pd.DataFrame | None:
     """The run's counts of token kinds, or those of a later evaluation of it; None without any.
 
     Raises:
         UserError: The table is damaged.
     """
-    later = (r for r in _runs(stamps.of_runs()) if r.is_evaluation and r.parent == run.name)
-    frames = (_token_kinds(each, split) for each in (run, *later))
-    return next((frame for frame in frames if frame is not None), None)
-
-
-def _token_kinds(run: RecordedRun, split: str) -> pd.DataFrame | None:
-    if not (run.folder / "token_kinds.parquet").is_file():
-        return None
-    frame = store.read_table(run.folder, "token_kinds")
-    frame = frame[frame["split"] == split]
-    return None if frame.empty else frame
+    table = recorded()
+    later = table[table["is_evaluation"] & (table["parent"] == run.run)]
+    for folder in (run.folder, *later["folder"]):
+        if (folder / "token_kinds.parquet").is_file():
+            frame = store.read_table(folder, "token_kinds")
+            if not (frame := frame[frame["split"] == split]).empty:
+                return frame
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +173,7 @@ class Text:
     is_certain: bool
 
 
-def text_of(run: RecordedRun, split: str, row: int) -> Text:
+def text_of(run: Row, split: str, row: int) -> Text:
     """The text of a stored example, joined from the data set.
 
     Raises:
@@ -159,46 +182,9 @@ def text_of(run: RecordedRun, split: str, row: int) -> Text:
     texts, sha256 = _texts(run.task, split)
     if row not in texts:
         raise UserError(f"The data of {run.task}/{split} at hand have no row {row}.")
-    known = store.read_manifest(run.folder).dataset.get(split)
+    known = run.manifest.dataset.get(split)
     expected = known.get("sha256") if isinstance(known, dict) else None
     return Text(texts=texts[row], is_certain=expected == sha256)
-
-
-# ---- caches; a stamp makes a changed run another key ----
-
-
-@st.cache_data(max_entries=4, show_spinner=False)
-def _runs(stamp: Stamp) -> list[RecordedRun]:
-    del stamp
-    return recorded_runs()
-
-
-@st.cache_data(max_entries=4, show_spinner=False)
-def _broken(stamp: Stamp) -> list[tuple[str, str]]:
-    del stamp
-    return [(entry.name, entry.problem) for entry in store.list_runs() if entry.problem]
-
-
-@st.cache_data(max_entries=200, show_spinner=False)
-def _records(folder: str, split: str, stamp: float) -> ExampleRecords:
-    del stamp
-    return read_examples(Path(folder), split)
-
-
-@st.cache_data(
-    max_entries=50,
-    show_spinner=False,
-    hash_funcs={OperatingPoint: lambda point: [run.name for run in point.runs]},
-)
-def _comparison(
-    found: Sequence[OperatingPoint],
-    split: str,
-    quantiles: tuple[float, ...],
-    stamp: Stamp,
-) -> Comparison:
-    del stamp
-    groups = {c.name: [records(run, split) for run in c.runs] for c in found}
-    return compare(groups, quantiles)
 
 
 @st.cache_data(max_entries=4, show_spinner=False)

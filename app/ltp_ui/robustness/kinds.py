@@ -42,9 +42,7 @@ def tab(choice: Choice) -> None:
         _empty(choice)
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        title = st.selectbox(
-            "Run", list(frames), key=f"robustness.kinds.{choice.experiment.task}", width=260
-        )
+        title = st.selectbox("Run", list(frames), key=f"robustness.kinds.{choice.task}", width=260)
         grouping = _grouping()
         slot = st.container(width="content")
     surviving = survival(frames[title], grouping)
@@ -54,7 +52,7 @@ def tab(choice: Choice) -> None:
     st.dataframe(kinds_table(surviving), hide_index=True, alt="Tokens of each kind by layer.")
     st.caption(plain(_HELP[grouping]))
     with slot, st.popover("Export", icon=":material/download:", key="robustness.export.kinds"):
-        subject = f"{choice.experiment.task}-{choice.split}"
+        subject = f"{choice.task}-{choice.split}"
         files = exports_panel.frame_files(surviving)
         exports_panel.row("Token kinds", subject, files, key="robustness.export")
         chart_exports("Chart Token kinds", subject, figure)
@@ -63,11 +61,11 @@ def tab(choice: Choice) -> None:
 def _counted(choice: Choice) -> dict[str, pd.DataFrame]:
     """Counts of the pruned runs that have them, by title."""
     found = {}
-    for point in choice.pruned:
-        frames = (data.token_kinds(run, choice.split) for run in point.runs)
+    for each in choice.pruned:
+        frames = (data.token_kinds(run, choice.split) for run in each.runs)
         frame = next((each for each in frames if each is not None), None)
         if frame is not None:
-            found[choice.titles[point.name]] = frame
+            found[choice.titles[each.name]] = frame
     return found
 
 
@@ -79,7 +77,7 @@ def _empty(choice: Choice) -> None:
         icon=":material/category:",
     )
     run = next((r for c in choice.pruned for r in c.runs if holds_weights(r.folder)), None)
-    name = run.name if run else "CHECKPOINT"
+    name = run.run if run else "CHECKPOINT"
     st.code(f"python -m ltp_core evaluate {name} --split {choice.split} --records", language="bash")
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.robustness import charts as robustness_charts
 from app.ltp_ui.robustness import data
-from app.ltp_ui.robustness.charts import Axis, band_labels, estimate_of
+from app.ltp_ui.robustness.charts import Axis, band_labels, signed
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.shared import exports_panel
+from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
-from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.shared.labels import task_label
+from app.ltp_ui.shared.method_charts import legend_chart, without_legend
+from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.wording import counted, percent
+from app.ltp_ui.shared.wording import points as in_points
 from ltp_core.analysis.bands import PAPER_TABLE_3
 from ltp_core.analysis.intervals import Estimate
 from ltp_core.analysis.robustness import Comparison, comparison_frame
@@ -25,23 +29,27 @@ NONE = "none"
 
 def by_length(choice: Choice) -> None:
     """The whole tab."""
-    comparison = data.comparison(choice.points, choice.split, choice.quantiles)
-    for sentence in takeaways(comparison, choice.titles):
-        st.markdown(f"- {plain(sentence)}")
+    comparison = data.comparison(choice.series, choice.split, choice.quantiles, choice.edges)
+    st.markdown(f"**{plain(answer(comparison, choice.titles))}**")
+    pictures = st.container()
     _say_empty(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        accounting = _accounting()
-        paper = _paper_task(choice.experiment.task)
+        quality, accounting = _axes(comparison)
+        paper = _paper_task(choice.task)
         slot = st.container(width="content")
-    figures = _charts(comparison, choice.titles, accounting, paper)
-    st.caption(
-        "Bars are 95 % intervals over examples. Grey strokes: the unpruned control."
-        + (" Hollow and grey: the paper’s own numbers, of another model." if paper else "")
-    )
-    table = table_3(comparison, choice.titles, accounting)
+    with pictures:
+        figures = _charts(comparison, choice.titles, quality, accounting, paper)
+        st.caption(
+            "Bars are 95 % intervals over examples."
+            + (" Grey strokes: the unpruned control." if quality == "metric" else "")
+            + (" Hollow and grey: the paper’s own numbers, of another model." if paper else "")
+        )
     st.subheader("By band", anchor=False)
     st.dataframe(
-        table, hide_index=True, height="content", alt="Metric and relative FLOPs by band of length."
+        table_3(comparison, choice.titles, accounting),
+        hide_index=True,
+        height="content",
+        alt="Metric and relative FLOPs by band of length.",
     )
     st.caption(_provenance(comparison, choice))
     _paper_table(paper)
@@ -49,47 +57,45 @@ def by_length(choice: Choice) -> None:
         _exports(comparison, choice, figures)
 
 
-def takeaways(comparison: Comparison, titles: Mapping[str, str]) -> list[str]:
-    """What the figures say about the shortest and the longest inputs, a sentence a point."""
-    metric = comparison.metric_name.replace("_", " ")
+def answer(comparison: Comparison, titles: Mapping[str, str]) -> str:
+    """What becomes of the longest inputs, and at which cost, in a sentence.
+
+    Against the unpruned control where it is shown, else each point's own shortest inputs.
+    """
     ends = [n for n, count in enumerate(comparison.counts) if count]
     first, last = ends[0], ends[-1]
+    metric = comparison.metric_name.replace("_", " ").capitalize()
     where = [robustness_charts.lengths(comparison.bands[n]) for n in (first, last)]
-    where = [f"from {words}" if words[0].isdigit() else words for words in where]
-    sentences = []
-    for name, title in titles.items():
-        cells = [comparison.cells[name][n] for n in (first, last)]
-        if first == last or any(cell.metric is None for cell in cells):
-            continue
-        values = [percent(cell.metric.value) for cell in cells if cell.metric]
-        costs = [percent(x.value) for cell in cells if (x := cell.relative_flops.get("paper"))]
-        is_pruned = comparison.records[name][0].method != "unpruned" and len(costs) == 2
-        cost = f"; relative FLOPs {costs[0]} and {costs[1]}" if is_pruned else ""
-        sentences.append(
-            f"{title}: {metric} {values[0]} on inputs {where[0]} tokens, {values[1]} {where[1]}{cost}."
-        )
-    if first != last:
-        gaps = _gap(comparison, titles, first, last)
-        sentences += [
-            f"{pair}: {short} points on inputs {where[0]} tokens, {long} {where[1]}."
-            for pair, short, long in gaps
-        ]
-    return sentences
+    short, long = (f"of {words}" if words[0].isdigit() else words for words in where)
+    pruned = {n: t for n, t in titles.items() if comparison.records[n][0].method != "unpruned"}
+    if not pruned:
+        return "Nothing is pruned here: choose a run that prunes."
+    gaps = {
+        name: robustness_charts.estimates(comparison, name, "difference", list(titles))
+        for name in pruned
+    }
+    has_control = all(
+        gap is not None for each in gaps.values() for gap in (each[first], each[last])
+    )
 
+    def shown(band: int, *, with_cost: bool = False) -> str:
+        parts = []
+        for name, title in pruned.items():
+            cell, gap = comparison.cells[name][band], gaps[name][band]
+            metric_shown = percent(cell.metric.value) if cell.metric else "unknown"
+            value = in_points(gap.value) if has_control and gap else metric_shown
+            cost = cell.relative_flops.get("paper") if with_cost else None
+            at = f" at {percent(cost.value, 0)} of the FLOPs" if cost else ""
+            parts.append(f"{title} {value}{at}")
+        return ", ".join(parts)
 
-def _gap(
-    comparison: Comparison, titles: Mapping[str, str], short: int, long: int
-) -> Iterator[tuple[str, str, str]]:
-    """The first point against LAT, else against the second: who, and by how much in two bands."""
-    first, *others = titles
-    methods = {name: comparison.records[name][0].method for name in others}
-    rivals = [name for name, method in methods.items() if method == "lat"] or others
-    for other in rivals[:1]:
-        try:
-            gaps = comparison.difference(first, other)
-        except ValueError:
-            continue
-        yield f"{titles[first]} − {titles[other]}", _signed(gaps[short]), _signed(gaps[long])
+    against = " against the dense model" if has_control else ""
+    if first == last:
+        return f"{metric}{against}: {shown(first, with_cost=True)}."
+    return (
+        f"{metric}{against} on inputs {long} tokens: {shown(last, with_cost=True)}; on those {short}: "
+        f"{shown(first)}."
+    )
 
 
 def _say_empty(comparison: Comparison) -> None:
@@ -105,12 +111,27 @@ def _say_empty(comparison: Comparison) -> None:
         )
 
 
-def _accounting() -> Axis:
-    options: dict[Axis, str] = {"paper": "Paper’s accounting", "executed": "Executed"}
-    chosen: Axis = st.segmented_control(
+def _axes(comparison: Comparison) -> tuple[Axis, Axis]:
+    """What the left picture shows, and in which accounting the right one counts."""
+    metric = comparison.metric_name.replace("_", " ")
+    qualities: dict[Axis, str] = {"difference": "difference to the dense model", "metric": metric}
+    has_control = any(runs[0].method == "unpruned" for runs in comparison.records.values())
+    quality: Axis = "metric"
+    if has_control and len(comparison.records) > 1:
+        quality = st.segmented_control(
+            "y axis",
+            list(qualities),
+            format_func=qualities.__getitem__,
+            default="difference",
+            required=True,
+            key="robustness.y",
+            bind="query-params",
+        )
+    accountings: dict[Axis, str] = {"paper": "Paper’s accounting", "executed": "Executed"}
+    accounting: Axis = st.segmented_control(
         "Relative FLOPs",
-        list(options),
-        format_func=options.__getitem__,
+        list(accountings),
+        format_func=accountings.__getitem__,
         default="paper",
         required=True,
         key="robustness.flops",
@@ -118,15 +139,15 @@ def _accounting() -> Axis:
         help="In the paper’s accounting a token dropped in a layer still costs it the whole attention; "
         "executed is what the packed runner computes.",
     )
-    return chosen
+    return quality, accounting
 
 
 def _paper_task(task: str) -> str | None:
     options = [*PAPER_TABLE_3, NONE]
     chosen = st.segmented_control(
-        "Paper beside",
+        "Figures of the paper",
         options,
-        format_func=lambda name: name if name == NONE else f"{name.upper()}, paper",
+        format_func=lambda name: name if name == NONE else f"{task_label(name)}, paper",
         default=task if task in PAPER_TABLE_3 else NONE,
         required=True,
         key=f"robustness.paper.{task}",
@@ -137,22 +158,33 @@ def _paper_task(task: str) -> str | None:
 
 
 def _charts(
-    comparison: Comparison, titles: Mapping[str, str], accounting: Axis, paper: str | None
+    comparison: Comparison,
+    titles: Mapping[str, str],
+    quality: Axis,
+    accounting: Axis,
+    paper: str | None,
 ) -> dict[str, Figure]:
-    """Metric and cost side by side; the figures by name, for the exports."""
+    """Quality and cost side by side; the figures by name, for the exports."""
     bands, figures = band_labels(comparison), {}
-    axes: dict[str, Axis] = {comparison.metric_name: "metric", "relative FLOPs": accounting}
-    for column, (name, axis) in zip(st.columns(2, gap="large"), axes.items(), strict=True):
+    names = in_order(comparison.records[n][0].method for n in titles)
+    methods = [title_of(name) for name in names if name != "unpruned"]
+    metric = comparison.metric_name.replace("_", " ")
+    name = metric if quality == "metric" else f"{metric}, difference"
+    axes: dict[str, Axis] = {name: quality, "relative FLOPs": accounting}
+    legend = st.container()
+    for column, (title, axis) in zip(st.columns(2, gap="large"), axes.items(), strict=True):
         frame = robustness_charts.band_frame(comparison, titles, axis, paper=paper)
         with column:
             if frame.empty:
                 st.caption("The size of this model is not known, so its FLOPs cannot be counted.")
                 continue
-            figures[name] = robustness_charts.band_chart(
-                frame, axis, metric=comparison.metric_name, bands=bands
+            figures[title] = robustness_charts.band_chart(frame, axis, metric=metric, bands=bands)
+            st.vega_lite_chart(
+                spec=without_legend(figures[title]).to_dict(),
+                alt=f"{title} by band of length: {_spoken(frame)}.",
             )
-            alt = f"{name} by band of length: {_spoken(frame)}."
-            st.vega_lite_chart(spec=figures[name].to_dict(), alt=alt)
+    with legend:
+        show(legend_chart(methods), alt=f"Legend: {', '.join(methods)}.")
     if paper and not (frame["kind"] == robustness_charts.PAPER).any():
         st.caption(
             "The paper’s figures are for the bands of its Table 3 and in its own accounting."
@@ -178,7 +210,7 @@ def table_3(
     for name, title in titles.items():
         cells = comparison.cells[name]
         rows.append([title, metric, *(_bounded(cell.metric, cell.metric_sd) for cell in cells)])
-        costs = [estimate_of(cell, accounting) for cell in cells]
+        costs = robustness_charts.estimates(comparison, name, accounting, list(titles))
         rows.append(["", "FLOPs", *(f"{100 * c.value:.1f}" if c else "–" for c in costs)])
     rows += _difference_rows(comparison, titles)
     return pd.DataFrame(rows, columns=["", "%", *bands])
@@ -193,7 +225,13 @@ def _difference_rows(comparison: Comparison, titles: Mapping[str, str]) -> list[
             gaps = comparison.difference(first, other)
         except ValueError:
             continue
-        rows.append([f"{titles[first]} − {titles[other]}", "points", *(_signed(g) for g in gaps)])
+        rows.append(
+            [
+                f"{titles[first]} − {titles[other]}",
+                "points",
+                *(signed(g) if g else "" for g in gaps),
+            ]
+        )
     return rows
 
 
@@ -205,19 +243,12 @@ def _bounded(estimate: Estimate | None, sd: float | None) -> str:
     return f"{100 * estimate.value:.1f}{spread} {bounds}"
 
 
-def _signed(gap: Estimate | None) -> str:
-    if gap is None:
-        return "–"
-    value, low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in (gap.value, gap.low, gap.high))
-    return f"{value} [{low}, {high}]"
-
-
 def _provenance(comparison: Comparison, choice: Choice) -> str:
-    runs = [run for point in choice.points for run in point.runs]
+    runs = [run for each in choice.series for run in each.runs]
     seeds = len({run.seed for run in runs})
     rows = len(comparison.lengths)
     return plain(
-        f"{choice.experiment.task}/{choice.split}, {counted(rows, 'example')}, "
+        f"{task_label(choice.task)}, {choice.split}, {counted(rows, 'example')}, "
         f"{counted(len(runs), 'run')}, {counted(seeds, 'seed')}. In brackets 95 % intervals over the "
         "examples; ± is one standard deviation over seeds. Q2 and Q3 are the median and the third "
         "quartile of these inputs’ lengths. The unpruned control needs 100 % of the FLOPs."
@@ -227,7 +258,7 @@ def _provenance(comparison: Comparison, choice: Choice) -> str:
 def _paper_table(paper: str | None) -> None:
     if paper is None:
         return
-    st.markdown(f"**Paper, Table 3** – RoBERTa-base on {paper.upper()}, not measured here")
+    st.markdown(f"**Paper, Table 3** – RoBERTa-base on {task_label(paper)}, not measured here")
     st.dataframe(
         paper_table(paper), hide_index=True, alt=f"Table 3 of the paper for {paper.upper()}."
     )
@@ -248,7 +279,7 @@ def paper_table(task: str) -> pd.DataFrame:
 
 
 def _exports(comparison: Comparison, choice: Choice, figures: Mapping[str, Figure]) -> None:
-    subject = f"{choice.experiment.task}-{choice.split}"
+    subject = f"{choice.task}-{choice.split}"
     frame = comparison_frame(comparison)
     with st.popover("Export", icon=":material/download:", key="robustness.export"):
         files = exports_panel.frame_files(frame)

@@ -11,9 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.shared.status import short_path
+from app.ltp_ui.shared.stored import run_table
 from ltp_core import store
-from ltp_core.analysis.operating_points import setting_of
-from ltp_core.analysis.tradeoff import REPORTED_ON
+from ltp_core.analysis.runs import REPORTED_ON
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.config import ConfigError, from_dict, to_toml
 from ltp_core.records import RunManifest
@@ -150,22 +150,14 @@ def settings_text(manifest: RunManifest) -> str:
     return toml_text(manifest.config)
 
 
-def siblings(entry: RunEntry, entries: Sequence[RunEntry]) -> list[RunEntry]:
-    """Trained runs of the same configuration with other seeds, by seed."""
-    own = entry.manifest
-    if own is None or origin(own) != "training":
+def siblings(name: str) -> list[tuple[int, str]]:
+    """Seeds and names of the evaluated runs that differ from this one in the seed alone."""
+    table = run_table()
+    if name not in table.index or origin(table["manifest"][name]) != "training":
         return []
-    setting = setting_of(own)
-    found = [
-        (other.manifest.seed, other)
-        for other in entries
-        if other.name != entry.name
-        and other.manifest
-        and (other.manifest.task, other.manifest.method) == (own.task, own.method)
-        and origin(other.manifest) == "training"
-        and setting_of(other.manifest) == setting
-    ]
-    return [other for _, other in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
+    own = table["setting"] == table["setting"][name]
+    others = table[own & (table["run"] != name)].sort_values(["seed", "run"])
+    return list(zip(others["seed"], others["run"], strict=True))
 
 
 def history(entry: RunEntry) -> pd.DataFrame | None:

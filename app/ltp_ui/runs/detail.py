@@ -12,6 +12,7 @@ from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
 from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.labels import task_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.status import short_path
 from app.ltp_ui.shared.wording import counted, percent
@@ -105,7 +106,7 @@ def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> 
                 state.TRADEOFF,
                 label="Accuracy vs FLOPs",
                 icon=":material/show_chart:",
-                query_params={"tradeoff.task": manifest.task},
+                query_params={"tradeoff.task": task_label(manifest.task)},
             )
         for label, other in (
             ("Dense counterpart", manifest.dense),
@@ -113,9 +114,8 @@ def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> 
         ):
             if other in names:
                 _run_link(f"{label}: {other}", str(other))
-        for sibling in runs_data.siblings(entry, runs):
-            assert sibling.manifest is not None
-            _run_link(f"Seed {sibling.manifest.seed}", sibling.name)
+        for seed, sibling in runs_data.siblings(entry.name):
+            _run_link(f"Seed {seed}", sibling)
     if not holds_weights(entry.folder):
         st.caption("Stored without its weights: what it measured is here, but it cannot be loaded.")
 

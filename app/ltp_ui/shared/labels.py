@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+import streamlit as st
+
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import percent
 from ltp_core.records import RunManifest
@@ -29,6 +31,14 @@ _TASKS = {
 def task_label(name: str) -> str:
     """A task by the name that its authors gave it; one that is not known as it is."""
     return _TASKS.get(name, name)
+
+
+def follow_task_link(key: str) -> None:
+    """Follows a link that has a task's own name, `sst2`; a bound widget only knows labels in links."""
+    given = st.query_params.get(key)
+    if given in _TASKS:
+        del st.query_params[key]
+        st.session_state[key] = given
 
 
 def flops_label(fraction: float | None) -> str:
@@ -60,3 +70,16 @@ def run_labels(manifests: Iterable[RunManifest], *, split: str = "validation") -
         name: label if counts[label] == 1 else f"{label} · {name.rpartition('-')[2][:6]}"
         for name, label in labels.items()
     }
+
+
+def training_label(run: Any) -> str:
+    """What a row of `runs_table` was trained on: `20,000 training rows of at most 27 tokens`."""
+    known = run.training_rows is not None and run.training_rows == run.training_rows
+    text = f"{int(run.training_rows):,} training rows" if known else "training rows"
+    if run.takes_all:
+        text = f"all {text}"
+    if run.max_train_length:
+        text += f" of at most {run.max_train_length} tokens"
+    if run.is_foreign:
+        return "trained elsewhere"
+    return f"{text}, all weights trained" if run.adapter == "full" else text

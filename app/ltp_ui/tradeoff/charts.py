@@ -11,21 +11,26 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from app.ltp_ui.shared.charts import Figure, legend_height, method_legend, without_data
-from app.ltp_ui.shared.method_style import KNOWN, MethodStyle, style_of
-from app.ltp_ui.tradeoff.frame import CURVE, DENSE, FRONT, PAPER, POINT, RULE, SIDES, X_TITLES, View
+from app.ltp_ui.shared.charts import Figure, without_data
+from app.ltp_ui.shared.labels import task_label
+from app.ltp_ui.shared.method_charts import (
+    MUTED,
+    PERCENT,
+    SIGNED_POINTS,
+    method_color,
+    method_dash,
+    method_shape,
+)
+from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.tradeoff.frame import CURVE, DENSE, FRONT, POINT, RULE, SIDES, X_TITLES, View
 
 PICK = "pick"
 """Name of the selection: a click on a point or a curve."""
 
 Range = tuple[float, float]
 
-USUAL_LINES = 2
-"""Of the legend; each further one makes the chart higher."""
-
-MUTED, BEATEN = "gray", "#9aa1ac"
-PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
-SIGNED_POINTS = "replace(format(100 * datum.value, '+.3~f'), '+0', '0')"
+BEATEN = "#9aa1ac"
+PAPER_TOOLTIP = {"label": "task", "about": "LTP, paper", "cost": "FLOPs, paper"}
 TOOLTIP = {
     "method": "method",
     "about": "metric",
@@ -36,46 +41,79 @@ TOOLTIP = {
 
 
 def tradeoff_chart(
-    frame: pd.DataFrame, view: View, *, metric: str, methods: Sequence[str], height: int = 420
+    frame: pd.DataFrame,
+    view: View,
+    *,
+    metric: str,
+    methods: Sequence[str],
+    height: int = 420,
+    ranges: tuple[Range, Range] | None = None,
 ) -> Figure:
-    """A chart of one experiment.
+    """A chart of comparable points.
 
     Args:
         frame: Rows of `chart_frame`.
         view: How they were laid out.
         metric: Name of the headline metric.
         methods: Names of the methods that have a place in the legend, in its order.
-        height: Of the chart with a legend of `USUAL_LINES`, in pixels.
+        height: Of the plot without the legend, in pixels.
+        ranges: Of both axes, the same for charts side by side.
     """
-    ranges = _x_range(frame, view), _y_range(frame)
-    spec = _spec(view, metric.replace("_", " "), tuple(methods), ranges)
+    ends = ranges or axis_ranges(frame, view)
+    spec = _spec(view, metric.replace("_", " "), tuple(title_of(name) for name in methods), ends)
     return Figure(
-        spec=spec | {"height": height + legend_height(methods[USUAL_LINES:])},
-        frame=frame.astype(object).where(frame.notna(), None),
+        spec=spec | {"height": height}, frame=frame.astype(object).where(frame.notna(), None)
     )
 
 
-def _x_range(frame: pd.DataFrame, view: View) -> Range:
-    """Fractions from a round one below the smallest to the whole; other units with some margin."""
-    ends = frame[["x", "x_low", "x_high"]].to_numpy(dtype=float)
-    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+def axis_ranges(frame: pd.DataFrame, view: View) -> tuple[Range, Range]:
+    """Ends of both axes. Fractions go from a round one to the whole; else there is some margin."""
+    (low, high), (bottom, top) = (
+        (float(np.nanmin(ends)), float(np.nanmax(ends)))
+        for ends in (frame[[a, f"{a}_low", f"{a}_high"]].to_numpy(dtype=float) for a in "xy")
+    )
     if view.is_relative:
-        return max(0.0, math.floor(10 * low - 0.5) / 10), max(1.04, high + 0.04)
-    margin = 0.08 * (high - low) or 0.2 * abs(high) or 1.0
-    return low - margin, high + margin
+        x = max(0.0, math.floor(10 * low - 0.5) / 10), max(1.04, high + 0.04)
+    else:
+        margin = 0.08 * (high - low) or 0.2 * abs(high) or 1.0
+        x = low - margin, high + margin
+    # At least three points high, so that noise does not look like a difference.
+    margin = max(0.08 * (top - bottom), (0.03 - (top - bottom)) / 2)
+    return x, (bottom - margin, top + margin)
 
 
-def _y_range(frame: pd.DataFrame) -> Range:
-    """Everything with some margin, at least three points high."""
-    ends = frame[["y", "y_low", "y_high"]].to_numpy(dtype=float)
-    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-    margin = max(0.08 * (high - low), (0.03 - (high - low)) / 2)
-    return low - margin, high + margin
+def paper_chart(frame: pd.DataFrame, task: str | None, *, height: int = 220) -> Figure:
+    """The paper's points, hollow: not measured here.
+
+    Args:
+        frame: Rows of `paper_frame`.
+        task: Its point is drawn darker; None for none.
+        height: In pixels.
+    """
+    frame = frame.assign(label=frame["task"].map(task_label), is_own=frame["task"] == task)
+    base = alt.Chart(alt.NamedData("table")).encode(
+        x=_x(View(), (0.4, 0.6)),
+        y=alt.Y(
+            "y:Q",
+            title="LTP − baseline, points",
+            scale=_scale((-0.0125, 0.0025)),
+            axis=alt.Axis(labelExpr=SIGNED_POINTS, tickCount=5),
+        ),
+    )
+    tooltip = [alt.Tooltip(f"{n}:N", title=t) for n, t in PAPER_TOOLTIP.items()]
+    markers = base.mark_point(size=110, filled=False, shape="circle", stroke=MUTED).encode(
+        strokeWidth=alt.condition("datum.is_own", alt.value(3.5), alt.value(1.5)), tooltip=tooltip
+    )
+    names = base.mark_text(align="left", dx=9, color=MUTED, fontSize=12).encode(text="label:N")
+    return Figure(spec=without_data(alt.layer(markers, names)) | {"height": height}, frame=frame)
 
 
 @cache
 def _spec(
-    view: View, metric: str, methods: tuple[str, ...], ranges: tuple[Range, Range]
+    view: View,
+    metric: str,
+    methods: tuple[str, ...],
+    ranges: tuple[Range, Range],
 ) -> dict[str, Any]:
     """The specification without data, which the caller adds."""
     base = alt.Chart(alt.NamedData("table"))
@@ -86,7 +124,6 @@ def _spec(
         *_curves(base, x, y, tooltip, methods),
         *_bars(base, x, y, methods),
         *_points(base, x, y, tooltip, methods),
-        *_paper(base, x, y),
     ]
     return without_data(alt.layer(*layers))
 
@@ -104,7 +141,7 @@ def _scale(ends: Range) -> alt.Scale:
 
 def _y(view: View, metric: str, ends: Range) -> alt.Y:
     if view.y == "difference":
-        title, axis = f"{metric}, points above the dense counterpart", SIGNED_POINTS
+        title, axis = f"{metric}, points above the dense model", SIGNED_POINTS
     else:
         title, axis = metric, PERCENT
     return alt.Y(
@@ -140,10 +177,10 @@ def _curves(
     """Thin lines through what was not retrained, each with its name at its cheapest end."""
     rows = base.transform_filter(f"datum.kind == '{CURVE}'")
     line = _left_to_right(rows.mark_line(strokeWidth=1, opacity=0.8), x, y).encode(
-        color=_color(methods), detail="series:N"
+        color=method_color(methods), detail="series:N"
     )
     dots = rows.mark_point(size=14, filled=True, opacity=0.8).encode(
-        x=x, y=y, color=_color(methods), tooltip=tooltip
+        x=x, y=y, color=method_color(methods), tooltip=tooltip
     )
     ends = rows.transform_window(
         rank="rank()", sort=[alt.SortField("x")], groupby=["series"]
@@ -160,11 +197,13 @@ def _left_to_right(chart: alt.Chart, x: alt.X, y: alt.Y) -> alt.Chart:
 def _bars(base: alt.Chart, x: alt.X, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:
     """Spread to both sides, or the interval."""
     rows = base.transform_filter(f"datum.kind == '{POINT}'")
-    upright = rows.mark_rule(strokeWidth=1.4, opacity=0.7).encode(
-        x=x, y=alt.Y("y_low:Q"), y2="y_high:Q", color=_standing_color(methods)
+    # Those of beaten points are fainter, for there are many.
+    opacity = alt.condition(f"datum.standing == '{FRONT}'", alt.value(0.75), alt.value(0.3))
+    upright = rows.mark_rule(strokeWidth=1.4).encode(
+        x=x, y=alt.Y("y_low:Q"), y2="y_high:Q", color=_standing_color(methods), opacity=opacity
     )
-    level = rows.mark_rule(strokeWidth=1.4, opacity=0.7).encode(
-        y=y, x=alt.X("x_low:Q"), x2="x_high:Q", color=_standing_color(methods)
+    level = rows.mark_rule(strokeWidth=1.4).encode(
+        y=y, x=alt.X("x_low:Q"), x2="x_high:Q", color=_standing_color(methods), opacity=opacity
     )
     return [upright, level]
 
@@ -180,61 +219,20 @@ def _points(
     )
     pick = alt.selection_point(name=PICK, fields=["run"], on="click", empty=False)
     line = _left_to_right(front.mark_line(strokeWidth=2.2), x, y).encode(
-        color=_color(methods), strokeDash=_dash(methods), detail="recipe:N"
+        color=method_color(methods), strokeDash=method_dash("line", methods), detail="recipe:N"
     )
     markers = (
         rows.mark_point(size=110, filled=True, opacity=1, cursor="pointer")
-        .encode(x=x, y=y, color=_standing_color(methods), shape=_shape(methods), tooltip=tooltip)
+        .encode(
+            x=x, y=y, color=_standing_color(methods), shape=method_shape(methods), tooltip=tooltip
+        )
         .add_params(pick)
     )
     names = rows.mark_text(align="left", baseline="top", dx=6, dy=6, fontSize=12, color=MUTED)
     return [line, markers, names.encode(x=x, y=y, text="text:N")]
 
 
-def _paper(base: alt.Chart, x: alt.X, y: alt.Y) -> list[alt.Chart]:
-    """Hollow and grey, with the word "paper": not measured here."""
-    rows = base.transform_filter(f"datum.kind == '{PAPER}'")
-    tooltip = [
-        alt.Tooltip(f"{name}:N", title=title)
-        for name, title in {"text": "point", "about": "metric", "cost": "FLOPs"}.items()
-    ]
-    markers = rows.mark_point(
-        size=130, filled=False, shape="circle", stroke=MUTED, strokeWidth=2, opacity=1
-    )
-    names = rows.mark_text(align="center", baseline="bottom", dy=-9, color=MUTED, fontSize=12)
-    return [
-        markers.encode(x=x, y=y, tooltip=tooltip),
-        names.encode(x=x, y=y, text="text:N"),
-    ]
-
-
-def _color(methods: tuple[str, ...]) -> alt.Color:
-    scale = alt.Scale(domain=[style.title for style in _places(methods)])
-    return alt.Color(
-        "method:N", scale=scale, legend=method_legend([style_of(name).title for name in methods])
-    )
-
-
 def _standing_color(methods: tuple[str, ...]) -> Any:
     """Grey for a point that another one beats."""
     is_front = f"datum.standing == '{FRONT}'"
-    return alt.condition(is_front, _color(methods), alt.value(BEATEN))
-
-
-def _shape(methods: tuple[str, ...]) -> alt.Shape:
-    places = _places(methods)
-    scale = alt.Scale(domain=[s.title for s in places], range=[s.shape for s in places])
-    return alt.Shape(
-        "method:N", scale=scale, legend=method_legend([style_of(name).title for name in methods])
-    )
-
-
-def _dash(methods: tuple[str, ...]) -> alt.StrokeDash:
-    places = _places(methods)
-    scale = alt.Scale(domain=[s.title for s in places], range=[list(s.dash) for s in places])
-    return alt.StrokeDash("line:N", scale=scale, legend=None)
-
-
-def _places(methods: tuple[str, ...]) -> list[MethodStyle]:
-    """Every known method keeps its colour, whichever are on the chart."""
-    return [style_of(name) for name in dict.fromkeys((*KNOWN, *methods))]
+    return alt.condition(is_front, method_color(methods), alt.value(BEATEN))

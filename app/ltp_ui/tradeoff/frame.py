@@ -1,20 +1,21 @@
-"""The rows of a trade-off chart: points, their lines, rules and the paper's points, as a table."""
+"""The rows of a trade-off chart: points, their lines, curves and rules, as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pandas as pd
 
 from app.ltp_ui.shared.method_style import title_of
-from app.ltp_ui.shared.wording import percent, points
+from app.ltp_ui.shared.stored import run_table
+from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.shared.wording import points as in_points
 from app.ltp_ui.tradeoff import data
-from ltp_core.analysis import tradeoff, tradeoff_axes
-from ltp_core.analysis.recipes import recipe_of, recipe_titles
-from ltp_core.analysis.tradeoff import Point, Spread
-from ltp_core.analysis.tradeoff_axes import PAPER_TABLE_1
+from ltp_core.analysis.runs import ALLOWED_DROP, Row, beaten, dense_table, recipe_titles, rows
+from ltp_core.analysis.tradeoff import PAPER_TABLE_1, curve_of
 
 XAxis = Literal["paper", "executed", "gflops", "speedup"]
 YAxis = Literal["metric", "difference"]
@@ -25,9 +26,9 @@ X_TITLES: dict[XAxis, str] = {
     "gflops": "GFLOPs per example",
     "speedup": "measured speed-up",
 }
-Y_TITLES: dict[YAxis, str] = {"metric": "metric", "difference": "difference to dense"}
+Y_TITLES: dict[YAxis, str] = {"difference": "difference to dense", "metric": "metric"}
 
-POINT, CURVE, RULE, PAPER = "point", "curve", "rule", "paper"
+POINT, CURVE, RULE = "point", "curve", "rule"
 FRONT, DOMINATED = "front", "dominated"
 DENSE, ALLOWED = "dense counterpart", "one point below it"
 Side = Literal["left", "right"]
@@ -45,185 +46,158 @@ class View:
     """How points are drawn.
 
     Attributes:
-        x: What lies to the right.
-        y: What lies upward.
-        with_curves: Draw the curves that were not retrained.
-        with_paper: Draw the paper's points.
+        x: What lies on the x axis.
+        y: What lies on the y axis.
+        with_curves: Draw the curves of single checkpoints, which were not retrained.
     """
 
     x: XAxis = "paper"
-    y: YAxis = "metric"
+    y: YAxis = "difference"
     with_curves: bool = True
-    with_paper: bool = True
 
     @property
     def is_relative(self) -> bool:
-        """The axis to the right is a fraction of the unpruned model's FLOPs."""
+        """The x axis is a fraction of the unpruned model's FLOPs."""
         return self.x in ("paper", "executed")
 
+    @property
+    def accounting(self) -> str:
+        """In which FLOPs are counted."""
+        return "executed" if self.x == "executed" else "paper"
 
-def chart_frame(found: Sequence[Point], view: View) -> pd.DataFrame:
-    """One row a mark, of one experiment; points that have no place on the axes are left out."""
-    rows = [
-        *_point_rows(found, view),
+
+def chart_frame(found: pd.DataFrame, view: View) -> pd.DataFrame:
+    """One row a mark; points that have no place on the axes are left out.
+
+    Args:
+        found: Comparable rows of `points_table`.
+        view: What is drawn.
+    """
+    titles = recipe_titles(found)
+    marks = [
+        *_point_rows(found, view, titles),
         *(_curve_rows(found, view) if view.with_curves else ()),
-        *_rule_rows(found, view),
-        *(_paper_rows(found, view) if view.with_paper else ()),
+        *_rule_rows(found, view, titles),
     ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(marks, columns=list(COLUMNS))
 
 
-def _point_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
-    accounting = "executed" if view.x == "executed" else "paper"
-    beaten = tradeoff.dominated(found, accounting)
-    titles, named = recipe_titles(found), _named(found)
-    for point in found:
-        x, y = x_spread(point, view.x), point.metric()
-        y_range = y_bounds(point, view.y)
-        if x is None or y is None or y_range is None:
+def _point_rows(
+    found: pd.DataFrame, view: View, titles: dict[str, str]
+) -> Iterator[dict[str, Any]]:
+    is_beaten = beaten(found, view.accounting)
+    # Of methods that were trained by several recipes, the cheapest point of each is named.
+    several = found.groupby("method")["recipe"].transform("nunique") > 1
+    cheapest = found[several].groupby(["method", "recipe"])["paper_validation"].idxmin()
+    for point in rows(found):
+        x, x_sd = x_value(point, view.x)
+        y, low, high = y_value(point, view.y)
+        if math.isnan(x) or math.isnan(y):
             continue
-        value, low, high = y_range
+        title = titles[point.recipe]
         yield {
             "kind": POINT,
-            "x": x.mean,
-            "y": value,
-            "x_low": x.mean - (x.sd or 0.0),
-            "x_high": x.mean + (x.sd or 0.0),
+            "x": x,
+            "y": y,
+            "x_low": x - x_sd,
+            "x_high": x + x_sd,
             "y_low": low,
             "y_high": high,
             "method": title_of(point.method),
-            "series": point.key,
-            "recipe": recipe_of(point),
-            "standing": DOMINATED if point.key in beaten else FRONT,
-            "run": point.runs[0].name,
-            "text": titles[recipe_of(point)] if point.key in named else "",
-            "about": _about(point, titles[recipe_of(point)]),
-            "cost": _cost(point),
-            "seeds": ", ".join(str(run.config.seed) for run in point.runs),
+            "series": point.setting,
+            "recipe": point.recipe,
+            "standing": DOMINATED if is_beaten[point.Index] else FRONT,
+            "run": point.run,
+            "text": title if point.Index in set(cheapest) else "",
+            "about": _about(point, title),
+            "cost": f"{percent(point.paper_validation)} (paper’s accounting), "
+            f"{percent(point.executed_validation)} (executed)",
+            "seeds": ", ".join(map(str, point.seeds)),
         }
 
 
-def x_spread(point: Point, axis: XAxis) -> Spread | None:
-    """Where a point lies to the right; None where that was not measured."""
-    if axis in ("paper", "executed"):
-        return point.relative_flops(axis)
+def x_value(point: Row, axis: XAxis) -> tuple[float, float]:
+    """Where a point lies on the x axis, and its spread over seeds; NaN where that was not measured."""
     if axis == "gflops":
-        value = data.gigaflops(point)
-    else:
+        return data.gigaflops(point), 0.0
+    if axis == "speedup":
         measured = data.speedup(point)
-        value = None if measured is None else measured.value
-    return None if value is None else Spread(mean=value, sd=None, count=1)
+        return (math.nan if measured is None else measured.value), 0.0
+    sd = getattr(point, f"{axis}_validation_sd")
+    return getattr(point, f"{axis}_validation"), 0.0 if math.isnan(sd) else sd
 
 
-def y_bounds(point: Point, axis: YAxis) -> tuple[float, float, float] | None:
+def y_value(point: Row, axis: YAxis) -> tuple[float, float, float]:
     """Value and the ends of its bar: one standard deviation over seeds, or the paired interval."""
-    if axis == "metric":
-        spread = point.metric()
-        if spread is None:
-            return None
-        return spread.mean, spread.mean - (spread.sd or 0.0), spread.mean + (spread.sd or 0.0)
-    found = data.interval(point)
-    return None if found is None else (found.value, found.low, found.high)
+    if axis == "difference":
+        found = data.interval(point)
+        nan = (math.nan, math.nan, math.nan)
+        return nan if found is None else (found.value, found.low, found.high)
+    value, sd = point.metric_validation, point.metric_validation_sd
+    sd = 0.0 if math.isnan(sd) else sd
+    return value, value - sd, value + sd
 
 
-def _named(found: Sequence[Point]) -> set[str]:
-    """The cheapest point of each recipe, of methods that were trained by several."""
-    by_method: dict[str, dict[str, Point]] = {}
-    for point in sorted(found, key=lambda point: -_relative(point)):
-        by_method.setdefault(point.method, {})[recipe_of(point)] = point
-    several = [cheapest for cheapest in by_method.values() if len(cheapest) > 1]
-    return {point.key for cheapest in several for point in cheapest.values()}
-
-
-def _relative(point: Point) -> float:
-    flops = point.relative_flops("paper")
-    return flops.mean if flops else 1.0
-
-
-def _about(point: Point, recipe: str) -> str:
+def _about(point: Row, recipe: str) -> str:
     """Metric with its spread, the difference to the dense counterpart, and the recipe."""
-    metric, difference = point.metric(), point.difference()
-    text = _with_spread(metric) if metric else ""
-    text = f"{text}; {points(difference.mean)} to dense" if difference else text
+    text = with_spread(point.metric_validation, point.metric_validation_sd)
+    if not math.isnan(point.difference_validation):
+        text = f"{text}; {in_points(point.difference_validation)} to dense"
     return f"{text} ({recipe})" if recipe else text
 
 
-def _cost(point: Point) -> str:
-    parts = []
-    for accounting, name in (("paper", "paper’s accounting"), ("executed", "executed")):
-        spread = point.relative_flops(accounting)
-        if spread:
-            parts.append(f"{percent(spread.mean)} ({name})")
-    return ", ".join(parts)
+def with_spread(mean: float, sd: float) -> str:
+    """`87.4 %`, or `87.4 % ± 0.3` of several seeds."""
+    return percent(mean) if math.isnan(sd) else f"{percent(mean)} ± {100 * sd:.1f}"
 
 
-def _with_spread(spread: Spread) -> str:
-    shown = percent(spread.mean)
-    return shown if spread.sd is None else f"{shown} ± {100 * spread.sd:.1f}"
-
-
-def _curve_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
-    """Curves through other strengths of a run; where only FLOPs are known, there is no speed-up."""
-    for point in found if view.x != "speedup" else ():
-        for run in point.runs:
-            dense = point.dense.get(run.name)
-            per_flop = _axis_scale(point, view.x)
-            shift = dense.results[tradeoff.REPORTED_ON].metric if dense else None
-            if per_flop is None or (view.y == "difference" and shift is None):
+def _curve_rows(found: pd.DataFrame, view: View) -> Iterator[dict[str, Any]]:
+    """One checkpoint at several strengths or budgets; only FLOPs are known, so there is no speed-up."""
+    runs = run_table()
+    for point in rows(found) if view.x != "speedup" else ():
+        per_flop = data.gigaflops(point) / point.paper_validation if view.x == "gflops" else 1.0
+        for run, dense in zip(point.runs, point.counterparts, strict=True):
+            shift = 0.0
+            if view.y == "difference":
+                shift = runs["metric_validation"].get(dense, math.nan)
+            if math.isnan(per_flop) or math.isnan(shift):
                 continue
-            accounting = "executed" if view.x == "executed" else "paper"
-            for line in tradeoff_axes.curve_of(run).itertuples():
-                flops = getattr(line, f"relative_flops_{accounting}")
-                metric = float(line.metric)  # type: ignore[arg-type]  # a float column
+            for line in rows(curve_of(runs["folder"][run])):
+                flops = getattr(line, f"relative_flops_{view.accounting}")
+                metric = float(line.metric)
                 yield {
                     "kind": CURVE,
                     "x": flops * per_flop,
-                    "y": metric - (shift or 0.0) if view.y == "difference" else metric,
+                    "y": metric - shift,
                     "method": title_of(point.method),
-                    "series": run.name,
-                    "run": run.name,
-                    "text": "not retrained",
-                    "about": f"{percent(metric)}, strength × {line.factor:g}, not retrained",
+                    "series": run,
+                    "run": run,
+                    "text": "one checkpoint",
+                    "about": f"{percent(metric)}, one checkpoint at {line.factor:g}, not retrained",
                     "cost": f"{percent(flops)} of the FLOPs",
-                    "seeds": str(run.config.seed),
+                    "seeds": str(runs["seed"][run]),
                 }
 
 
-def _axis_scale(point: Point, axis: XAxis) -> float | None:
-    """What relative FLOPs are multiplied by to lie on the axis."""
-    if axis != "gflops":
-        return 1.0
-    absolute, relative = data.gigaflops(point), point.relative_flops("paper")
-    return absolute / relative.mean if absolute and relative and relative.mean else None
-
-
-def _rule_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
+def _rule_rows(found: pd.DataFrame, view: View, titles: dict[str, str]) -> Iterator[dict[str, Any]]:
     """The dense counterpart and one point below it; one pair a recipe.
 
     Of several pairs each has one name for both, outside: over the first one or under the second one,
     for in between there is no room.
     """
     if view.y == "difference":
-        yield _rule(0.0, "dense counterpart")
-        yield _rule(-tradeoff.ALLOWED_DROP, "− 1 point", is_allowed_drop=True)
+        yield _rule(0.0, DENSE)
+        yield _rule(-ALLOWED_DROP, "− 1 point", is_allowed_drop=True)
         return
-    for number, (title, baseline) in enumerate(dense_by_recipe(found)):
-        side = SIDES[number % len(SIDES)]
-        texts = f"dense counterpart {_with_spread(baseline)}", "− 1 point"
+    for number, dense in enumerate(rows(dense_table(run_table(), found))):
+        side, title = SIDES[number % len(SIDES)], titles.get(str(dense.recipe), "")
+        shown = with_spread(dense.mean, dense.sd)
+        texts = f"{DENSE} {shown}", "− 1 point"
         if title:
-            both = f"dense, {title}: {_with_spread(baseline)}, − 1 point"
+            both = f"dense, {title}: {shown}, − 1 point"
             texts = (both, "") if side == SIDES[0] else ("", both)
-        yield _rule(baseline.mean, texts[0], side)
-        yield _rule(baseline.mean - tradeoff.ALLOWED_DROP, texts[1], side, is_allowed_drop=True)
-
-
-def dense_by_recipe(found: Sequence[Point]) -> list[tuple[str, Spread]]:
-    """Title of each recipe and the metric of its dense counterpart, best first."""
-    rows = []
-    for key, title in recipe_titles(found).items():
-        mine = [point for point in found if recipe_of(point) == key]
-        rows += [(title, baseline) for baseline in tradeoff.baselines(mine)]
-    return sorted(rows, key=lambda row: -row[1].mean)
+        yield _rule(dense.mean, texts[0], side)
+        yield _rule(dense.mean - ALLOWED_DROP, texts[1], side, is_allowed_drop=True)
 
 
 def _rule(
@@ -233,24 +207,17 @@ def _rule(
     return {"kind": RULE, "y": y, "text": text, "about": about, "side": side}
 
 
-def _paper_rows(found: Sequence[Point], view: View) -> Iterator[dict[str, Any]]:
-    """Table 1: RoBERTa-base and LTP on it. Only its relative FLOPs compare with another model's."""
-    paper = PAPER_TABLE_1.get(found[0].experiment.task) if found else None
-    if paper is None or view.x != "paper":
-        return
-    whole, ltp = paper.baseline_gigaflops, paper.gigaflops
-    ys = (0.0, paper.difference) if view.y == "difference" else (paper.baseline, paper.metric)
-    yield _paper(1.0, ys[0], "RoBERTa, paper", percent(paper.baseline, 2), f"{whole} GFLOPs")
-    cost = f"{percent(paper.relative_flops)}: {ltp} of {whole} GFLOPs"
-    yield _paper(paper.relative_flops, ys[1], "LTP, paper", percent(paper.metric, 2), cost)
-
-
-def _paper(x: float, y: float, text: str, about: str, cost: str) -> dict[str, Any]:
-    return {
-        "kind": PAPER,
-        "x": x,
-        "y": y,
-        "text": text,
-        "about": f"{about} (Table 1)",
-        "cost": cost,
-    }
+def paper_frame() -> pd.DataFrame:
+    """The paper's Table 1, RoBERTa-base: relative FLOPs of LTP, and its difference to the baseline."""
+    return pd.DataFrame(
+        [
+            {
+                "task": task,
+                "x": paper.relative_flops,
+                "y": paper.difference,
+                "about": f"{percent(paper.metric, 2)}, baseline {percent(paper.baseline, 2)}",
+                "cost": f"{paper.gigaflops} of {paper.baseline_gigaflops} GFLOPs",
+            }
+            for task, paper in PAPER_TABLE_1.items()
+        ]
+    )

@@ -12,18 +12,19 @@ import streamlit as st
 from app.ltp_ui.shared import exports_panel
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.charts import Figure, legend_height, without_data
+from app.ltp_ui.shared.labels import task_label
 from app.ltp_ui.shared.method_style import in_order, style_of, title_of
+from app.ltp_ui.shared.stored import run_table
 from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.shared.wording import points as in_points
-from ltp_core.analysis.answer_groups import GroupPoint, group_points, share_unanswerable
-from ltp_core.analysis.recipes import recipe_titles
-from ltp_core.analysis.tradeoff import REPORTED_ON, UNPRUNED, Point
+from ltp_core.analysis.runs import UNPRUNED, recipe_titles
+from ltp_core.analysis.tradeoff import answer_groups, share_unanswerable
 from ltp_core.records import UserError
 
 PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
 INK = "gray"
 
-LOOKS = {
+STYLES = {
     "all": ("#7b7f87", "M0,-1L0.87,-0.5L0.87,0.5L0,1L-0.87,0.5L-0.87,-0.5Z"),
     "has answer": (
         "#8a63d2",
@@ -38,19 +39,18 @@ LOOKS = {
 """Colour, on light and dark alike, and marker of each group: hexagon, star and X, no method's."""
 
 
-def answers_section(found: Sequence[Point]) -> None:
+def answers_section(found: pd.DataFrame) -> None:
     """Draws the groups where the points on screen have any; else nothing."""
-    for task in sorted({point.experiment.task for point in found}):
-        mine = [point for point in found if point.experiment.task == task]
-        groups = group_points(mine)
-        if not groups:
+    for task, mine in found.groupby("task"):
+        groups = answer_groups(mine, run_table())
+        if groups.empty:
             continue
-        st.subheader(f"{task}: questions with and without an answer", anchor=False)
+        st.subheader(f"{task_label(str(task))}: questions with and without an answer", anchor=False)
+        for method in in_order(set(groups["method"]) - {UNPRUNED}):
+            st.markdown(observation(method, groups))
         chart = groups_chart(groups, recipe_titles(mine))
         show(chart, alt="F1 by group of questions against relative FLOPs.")
-        _exports(chart, task)
-        for method in in_order({each.method for each in groups} - {UNPRUNED}):
-            st.markdown(observation(method, groups))
+        _exports(chart, str(task))
         if never := never_answering(mine):
             st.markdown(never)
         st.caption(
@@ -60,14 +60,14 @@ def answers_section(found: Sequence[Point]) -> None:
         )
 
 
-def observation(method: str, groups: Sequence[GroupPoint]) -> str:
+def observation(method: str, groups: pd.DataFrame) -> str:
     """What the strongest pruning of a method does to both groups, and whether the paper saw the same."""
-    own = [each for each in groups if each.method == method]
-    cheapest = min(each.relative_flops for each in own)
-    gaps = {each.group: each.difference for each in own if each.relative_flops == cheapest}
-    with_answer, without = (gaps.get(name) for name in ("has answer", "no answer"))
+    own = groups[groups["method"] == method]
+    cheapest = own["relative_flops"].min()
+    strongest = own[own["relative_flops"] == cheapest].set_index("group")["difference"]
+    with_answer, without = (strongest.get(name) for name in ("has answer", "no answer"))
     title = title_of(method)
-    if with_answer is None or without is None:
+    if pd.isna(with_answer) or pd.isna(without):
         return f"**{title}**: not both groups have a dense counterpart to compare with."
     same = with_answer < 0 < without
     return (
@@ -77,14 +77,14 @@ def observation(method: str, groups: Sequence[GroupPoint]) -> str:
     )
 
 
-def never_answering(found: Sequence[Point]) -> str:
+def never_answering(found: pd.DataFrame) -> str:
     """What never answering reaches on the same rows; empty where no run's records can be read."""
-    run = found[0].runs[0]
+    first = found.iloc[0]
     try:
-        share = share_unanswerable(run)
+        share = share_unanswerable(first["folder"])
     except UserError:
         return ""
-    rows = counted(run.results[REPORTED_ON].rows, "validation question")
+    rows = counted(int(first["rows_validation"]), "validation question")
     return (
         f"{percent(share)} of these {rows} have no answer: a model that never answers would reach "
         f"an F1 of {percent(share)} on all, 0 % and 100 % on the two groups."
@@ -104,55 +104,44 @@ def exported(chart: Figure) -> pd.DataFrame:
     return frame.drop_duplicates(ignore_index=True)
 
 
-def groups_chart(groups: Sequence[GroupPoint], recipes: dict[str, str]) -> Figure:
+def groups_chart(groups: pd.DataFrame, recipes: dict[str, str]) -> Figure:
     """Lines of F1 by group; every method's line of one recipe ends at its dense counterpart.
 
     Args:
-        groups: What is drawn.
+        groups: Rows of `answer_groups`.
         recipes: Title of each recipe; empty where there is only one.
     """
-    frame = pd.DataFrame([_row(each, recipes.get(each.recipe, "")) for each in groups])
-    dense = frame[frame["method"] == title_of(UNPRUNED)]
-    pruned = frame[frame["method"] != title_of(UNPRUNED)]
+    training = groups["recipe"].map(lambda recipe: recipes.get(recipe, ""))
+    method = groups["method"].map(title_of)
+    frame = pd.DataFrame(
+        {
+            "x": groups["relative_flops"],
+            "y": groups["f1"],
+            "questions": groups["group"],
+            "method": method,
+            "training": training,
+            "line": (method + ", " + training).where(training != "", method),
+            "recipe": groups["recipe"],
+        }
+    )
+    is_dense = groups["method"] == UNPRUNED
+    # The method's dash; of a further recipe with dots between.
+    dashes: dict[str, list[int]] = {}
+    for name in in_order(set(groups["method"]) - {UNPRUNED}):
+        stroke, gap = style_of(name).dash
+        for number, line in enumerate(dict.fromkeys(frame.loc[groups["method"] == name, "line"])):
+            dashes[line] = [stroke, gap] if number == 0 else [max(stroke, 8), 3, *[2, 3] * number]
+    pruned, dense = frame[~is_dense], frame[is_dense]
     lines = pruned[["line", "recipe"]].drop_duplicates()
     ends = lines.merge(dense.drop(columns="line"), on="recipe")
-    dashes = _dashes(groups, recipes)
     spec = _spec(dashes) | {"height": 420 + legend_height(list(dashes))}
     return Figure(spec=spec, frame=pd.concat([pruned, ends], ignore_index=True))
-
-
-def _row(each: GroupPoint, recipe: str) -> dict[str, Any]:
-    return {
-        "x": each.relative_flops,
-        "y": each.f1,
-        "questions": each.group,
-        "method": title_of(each.method),
-        "training": recipe,
-        "line": _line(each.method, recipe),
-        "recipe": each.recipe,
-    }
-
-
-def _line(method: str, recipe: str) -> str:
-    return f"{title_of(method)}, {recipe}" if recipe else title_of(method)
-
-
-def _dashes(groups: Sequence[GroupPoint], recipes: dict[str, str]) -> dict[str, list[int]]:
-    """Dash of each line: the method's; of a further recipe with dots between."""
-    dashes = {}
-    for method in in_order({each.method for each in groups} - {UNPRUNED}):
-        own = dict.fromkeys(each.recipe for each in groups if each.method == method)
-        for number, recipe in enumerate(own):
-            stroke, gap = style_of(method).dash
-            dash = [stroke, gap] if number == 0 else [max(stroke, 8), 3, *[2, 3] * number]
-            dashes[_line(method, recipes.get(recipe, ""))] = dash
-    return dashes
 
 
 def _spec(dashes: dict[str, list[int]]) -> dict[str, Any]:
     axis = alt.Axis(labelExpr=PERCENT)
     scale = alt.Scale(zero=False)
-    names, colors, shapes = list(LOOKS), *zip(*LOOKS.values(), strict=True)
+    names, colors, shapes = list(STYLES), *zip(*STYLES.values(), strict=True)
     base = alt.Chart(alt.NamedData("table")).encode(
         x=alt.X("x:Q", title="relative FLOPs, paper’s accounting", axis=axis, scale=scale),
         y=alt.Y("y:Q", title="F1", axis=axis, scale=scale),
@@ -172,10 +161,10 @@ def _spec(dashes: dict[str, list[int]]) -> dict[str, Any]:
     return without_data(alt.layer(lines, markers))
 
 
-def _questions(channel: Any, names: Sequence[str], looks: Sequence[str]) -> Any:
+def _questions(channel: Any, names: Sequence[str], styles: Sequence[str]) -> Any:
     """Colour or marker by group, with one legend for both."""
     legend = alt.Legend(title="questions", orient="top", symbolSize=140, symbolOpacity=1)
-    scale = alt.Scale(domain=list(names), range=list(looks))
+    scale = alt.Scale(domain=list(names), range=list(styles))
     return channel("questions:N", scale=scale, legend=legend)
 
 

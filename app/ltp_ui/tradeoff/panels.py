@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-
+import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.runs.data import device
 from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.labels import follow_task_link, task_label, training_label
+from app.ltp_ui.shared.method_charts import legend_chart, without_legend
 from app.ltp_ui.shared.method_style import in_order, title_of
-from app.ltp_ui.shared.wording import counted, percent, points
+from app.ltp_ui.shared.stored import run_table
+from app.ltp_ui.shared.wording import counted
 from app.ltp_ui.tradeoff import charts, data, tables
-from app.ltp_ui.tradeoff.frame import X_TITLES, Y_TITLES, View, XAxis, chart_frame, dense_by_recipe
-from app.ltp_ui.tradeoff.tables import Chosen, rows_of
-from ltp_core.analysis.tradeoff import REPORTED_ON, Experiment, Point
+from app.ltp_ui.tradeoff.frame import (
+    POINT,
+    X_TITLES,
+    Y_TITLES,
+    View,
+    XAxis,
+    chart_frame,
+    paper_frame,
+    with_spread,
+)
+from ltp_core.analysis.runs import Row, dense_table, recipe_titles, rows
+from ltp_core.analysis.tradeoff import PAPER_TABLE_1
 
 ALL_TASKS = "all tasks"
+FIRST_TASK = "sst2"
+"""Where the page opens, if the store has it."""
 
 
 def empty() -> None:
@@ -32,26 +45,35 @@ def empty() -> None:
     st.code("python -m ltp_core sweep sst2 --dry-run", language="bash")
 
 
-def choose_task(found: Sequence[Experiment]) -> list[Experiment]:
-    """The experiments to show: all of one task, or the largest of each."""
-    tasks = list(dict.fromkeys(experiment.task for experiment in found))
+def choose_task(found: pd.DataFrame) -> pd.DataFrame:
+    """The points to show: all sets of one task, or the largest set of each."""
+    tasks = list(dict.fromkeys(found["task"]))
+    follow_task_link("tradeoff.task")
+    has_default = FIRST_TASK in tasks and "tradeoff.task" not in st.session_state
     chosen = st.selectbox(
         "Task",
-        [ALL_TASKS, *tasks] if len(tasks) > 1 else tasks,
+        [*tasks, ALL_TASKS] if len(tasks) > 1 else tasks,
+        index=tasks.index(FIRST_TASK) if has_default else 0,
+        format_func=task_label,
         key="tradeoff.task",
         bind="query-params",
-        help="All tasks: of each the set of training rows with most points. One task: all its sets.",
-        width=200,
+        help="One task: every set of training rows. All tasks: of each the set with most points.",
+        width=240,
     )
+    order = data.comparable_sets(found)
     if chosen == ALL_TASKS:
-        return data.largest(list(found))
-    return [experiment for experiment in found if experiment.task == chosen]
+        largest = found.drop_duplicates("comparable").set_index("comparable").loc[order]
+        order = largest.reset_index().drop_duplicates("task")["comparable"].tolist()
+    else:
+        found = found[found["task"] == chosen]
+    shown = found[found["comparable"].isin(order)]
+    return shown.sort_values("comparable", key=lambda keys: keys.map(order.index), kind="stable")
 
 
-def choose_view(found: Sequence[Point]) -> View:
-    """What lies on the axes, and what is drawn besides the points."""
+def choose_view() -> tuple[View, bool]:
+    """What lies on the axes, and whether the paper's points have a chart."""
     x: XAxis = st.selectbox(
-        "To the right",
+        "x axis",
         list(X_TITLES),
         format_func=X_TITLES.__getitem__,
         key="tradeoff.x",
@@ -59,29 +81,36 @@ def choose_view(found: Sequence[Point]) -> View:
         width=290,
     )
     y = st.segmented_control(
-        "Upward",
+        "y axis",
         list(Y_TITLES),
         format_func=Y_TITLES.__getitem__,
-        default="metric",
+        default="difference",
         required=True,
         key="tradeoff.y",
         bind="query-params",
         help="The difference has the 95 % interval of a paired bootstrap over validation examples.",
     )
-    with_paper = st.toggle("Paper", value=True, key="tradeoff.paper", bind="query-params")
     with_curves = st.toggle(
-        "Not retrained",
+        "Curves of one checkpoint",
         value=True,
         key="tradeoff.curves",
         bind="query-params",
-        help="Thin lines: a trained run made to prune more or less, by `evaluate --scales`.",
+        help="Thin lines: one checkpoint at several budgets or strengths, not trained again "
+        "(`evaluate --scales … --save`).",
     )
-    return View(x=x, y=y, with_curves=with_curves, with_paper=with_paper)
+    with_paper = st.toggle(
+        "Paper’s points",
+        value=True,
+        key="tradeoff.paper",
+        bind="query-params",
+        help="In a chart of their own, for they are another model’s.",
+    )
+    return View(x=x, y=y, with_curves=with_curves), with_paper
 
 
-def choose_methods(found: Sequence[Point]) -> list[str]:
+def choose_methods(found: pd.DataFrame) -> list[str]:
     """The methods to draw; none chosen means all."""
-    names = in_order(point.method for point in found)
+    names = in_order(found["method"])
     chosen = st.pills(
         "Methods",
         names,
@@ -89,34 +118,86 @@ def choose_methods(found: Sequence[Point]) -> list[str]:
         selection_mode="multi",
         key="tradeoff.methods",
         bind="query-params",
-        help="None chosen: all are drawn. The choice below stays the same.",
+        help="None chosen: all are drawn. The sentence and the table stay the same.",
     )
     return [name for name in names if name in chosen] or names
 
 
-def experiment_section(found: Sequence[Point], view: View, *, height: int) -> None:
-    """One chart with its name above and where its figures come from below."""
-    experiment = found[0].experiment
-    st.subheader(f"{experiment.task} · {rows_of(experiment)}", anchor=False)
+def pictures(found: pd.DataFrame, view: View) -> None:
+    """A chart for each set of comparable points; of several tasks small ones with the same axes."""
+    sets = [group for _, group in found.groupby("comparable", sort=False)]
     with st.spinner("Intervals are computed once", show_time=True):
-        frame = chart_frame(found, view)
-    if not (frame["kind"] == "point").any():
-        st.caption(f"No run here has a {X_TITLES[view.x]}: choose another axis.")
+        frames = [chart_frame(group, view) for group in sets]
+    drawn = [
+        (group, frame)
+        for group, frame in zip(sets, frames, strict=True)
+        if (frame["kind"] == POINT).any()
+    ]
+    if len(drawn) < len(sets):
+        st.caption(f"{counted(len(sets) - len(drawn), 'set')} without a {X_TITLES[view.x]}.")
+    if not drawn:
+        st.caption(f"No run here has a {X_TITLES[view.x]}: choose another x axis.")
         return
-    methods = in_order(point.method for point in found)
-    metric = found[0].runs[0].metric_name
-    chart = charts.tradeoff_chart(frame, view, metric=metric, methods=methods, height=height)
-    key = f"tradeoff.chart.{experiment.key}"
+    if found["task"].nunique() == 1:
+        for group, frame in drawn:
+            _picture(group, frame, view, height=440)
+        return
+    show(
+        legend_chart([title_of(m) for m in in_order(found["method"])]), alt="Legend of the methods."
+    )
+    ranges = charts.axis_ranges(pd.concat([frame for _, frame in drawn]), view)
+    columns = st.columns(2, gap="medium")
+    for number, (group, frame) in enumerate(drawn):
+        with columns[number % 2]:
+            # Metrics of several tasks have no common level; differences and costs have.
+            is_shared = view.y == "difference"
+            own = ranges if is_shared else charts.axis_ranges(frame, view)
+            _picture(group, frame, view, height=260, ranges=own)
+
+
+def _picture(
+    found: pd.DataFrame,
+    frame: pd.DataFrame,
+    view: View,
+    *,
+    height: int,
+    ranges: tuple[charts.Range, charts.Range] | None = None,
+) -> None:
+    """One chart with its name above and where its figures come from below."""
+    first: Row = rows(found)[0]
+    st.markdown(f"**{task_label(first.task)}** · {plain(training_label(first))}")
+    methods = in_order(found["method"])
+    chart = charts.tradeoff_chart(
+        frame, view, metric=first.metric_name, methods=methods, height=height, ranges=ranges
+    )
     event = st.vega_lite_chart(
-        spec=chart.to_dict(),
-        alt=_alt(found, experiment, metric),
+        spec=(without_legend(chart) if ranges else chart).to_dict(),
+        alt=f"{first.metric_name} against FLOPs on {task_label(first.task)}: "
+        f"{counted(len(found), 'operating point')} of {', '.join(map(title_of, methods))}.",
         on_select="rerun",
         selection_mode=charts.PICK,
-        key=key,
+        key=f"tradeoff.chart.{first.comparable}",
     )
     _follow(event)
-    st.caption(plain(_provenance(found, view)))
-    _chart_exports(chart, found, experiment)
+    with st.popover(
+        "Export", icon=":material/download:", key=f"tradeoff.export.{first.comparable}"
+    ):
+        files = exports_panel.frame_files(tables.points_frame(found))
+        subject = f"{first.task}-{first.comparable}"
+        pictures = exports_panel.chart_files(chart, width=720)
+        exports_panel.row("Accuracy vs FLOPs", subject, files | pictures, key="tradeoff.export")
+
+
+def papers_picture(task: str | None) -> None:
+    """The paper's Table 1 as a chart of its own."""
+    figure: Figure = charts.paper_chart(paper_frame(), task)
+    st.markdown("**Paper, Table 1** · LTP on RoBERTa-base, not measured here")
+    spoken = "; ".join(
+        f"{task_label(name)} {100 * each.relative_flops:.0f} % of the FLOPs, "
+        f"{100 * each.difference:.1f} points"
+        for name, each in PAPER_TABLE_1.items()
+    )
+    show(figure, alt=f"The paper’s points: {spoken}.")
 
 
 def _follow(event: object) -> None:
@@ -128,114 +209,62 @@ def _follow(event: object) -> None:
         st.switch_page(state.RUNS, query_params={"run": name})
 
 
-def _alt(found: Sequence[Point], experiment: Experiment, metric: str) -> str:
-    return (
-        f"{metric} against FLOPs on {experiment.task}: {counted(len(found), 'operating point')} of "
-        f"{', '.join(title_of(m) for m in in_order(p.method for p in found))}."
-    )
-
-
-def _provenance(found: Sequence[Point], view: View) -> str:
-    """What stands behind a chart: rows, seeds, dense counterparts, base, devices."""
-    runs = [run for point in found for run in point.runs]
-    seeds = {run.config.seed for run in runs}
-    results = runs[0].results
-    parts = [
-        f"{counted(len(runs), 'run')}, {counted(len(seeds), 'seed')}, "
-        f"{results[REPORTED_ON].rows:,} validation rows",
-        f"base {found[0].experiment.base.rpartition('/')[2]}",
-        ", ".join(sorted({device(run.manifest) for run in runs})),
-    ]
-    for title, dense in reversed(dense_by_recipe(found)):
-        recipe = f" ({title})" if title else ""
-        parts.insert(
-            1, f"dense counterpart{recipe} {percent(dense.mean)}, {counted(dense.count, 'seed')}"
-        )
-    bars = (
-        "bars: paired 95 % interval over examples, of several seeds the mean of the bounds"
-        if view.y == "difference"
-        else "bars: ± one standard deviation over seeds"
-    )
-    return f"{' · '.join(parts)}. {bars[0].upper()}{bars[1:]}. A click on a point opens its run."
-
-
-def _chart_exports(chart: Figure, found: Sequence[Point], experiment: Experiment) -> None:
-    def csv() -> bytes:
-        return tables.points_frame(found).to_csv(index=False).encode()
-
-    def document() -> bytes:
-        records = tables.points_frame(found).to_json(orient="records")
-        return json.dumps(json.loads(records), indent=2).encode()
-
-    with st.popover("Export", icon=":material/download:", key=f"tradeoff.export.{experiment.key}"):
-        files: exports_panel.Files = {
-            "CSV": ("csv", "text/csv", csv),
-            "JSON": ("json", "application/json", document),
-            **exports_panel.chart_files(chart, width=720),
-        }
-        subject = f"{experiment.task}-{experiment.key}"
-        exports_panel.row("Accuracy vs FLOPs", subject, files, key="tradeoff.export")
-
-
-def smallest_section(chosen: Chosen, shown: Sequence[Experiment]) -> None:
-    """The table that the paper's Table 1 stands beside, and the claim in words."""
-    st.subheader("Smallest FLOPs within one point of the dense counterpart", anchor=False)
-    for experiment in shown:
-        st.markdown(f"- {plain(tables.takeaway(chosen, experiment))}")
+def smallest_section(found: pd.DataFrame) -> None:
+    """The table that the sentence at the top is from."""
+    st.subheader("Smallest FLOPs within one point of the dense model", anchor=False)
+    is_one_task = found["task"].nunique() == 1
+    table = tables.smallest_table(found) if is_one_task else tables.tasks_table(found)
     st.dataframe(
-        tables.smallest_table(chosen, shown),
+        table,
         hide_index=True,
-        column_config={"method": st.column_config.TextColumn(width=270)},
-        alt="Relative FLOPs of the cheapest run within one point, by method and task.",
+        height="content",
+        alt="Relative FLOPs of the cheapest run within one point, by method.",
     )
     st.caption(
-        f"Relative FLOPs in the paper’s accounting. Chosen on held-out training rows: the cheapest "
-        "point whose metric there is at most one point below its dense counterpart’s. Shown is what "
-        f"that point needs on {REPORTED_ON}, where it may lie lower: see the differences below."
+        "**Held-out rule**: for each method the cheapest point that is at most one point below its dense "
+        "counterpart on held-out training rows; its FLOPs and its difference are those on validation, "
+        "where it may lie lower. In hindsight: the cheapest within one point on validation itself, which "
+        "flatters. FLOPs in the paper’s accounting; brackets are 95 % intervals over examples."
     )
-    frame = tables.chosen_frame(chosen)
-    if not frame.empty:
-        st.dataframe(_claims(frame), hide_index=True, alt="The chosen points and their intervals.")
 
 
-def _claims(frame: object) -> object:
-    """The chosen points as the screen shows them: percent and points."""
-    import pandas as pd
-
-    assert isinstance(frame, pd.DataFrame)
-    records = frame.to_dict("records")
-    return pd.DataFrame(
-        [
-            {
-                "task": r["task"],
-                "method": title_of(r["method"]),
-                "FLOPs, paper": percent(r["relative_flops_paper"]),
-                "FLOPs, executed": percent(r["relative_flops_executed"]),
-                r["metric_name"] if len({x["metric_name"] for x in records}) == 1 else "metric": (
-                    percent(r["metric"])
-                ),
-                "to dense": points(r["difference"]),
-                "95 % interval": _bounds(r["difference_low"], r["difference_high"]),
-                "to dense, held-out": points(r["heldout_difference"]),
-                "seeds": r["seeds"],
-                "runs": r["runs"],
-            }
-            for r in records
+def sources(found: pd.DataFrame, view: View) -> None:
+    """What stands behind the charts: rows, seeds, dense counterparts, base, devices."""
+    runs = run_table()
+    for _, group in found.groupby("comparable", sort=False):
+        first: Row = rows(group)[0]
+        names = [name for each in group["runs"] for name in each]
+        titles = recipe_titles(group)
+        dense = [
+            f"dense counterpart{f' ({title})' if (title := titles.get(str(each.recipe))) else ''} "
+            f"{with_spread(each.mean, each.sd)}, {counted(int(each.count), 'seed')}"
+            for each in rows(dense_table(run_table(), group))
         ]
+        parts = [
+            f"{task_label(first.task)}, {training_label(first)}: {counted(len(names), 'run')}, "
+            f"{counted(len({seed for each in group['seeds'] for seed in each}), 'seed')}",
+            *dense,
+            f"{int(first.rows_validation):,} validation rows",
+            f"base {first.base.rpartition('/')[2]}",
+            ", ".join(sorted({device(runs["manifest"][name]) for name in names})),
+        ]
+        st.caption(plain(" · ".join(parts)))
+    bars = (
+        "paired 95 % intervals over examples, of several seeds the mean of the bounds"
+        if view.y == "difference"
+        else "± one standard deviation over seeds"
     )
-
-
-def _bounds(low: float | None, high: float | None) -> str:
-    if low is None or high is None or low != low:
-        return "–"
-    return f"{points(low).removesuffix(' points')} to {points(high)}"
+    st.caption(
+        f"Bars: {bars}. Grey: on held-out rows another point of the same method is no worse and needs no "
+        "more FLOPs. A click on a point opens its run."
+    )
 
 
 def how_computed() -> None:
     """Rules of the page."""
     st.markdown(
         """
-- **Point**: runs of one configuration, mean over seeds. **Line**: the points of a method that no other
+- **Row**: runs of one configuration, mean over seeds. **Line**: the points of a method that no other
   one of it beats on held-out rows. Points that have another dense counterpart, because they were trained
   for longer or otherwise, have a line of their own.
 - **Relative FLOPs**: sums over the data set, divided by those of the model without pruning and without

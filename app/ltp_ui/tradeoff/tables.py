@@ -2,123 +2,158 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import pandas as pd
 
+from app.ltp_ui.shared.labels import task_label, training_label
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.shared.wording import points as in_points
 from app.ltp_ui.tradeoff import data
-from ltp_core.analysis.tradeoff import CHOSEN_ON, Experiment, Point, smallest_within
-from ltp_core.analysis.tradeoff_axes import PAPER_TABLE_1
+from ltp_core.analysis.runs import CHOSEN_ON, REPORTED_ON, Row, rows, smallest_within
+from ltp_core.analysis.tradeoff import PAPER_TABLE_1
 
-PAPER_ROW = "paper, Table 1: LTP on RoBERTa-base"
-MEAN = "mean"
-NONE = "none"
-
-Chosen = dict[tuple[Experiment, str], Point | None]
+PAPER_ROW = "LTP, paper: RoBERTa-base, Table 1"
+NONE = "none within one point"
 
 
-def rows_of(experiment: Experiment) -> str:
-    """What was trained on, in a few words."""
-    text = "training rows" if experiment.rows is None else f"{experiment.rows:,} training rows"
-    if experiment.takes_all:
-        text = f"all {text}"
-    if experiment.max_train_length is not None:
-        text += f" of at most {experiment.max_train_length} tokens"
-    return text if experiment.adapter == "lora" else f"{text}, all weights trained"
+def chosen_points(found: pd.DataFrame, split: str = CHOSEN_ON) -> dict[tuple[str, str], Row]:
+    """The cheapest point within one point of its dense counterpart, by comparable set and method."""
+    chosen = rows(found[smallest_within(found, split=split)])
+    return {(point.comparable, point.method): point for point in chosen}
 
 
-def choose(found: Sequence[Point], shown: Sequence[Experiment]) -> Chosen:
-    """The cheapest good point of each method, in the experiments that are shown."""
-    return smallest_within([point for point in found if point.experiment in shown])
+def answer(found: pd.DataFrame) -> str:
+    """What the rule says about comparable points, in a sentence.
+
+    Chosen on held-out rows; the FLOPs are those on validation.
+    """
+    where = f"On {task_label(str(found['task'].iloc[0]))}"
+    chosen = sorted(chosen_points(found).values(), key=lambda point: point.paper_validation)
+    if not chosen:
+        return f"{where} no method stays within one point of the dense model."
+    costs = [
+        f"{title_of(point.method)} {percent(point.paper_validation, 0)}" for point in chosen[1:]
+    ]
+    missing = [
+        title_of(m) for m in in_order(set(found["method"]) - {point.method for point in chosen})
+    ]
+    first = chosen[0]
+    parts = [
+        f"{where} {title_of(first.method)} needs {percent(first.paper_validation, 0)} of the FLOPs "
+        "within one point of the dense model",
+        ", ".join(costs),
+        f"{', '.join(missing)}: none" if missing else "",
+    ]
+    return f"{'; '.join(part for part in parts if part)}."
 
 
-def smallest_table(chosen: Chosen, shown: Sequence[Experiment]) -> pd.DataFrame:
-    """Methods down, tasks across, relative FLOPs on validation; the paper's line last."""
-    methods = in_order(method for _, method in chosen)
-    rows = [_row(title_of(m), [_cell(chosen, e, m) for e in shown], shown) for m in methods]
-    paper = [PAPER_TABLE_1.get(experiment.task) for experiment in shown]
-    if any(paper):
-        cells = ["–" if each is None else each.relative_flops for each in paper]
-        rows.append(_row(PAPER_ROW, cells, shown))
-    return pd.DataFrame(rows)
+def smallest_table(found: pd.DataFrame) -> pd.DataFrame:
+    """One task: a line a method, what the rule chooses and what validation alone would."""
+    chosen, lucky = chosen_points(found), chosen_points(found, REPORTED_ON)
+    lines = []
+    for _, mine in found.groupby("comparable", sort=False):
+        title = training_label(rows(mine)[0])
+        several = found["comparable"].nunique() > 1
+        for method in in_order(mine["method"]):
+            key = str(mine["comparable"].iloc[0]), method
+            point, hindsight = chosen.get(key), lucky.get(key)
+            lines.append(
+                ({"trained on": title} if several else {})
+                | {
+                    "method": title_of(method),
+                    "FLOPs within one point": NONE,
+                    "difference on validation": "",
+                    "held-out": "",
+                    "in hindsight, by validation": NONE,
+                }
+                | (_chosen_cells(point) if point else {})
+                | ({"in hindsight, by validation": _hindsight(hindsight)} if hindsight else {})
+            )
+    paper = PAPER_TABLE_1.get(str(found["task"].iloc[0]))
+    if paper:
+        cells = {
+            "method": PAPER_ROW,
+            "FLOPs within one point": percent(paper.relative_flops),
+            "difference on validation": in_points(paper.difference),
+        }
+        lines.append(dict.fromkeys(lines[0], "") | cells)
+    return pd.DataFrame(lines)
 
 
-def _cell(chosen: Chosen, experiment: Experiment, method: str) -> float | str:
-    if (experiment, method) not in chosen:
-        return "–"
-    point = chosen[experiment, method]
-    spread = None if point is None else point.relative_flops("paper")
-    return NONE if spread is None else spread.mean
-
-
-def _row(title: str, cells: Sequence[float | str], shown: Sequence[Experiment]) -> dict[str, str]:
-    """Texts for the screen, and the mean over tasks where every task has a figure."""
-    is_one_task = len({experiment.task for experiment in shown}) == 1
-    names = [rows_of(e) if is_one_task and len(shown) > 1 else e.task for e in shown]
-    row = {"method": title} | {
-        name: cell if isinstance(cell, str) else percent(cell)
-        for name, cell in zip(names, cells, strict=True)
-    }
-    figures = [cell for cell in cells if not isinstance(cell, str)]
-    if not is_one_task:
-        row[MEAN] = percent(statistics.fmean(figures)) if len(figures) == len(shown) else "–"
-    return row
-
-
-def chosen_frame(chosen: Chosen) -> pd.DataFrame:
-    """What was chosen, with everything that belongs to the claim; one row a task and method."""
-    return points_frame([point for point in chosen.values() if point is not None])
-
-
-def points_frame(found: Sequence[Point], *, with_intervals: bool = True) -> pd.DataFrame:
-    """One row a point, fractions; for tables and files."""
-    return pd.DataFrame([_point_row(point, with_intervals) for point in found])
-
-
-def _point_row(point: Point, with_intervals: bool) -> dict[str, Any]:
-    experiment, difference = point.experiment, point.difference()
-    held_out = point.difference(CHOSEN_ON)
-    interval = data.interval(point) if with_intervals else None
-    metric, metric_sd = _mean_and_sd(point.metric())
-    paper, paper_sd = _mean_and_sd(point.relative_flops("paper"))
+def _chosen_cells(point: Row) -> dict[str, str]:
+    bounds = data.interval(point)
+    shown = in_points(point.difference_validation)
+    if bounds is not None:
+        low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in (bounds.low, bounds.high))
+        shown = f"{shown} [{low}, {high}]"
     return {
-        "task": experiment.task,
-        "training_rows": experiment.rows,
-        "method": point.method,
-        "metric_name": point.runs[0].metric_name,
-        "metric": metric,
-        "metric_sd": metric_sd,
-        "difference": None if difference is None else difference.mean,
-        "difference_low": interval and interval.low,
-        "difference_high": interval and interval.high,
-        "relative_flops_paper": paper,
-        "relative_flops_paper_sd": paper_sd,
-        "relative_flops_executed": _mean_and_sd(point.relative_flops("executed"))[0],
-        "heldout_difference": None if held_out is None else held_out.mean,
-        "seeds": ", ".join(str(run.config.seed) for run in point.runs),
-        "runs": ", ".join(run.name for run in point.runs),
-        "dense": ", ".join(dict.fromkeys(run.name for run in point.dense.values())),
+        "FLOPs within one point": percent(point.paper_validation),
+        "difference on validation": shown,
+        "held-out": in_points(point.difference_heldout),
     }
 
 
-def _mean_and_sd(spread: Any) -> tuple[float | None, float | None]:
-    return (None, None) if spread is None else (spread.mean, spread.sd)
+def _hindsight(point: Row) -> str:
+    return f"{percent(point.paper_validation)} ({in_points(point.difference_validation)})"
 
 
-def takeaway(chosen: Chosen, experiment: Experiment) -> str:
-    """What the choice says about one experiment, in a sentence."""
-    where = f"On {experiment.task} ({rows_of(experiment)})"
-    mine = {m: point for (e, m), point in chosen.items() if e == experiment}
-    good = {m: p for m, p in mine.items() if p is not None}
-    if not good:
-        return f"{where} no method stays within one point on held-out rows."
-    costs = {m: spread.mean for m, p in good.items() if (spread := p.relative_flops("paper"))}
-    order = sorted(costs, key=costs.__getitem__)
-    named = ", ".join(f"{title_of(m)} {percent(costs[m])}" for m in order)
-    missing = [title_of(m) for m in in_order(set(mine) - set(good))]
-    rest = f"; not within: {', '.join(missing)}" if missing else ""
-    return f"{where}, within one point: {named}{rest}."
+def tasks_table(found: pd.DataFrame) -> pd.DataFrame:
+    """Several tasks: methods down, tasks across, relative FLOPs by the rule; the paper's line last."""
+    chosen = chosen_points(found)
+    sets = found.drop_duplicates("comparable")
+    lines = []
+    for method in in_order(found["method"]):
+        line: dict[str, Any] = {"method": title_of(method)}
+        for each in rows(sets):
+            point = chosen.get((str(each.comparable), method))
+            was_tried = (
+                (found["comparable"] == each.comparable) & (found["method"] == method)
+            ).any()
+            missing = NONE if was_tried else "not trained"
+            line[task_label(str(each.task))] = percent(point.paper_validation) if point else missing
+        lines.append(line)
+    paper = {task: PAPER_TABLE_1[task] for task in sets["task"] if task in PAPER_TABLE_1}
+    if paper:
+        cells = {task_label(t): percent(p.relative_flops) for t, p in paper.items()}
+        lines.append(dict.fromkeys(lines[0], "not in the paper") | {"method": PAPER_ROW} | cells)
+    return pd.DataFrame(lines)
+
+
+def points_frame(found: pd.DataFrame, *, with_intervals: bool = True) -> pd.DataFrame:
+    """One row a point, fractions; for tables and files."""
+    frame = found.assign(
+        training_rows=pd.to_numeric(found["training_rows"]),
+        seeds=found["seeds"].map(lambda seeds: ", ".join(map(str, seeds))),
+        runs=found["runs"].map(", ".join),
+        dense=found["counterparts"].map(
+            lambda names: ", ".join(dict.fromkeys(filter(None, names)))
+        ),
+        difference_low=math.nan,
+        difference_high=math.nan,
+    )
+    if with_intervals:
+        bounds = [data.interval(point) for point in rows(found)]
+        for end in ("low", "high"):
+            frame[f"difference_{end}"] = [getattr(each, end, math.nan) for each in bounds]
+    return frame.rename(columns=_FILE_COLUMNS)[
+        [_FILE_COLUMNS.get(name, name) for name in _FILE_ORDER]
+    ].reset_index(drop=True)
+
+
+_FILE_ORDER = (
+    "task", "training_rows", "method", "metric_name", "metric_validation", "metric_validation_sd",
+    "difference_validation", "difference_low", "difference_high", "paper_validation", "paper_validation_sd",
+    "executed_validation", "difference_heldout", "seeds", "runs", "dense",
+)  # fmt: skip
+_FILE_COLUMNS = {
+    "metric_validation": "metric",
+    "metric_validation_sd": "metric_sd",
+    "difference_validation": "difference",
+    "paper_validation": "relative_flops_paper",
+    "paper_validation_sd": "relative_flops_paper_sd",
+    "executed_validation": "relative_flops_executed",
+    "difference_heldout": "heldout_difference",
+}

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from app.ltp_ui.robustness.charts import MUTED, method_color
 from app.ltp_ui.shared import charts
 from app.ltp_ui.shared.charts import Figure
+from app.ltp_ui.shared.method_charts import MUTED, method_color
 from app.ltp_ui.shared.method_style import UNPRUNED_TITLE, title_of
 from app.ltp_ui.shared.wording import percent
 from ltp_core.analysis.example_records import ExampleRecords

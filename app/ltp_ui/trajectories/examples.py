@@ -10,11 +10,12 @@ import streamlit as st
 
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
+from app.ltp_ui.robustness.data import Series
 from app.ltp_ui.shared import state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.trajectories import charts
 from ltp_core.analysis.example_records import ExampleRecords
-from ltp_core.analysis.operating_points import OperatingPoint, RecordedRun
+from ltp_core.analysis.runs import Row
 from ltp_core.analysis.trajectories import trajectories
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import UserError
@@ -23,7 +24,7 @@ ROW = "row"
 """The picked example in the URL."""
 
 PICKED = "robustness.picked"
-"""In the session: experiment and split, row number."""
+"""In the session: set of runs and split, row number."""
 
 TABLE = "robustness.examples"
 
@@ -32,7 +33,7 @@ def picked_row(
     choice: Choice, records: ExampleRecords, rows: Sequence[int], titles: Sequence[str]
 ) -> int | None:
     """Row number of the picked example: what was clicked last, else that of a link."""
-    place = choice.experiment, choice.split
+    place = choice.comparable, choice.split
     given = state.whole(state.adopt(ROW))
     if given is not None:
         st.session_state[PICKED] = (place, given)
@@ -64,7 +65,7 @@ def _clicks(
 
 def chart_key(choice: Choice, title: str) -> str:
     """Key of the chart of one run."""
-    return f"robustness.sample.{choice.experiment.task}.{title}"
+    return f"robustness.sample.{choice.task}.{title}"
 
 
 # ---- examples and their texts ----
@@ -116,7 +117,7 @@ def _shown(value: float) -> str:
 
 def _example_text(choice: Choice, row: int) -> None:
     """The text of the picked example, where the data set is at hand, with a way to Explore."""
-    run = _askable(choice.pruned or choice.points)
+    run = _askable(choice.pruned or choice.series)
     try:
         found = data.text_of(run, choice.split, row)
     except UserError as error:
@@ -137,16 +138,16 @@ def _example_text(choice: Choice, row: int) -> None:
         _explore_link(run, found.texts)
 
 
-def _askable(found: Sequence[OperatingPoint]) -> RecordedRun:
+def _askable(found: Sequence[Series]) -> Row:
     """The first run that is stored with its weights; else the first."""
-    runs = [run for point in found for run in point.runs]
+    runs = [run for each in found for run in each.runs]
     return next((run for run in runs if holds_weights(run.folder)), runs[0])
 
 
-def _explore_link(run: RecordedRun, texts: Sequence[str]) -> None:
+def _explore_link(run: Row, texts: Sequence[str]) -> None:
     params = dict(zip((state.TEXT, state.PAIR), texts, strict=False))
     is_short = all(len(quote(text)) <= state.MAX_URL_CHARACTERS for text in texts)
-    model = {state.CHECKPOINT: run.name} if holds_weights(run.folder) else {}
+    model = {state.CHECKPOINT: run.run} if holds_weights(run.folder) else {}
     label, icon = "Open in Explore", ":material/filter_alt:"
     if is_short:
         st.page_link(state.EXPLORE, label=label, icon=icon, query_params={**params, **model})

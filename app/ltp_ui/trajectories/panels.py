@@ -31,7 +31,7 @@ PAPER_NAMES = {"mnli": "MNLI-m", "sst2": "SST-2"}
 
 def tab(choice: Choice) -> None:
     """The whole tab."""
-    runs = {choice.titles[c.name]: data.records(c.runs[0], choice.split) for c in choice.points}
+    runs = {choice.titles[c.name]: data.records(c.runs[0], choice.split) for c in choice.series}
     pruned = [choice.titles[c.name] for c in choice.pruned] or list(runs)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         is_log = _scale() == "logarithmic"
@@ -187,9 +187,7 @@ def _paper_sentence() -> str:
 
 def _correctness(choice: Choice, runs: Mapping[str, ExampleRecords]) -> dict[str, Figure]:
     st.subheader("Remaining length, right and wrong predictions", anchor=False)
-    title = st.selectbox(
-        "Run", list(runs), key=f"robustness.histogram.{choice.experiment.task}", width=260
-    )
+    title = st.selectbox("Run", list(runs), key=f"robustness.histogram.{choice.task}", width=260)
     records = runs[title]
     is_correct = records.is_correct
     if is_correct is None:
@@ -232,7 +230,7 @@ def _r(value: float) -> str:
 def _exports(
     choice: Choice, runs: Mapping[str, ExampleRecords], figures: Mapping[str, Figure]
 ) -> None:
-    subject = f"{choice.experiment.task}-{choice.split}"
+    subject = f"{choice.task}-{choice.split}"
     frame = charts.mean_frame(runs)
     with st.popover("Export", icon=":material/download:", key="robustness.export.trajectories"):
         files = exports_panel.frame_files(frame)
