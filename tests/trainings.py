@@ -158,7 +158,7 @@ class Workplace:
         self, config: TrainConfig, stage: str, step: int, **options: Any
     ) -> None:
         """Trains until this step, which Ctrl-C ends."""
-        from ltp_core.training.journal import Journal
+        from ltp_core.training.resume import Journal
 
         log = Journal.log
 
@@ -224,7 +224,7 @@ def train_alone(folder: str, configs: str, *fatal: str) -> None:
 
 def _die_at(stage: str, step: str, where: str) -> None:
     from ltp_core.training import loop
-    from ltp_core.training.journal import Journal
+    from ltp_core.training.resume import Journal
 
     def die(name: str, at: int) -> None:
         if (name, at) == (stage, int(step)):

@@ -92,6 +92,9 @@ Choice = Literal["lengths", "thresholds", "scale"]
 """What can be chosen for a budget after training: lengths by LAT's search, thresholds by
 calibration, or one scale on trained thresholds."""
 
+Objective = Literal["single", "sandwich"]
+"""What a training step minimises: the loss of one pass, or the mean over several sub-models."""
+
 SoftMaskForm = Literal["softmax", "output"]
 """Where the soft stage's weights act: on keys inside the softmax, or on each layer's output."""
 
@@ -106,6 +109,7 @@ class PruningMethod(nn.Module):
         signals: What it looks at. A method that looks at nothing prunes nothing, and runners then
             compute no scores.
         soft_form: Form of the soft stage that the method needs; None leaves it to the settings.
+        objective: What its training steps minimise.
         choice: What a `select` table chooses for a budget after training; None where nothing is.
     """
 
@@ -114,6 +118,7 @@ class PruningMethod(nn.Module):
     is_learned: ClassVar[bool] = False
     signals: frozenset[Signal] = frozenset({"score"})
     soft_form: ClassVar[SoftMaskForm | None] = None
+    objective: ClassVar[Objective] = "single"
     choice: ClassVar[Choice | None] = None
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:

@@ -1,7 +1,7 @@
 """Length-Adaptive Transformer: one length per layer for the whole data set (Kim and Cho, ACL 2021).
 
 Training makes one set of weights good at many length configurations: LengthDrop draws random ones,
-LayerDrop leaves out whole layers, and sub-models learn from the full model (`training.sandwich`).
+LayerDrop leaves out whole layers, and sub-models learn from the full model (`training.objective`).
 A search then picks the configuration for a budget (`training.search`).
 """
 
@@ -74,6 +74,7 @@ class LengthAdaptive(PruningMethod):
     """
 
     name = "lat"
+    objective = "sandwich"
     choice = "lengths"
     config_type = LATConfig
     config: LATConfig

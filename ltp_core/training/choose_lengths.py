@@ -19,8 +19,14 @@ from ltp_core.runners.base import Inputs
 from ltp_core.tasks.loading import Rows
 from ltp_core.tokenize import Encoded, collate, encode, sorted_batches
 from ltp_core.training.losses import task_loss
-from ltp_core.training.search import Candidate, SearchSpace, best_within, length_cost, search
-from ltp_core.training.searches import earlier_search
+from ltp_core.training.search import (
+    Candidate,
+    SearchSpace,
+    best_within,
+    earlier_search,
+    length_cost,
+    search,
+)
 
 BATCH_SIZE = 64
 

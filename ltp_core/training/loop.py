@@ -19,23 +19,30 @@ from tqdm import tqdm
 
 from ltp_core.config import HardConfig, SoftConfig, StageConfig
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
-from ltp_core.pruning.lat import LengthAdaptive
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.runners.repadded import WIDTHS
 from ltp_core.tokenize import Encoded, bucketed_batches, collate
-from ltp_core.training.journal import Journal
 from ltp_core.training.losses import Pass, Student
-from ltp_core.training.objective import Moment, StepLoss, TrainingBatch, single_pass_loss
-from ltp_core.training.sandwich import sandwich_loss
-from ltp_core.training.snapshot import (
+from ltp_core.training.objective import (
+    Moment,
+    StepLoss,
+    TrainingBatch,
+    along_equal_cost_,
+    elastic_loss,
+    goal_at,
+    sandwich_loss,
+    single_pass_loss,
+    straight_loss,
+)
+from ltp_core.training.resume import (
     SNAPSHOT_FILE,
+    Journal,
     Position,
     read_position,
     restore_snapshot,
     save_snapshot,
 )
-from ltp_core.training.straight import along_equal_cost_, elastic_loss, goal_at, straight_loss
 
 Objective = Callable[..., StepLoss]
 """Takes the model, the method, a batch, the stage and where in it the step is."""
@@ -181,7 +188,7 @@ def _learns_masks(stage: StageConfig, method: PruningMethod) -> TypeGuard[HardCo
 
 
 def _objective(stage: StageConfig, method: PruningMethod) -> Objective:
-    if isinstance(method, LengthAdaptive):
+    if method.objective == "sandwich":
         return sandwich_loss
     if _learns_masks(stage, method):
         return elastic_loss if stage.elastic else straight_loss

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import Num
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import TrainConfig
+from ltp_core.encoder.adapter import inject, restore_adapter
 from ltp_core.encoder.loading import find_base, load_encoder
 from ltp_core.encoder.model import Encoder, Head
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
 from ltp_core.environment import downloads_allowed
 from ltp_core.pruning import METHODS, MethodConfig, PruningMethod
-from ltp_core.records import UserError
+from ltp_core.questions.rows import load_questions
+from ltp_core.records import QuestionSettings, UserError
 from ltp_core.strict import build
 from ltp_core.tasks.catalogue import Task, find_task
-from ltp_core.tasks.loading import Rows
+from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tasks.windows import answer_positions, encode_windows
+from ltp_core.tokenize import Encoded, encode
 from ltp_core.training.loop import TrainingSet
-from ltp_core.training.rows import training_rows
 from ltp_core.training.teacher import stored_teacher_logits
-from ltp_core.training.weights import make_trainable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +126,128 @@ def _distils(config: TrainConfig) -> bool:
     return config.select is None and any(
         stage and stage.distillation_weight > 0 for stage in (config.soft, config.hard)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """The rows that are learned from.
+
+    Attributes:
+        rows: As they were loaded.
+        encoded: Their tokens; of questions, the windows.
+        labels: One of each of `encoded`; of windows the first and last token of the answer.
+    """
+
+    rows: Rows
+    encoded: Encoded
+    labels: Num[np.ndarray, "inputs ..."]
+
+
+def question_settings(config: TrainConfig) -> QuestionSettings | None:
+    """How the run answers questions, before its threshold is chosen; None where it answers none."""
+    if not find_task(config.task).asks_questions:
+        return None
+    data = config.data
+    return QuestionSettings(
+        stride=data.stride,
+        train_task=data.train_task,
+        unanswerable_share=data.unanswerable_share,
+        heldout_by=data.heldout_by,
+    )
+
+
+def training_rows(
+    config: TrainConfig, tokenizer: Tokenizer, longest: int, data_dir: Path | None
+) -> TrainingRows:
+    """Loads and encodes what a run learns from.
+
+    Args:
+        config: The run.
+        tokenizer: Of the base model.
+        longest: Tokens that the encoder takes at most.
+        data_dir: Folder of Parquet files.
+
+    Raises:
+        UserError: Data is absent, or a setting is impossible.
+    """
+    settings = config.data
+    if settings.max_length > longest:
+        raise UserError(
+            f"data.max_length = {settings.max_length}: {config.base} takes at most {longest} tokens."
+        )
+    questions = question_settings(config)
+    options: dict[str, Any] = {
+        "data_dir": data_dir,
+        "limit": settings.train_rows,
+        "seed": config.seed,
+        "allow_downloads": downloads_allowed(),
+    }
+    if questions is None:
+        rows = load_rows(config.task, "train", **options)
+        found = _classified(rows, tokenizer, settings.max_length)
+    else:
+        rows = load_questions(config.task, "train", questions, **options)
+        found = _asked(rows, tokenizer, settings.max_length, settings.stride)
+    if settings.max_train_length is None:
+        return found
+    return _short_ones(found, settings.max_train_length)
+
+
+def _classified(rows: Rows, tokenizer: Tokenizer, max_length: int) -> TrainingRows:
+    try:
+        encoded = encode(tokenizer, rows.texts, max_length)
+    except ValueError as error:
+        raise UserError(f"data.max_length: {error}.") from error
+    return TrainingRows(rows=rows, encoded=encoded, labels=rows.labels)
+
+
+def _asked(rows: Rows, tokenizer: Tokenizer, max_length: int, stride: int) -> TrainingRows:
+    assert rows.answers is not None
+    windows = encode_windows(tokenizer, rows.texts, max_length, stride)
+    positions = answer_positions(windows, rows.answers)
+    return TrainingRows(rows=rows, encoded=windows.encoded, labels=positions)
+
+
+def _short_ones(found: TrainingRows, longest: int) -> TrainingRows:
+    if found.rows.answers is not None:
+        raise UserError(
+            "data.max_train_length: long texts of questions are divided into windows; set "
+            "data.max_length instead."
+        )
+    kept = np.flatnonzero(found.encoded.length <= longest)
+    if not len(kept):
+        raise UserError(f"data.max_train_length = {longest}: no training row is that short.")
+    return TrainingRows(
+        rows=found.rows.take(kept), encoded=found.encoded.take(kept), labels=found.labels[kept]
+    )
+
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What a mixed precision computes matrix products in."""
+
+
+def make_trainable(
+    encoder: Encoder, method: PruningMethod, config: TrainConfig, parent_folder: Path | None
+) -> None:
+    """Adapter or all weights, continued from the parent where there is one.
+
+    Layers that the method leaves out are frozen: they have no gradient to wait for, and nothing of
+    theirs to store.
+    """
+    if config.adapter.kind == "lora":
+        autocast = AUTOCAST.get(config.mixed_precision)
+        inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha, autocast=autocast)
+        if parent_folder is not None:
+            restore_adapter(encoder, parent_folder / "adapter")
+    elif parent_folder is not None:
+        parent = load_encoder(parent_folder / "model")
+        encoder.load_state_dict(parent.state_dict())
+    if config.hidden_dropout is not None:
+        for name, module in encoder.named_modules():
+            if isinstance(module, nn.Dropout) and not name.endswith("attention_dropout"):
+                module.p = config.hidden_dropout
+    for index, layer in enumerate(encoder.layers):
+        if config.attention_dropout is not None:
+            layer.attention_dropout.p = config.attention_dropout
+        if not method.runs_layer(index):
+            layer.requires_grad_(False)

@@ -26,10 +26,9 @@ from ltp_core.records import QuestionSettings, RunManifest
 from ltp_core.tasks.loading import Rows
 from ltp_core.tasks.windows import encode_windows
 from ltp_core.tokenize import Encoded, collate, encode
-from ltp_core.training.prepare import Prepared
-from ltp_core.training.rows import question_settings
+from ltp_core.training.prepare import Prepared, question_settings
+from ltp_core.training.resume import SNAPSHOT_FILE
 from ltp_core.training.select import Selection
-from ltp_core.training.snapshot import SNAPSHOT_FILE
 
 EVALUATED_SPLITS = ("heldout", "validation")
 """Choices are made on `heldout` training rows; `validation` is only reported."""

@@ -29,7 +29,7 @@ from ltp_core.tasks.loading import Rows, load_rows
 from ltp_core.tokenize import encode
 from ltp_core.training.choose_lengths import choose_lengths
 from ltp_core.training.prepare import make_method
-from ltp_core.training.searches import candidates_table
+from ltp_core.training.search import candidates_table
 
 
 @dataclass(frozen=True, kw_only=True)

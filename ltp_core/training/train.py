@@ -22,13 +22,12 @@ from ltp_core.config import StageConfig, TrainConfig, parent_config
 from ltp_core.encoder.loading import DEFAULT_BASE, ModelError, base_sha256, find_base
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
-from ltp_core.training.journal import Journal
 from ltp_core.training.loop import run_stage
 from ltp_core.training.losses import Student
 from ltp_core.training.prepare import Prepared, method_config, prepare
 from ltp_core.training.results import Trained, finish
+from ltp_core.training.resume import SNAPSHOT_FILE, Journal, read_position
 from ltp_core.training.select import check_budget, check_selectable, select_method
-from ltp_core.training.snapshot import SNAPSHOT_FILE, read_position
 
 ORIGIN_FILE = ".origin.json"
 """SHA-256 of what a training began with, until it is complete."""

@@ -15,7 +15,7 @@ from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import HardConfig, MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.pruning.ltp_s import ScoredTokenPruning
 from ltp_core.records import UserError
-from ltp_core.training.straight import along_equal_cost_
+from ltp_core.training.objective import along_equal_cost_
 from tests.trainings import STAGE, Workplace
 
 SHAPED = {"score_mean": "ordinary", "shape": "learned", "final_threshold": 0.02}

@@ -40,14 +40,14 @@ from ltp_core.pruning import LearnedTokenPruning
 from ltp_core.records import RunManifest, UserError
 from ltp_core.training import loop, losses, results
 from ltp_core.training import train as training
-from ltp_core.training.journal import Journal
-from ltp_core.training.select import check_budget
-from ltp_core.training.snapshot import (
+from ltp_core.training.resume import (
     SNAPSHOT_FILE,
+    Journal,
     Position,
     restore_snapshot,
     save_snapshot,
 )
+from ltp_core.training.select import check_budget
 from tests import tiny
 from tests.commands import run
 from tests.trainings import Workplace, save_data

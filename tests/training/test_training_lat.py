@@ -22,8 +22,7 @@ from ltp_core.records import UserError
 from ltp_core.runners.masked import run_masked
 from ltp_core.training import choose_lengths
 from ltp_core.training.losses import Student, task_loss
-from ltp_core.training.objective import Moment, TrainingBatch
-from ltp_core.training.sandwich import sandwich_loss, sub_model_divergence
+from ltp_core.training.objective import Moment, TrainingBatch, sandwich_loss, sub_model_divergence
 from ltp_core.training.search import best_within, pareto_front
 from tests import tiny
 from tests.trainings import Workplace, save_data
