@@ -80,7 +80,7 @@ def onnx_model(
             model.encoder,
             model.method,
             properties,
-            separator_id=_protected_separator(model),
+            separator_id=separator_id(model.tokenizer),
             is_single=is_single,
             finishes_first=finishes_first,
         )
@@ -235,10 +235,6 @@ def _check_size(model: PrunedModel) -> None:
         raise UserError(
             f"{model.name} has {size / 2**30:.1f} GiB of weights; one ONNX file holds 2 GiB."
         )
-
-
-def _protected_separator(model: PrunedModel) -> int | None:
-    return separator_id(model.tokenizer) if model.method.config.protect_separators else None
 
 
 def _require(package: str) -> None:

@@ -16,9 +16,29 @@ from onnx import ModelProto, TensorProto
 from ltp_core.encoder.model import Encoder, EncoderLayer
 from ltp_core.export.graph import Axes, Graph, Name
 from ltp_core.export.layers import INPUTS, EncoderNodes
-from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.base import PruningMethod, ThresholdMethod
+from ltp_core.pruning.ltp_s import BOUND
 
 ZERO, ONE = np.int64(0), np.int64(1)
+TINY = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who decides in a layer.
+
+    Attributes:
+        method: The pruning method.
+        index: Of the layer, from 0.
+    """
+
+    method: PruningMethod
+    index: int
+
+    @property
+    def threshold(self) -> float | None:
+        """The layer's threshold; None where everything stays."""
+        return self.method.threshold(self.index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +50,14 @@ class Live:
         cell: Place of each in the flat padded batch.
         sequence: Which sequence each belongs to; None where there is only one.
         protected: True where a token is never pruned.
+        ordinary: True for tokens that the tokenizer did not add.
     """
 
     hidden: Name
     cell: Name
     sequence: Name | None
     protected: Name
+    ordinary: Name
 
 
 def pruned_model(
@@ -57,7 +79,7 @@ def pruned_model(
         method: A method with one threshold per layer, or one that prunes nothing; the first token is
             protected.
         properties: What readers of the file should know.
-        separator_id: Protect every token with this id; None protects none.
+        separator_id: Id of the separators; None where the tokenizer has none.
         is_single: For one sequence at a time: fewer operations.
         finishes_first: The last layer finishes only the first token, which is all that the logits
             need; `num_survived` then stops a layer earlier.
@@ -67,7 +89,7 @@ def pruned_model(
     ids, mask, types = (graph.input(name, axes) for name in INPUTS)
     kind = _OneSequence if is_single else _Batch
     attention = kind(EncoderNodes(graph, encoder), graph.add("Shape", ids))
-    live = attention.enter(ids, mask, types, separator_id)
+    live = attention.enter(ids, mask, types, separator_id, method.config.protect_separators)
     running = [i for i in range(encoder.config.num_layers) if method.runs_layer(i)]
     survived = []
     for index in running:
@@ -75,7 +97,7 @@ def pruned_model(
         if finishes_first and index == running[-1]:
             first = attention.finish_first(layer, live)
             break
-        live = attention.run(layer, live, method.threshold(index))
+        live = attention.run(layer, live, Rule(method, index))
         survived.append(live.cell)
     else:
         first = attention.first(live)
@@ -95,22 +117,31 @@ class _Attention(ABC):
         self.shape = shape
         self.batch, self.width = (nodes.graph.add("Gather", shape, [axis]) for axis in (0, 1))
 
-    def enter(self, ids: Name, mask: Name, types: Name, separator_id: int | None) -> Live:
+    def enter(
+        self,
+        ids: Name,
+        mask: Name,
+        types: Name,
+        separator_id: int | None,
+        protects_separators: bool,
+    ) -> Live:
         """The embedded real tokens of a padded batch."""
         add = self.graph.add
         cell = self._where(add("Reshape", mask, [-1]))
         position = self.position(cell)
         token = self._pick(ids, cell)
-        protected = add("Equal", position, 0)
+        first = add("Equal", position, 0)
+        special = first
         if separator_id is not None:
-            protected = add("Or", protected, add("Equal", token, separator_id))
+            special = add("Or", first, add("Equal", token, separator_id))
         if self.config.family != "bert":
             position = self._pick(self.nodes.position_ids(ids), cell)
         return Live(
             hidden=self.nodes.embed(token, self._pick(types, cell), position),
             cell=cell,
             sequence=self.sequence(cell),
-            protected=protected,
+            protected=special if protects_separators else first,
+            ordinary=add("Not", special),
         )
 
     def count(self, survived: list[Name]) -> Name:
@@ -122,11 +153,36 @@ class _Attention(ABC):
             zeros = add("ScatterElements", zeros, cell, ones, axis=0, reduction="add")
         return add("Reshape", zeros, self.shape)
 
-    def retain(self, live: Live, score: Name, threshold: float) -> Name:
+    def retain(self, live: Live, score: Name, rule: Rule) -> Name:
         """Which live tokens stay, in order; `score` is the sum over the heads."""
-        bound = float(threshold) * self.config.num_heads
-        add = self.graph.add
+        add, method = self.graph.add, rule.method
+        bound = float(rule.threshold or 0.0) * self.config.num_heads
+        if isinstance(method, ThresholdMethod):
+            if "hidden" in method.signals:
+                score = add("Mul", score, self._factor(live, method, rule.index))
+            if method.config.score_mean == "ordinary":
+                score = add("Mul", score, self._unit(live, score))
         return self._where(add("Or", add("Greater", score, bound), live.protected))
+
+    def _factor(self, live: Live, method: ThresholdMethod, index: int) -> Name:
+        """What the score is multiplied by: exp(2 tanh(u h / sqrt(d))), one a live token."""
+        add = self.graph.add
+        direction = method.get_parameter("direction")[index].detach().float().cpu().numpy()
+        column = (direction / np.sqrt(np.float32(len(direction))))[:, None]
+        projected = add("Reshape", add("MatMul", live.hidden, column), [-1])
+        return add("Exp", add("Mul", BOUND, add("Tanh", projected)))
+
+    def _unit(self, live: Live, score: Name) -> Name:
+        """1 / the mean score of the ordinary tokens of a token's sequence, times the heads.
+
+        1 where a sequence has none: the bound is that of a sum over heads.
+        """
+        add = self.graph.add
+        counts = add("Cast", live.ordinary, to=TensorProto.FLOAT)
+        number = self.per_sequence(live, counts)
+        total = add("Max", self.per_sequence(live, add("Mul", counts, score)), TINY)
+        unit = add("Mul", add("Div", number, total), float(self.config.num_heads))
+        return add("Where", add("Greater", number, 0.0), unit, 1.0)
 
     def finish(self, layer: EncoderLayer, live: Live, context: Name, kept: Name | None) -> Live:
         """Output projection and FFN of the tokens that stay; None: all."""
@@ -139,6 +195,7 @@ class _Attention(ABC):
             cell=add("Gather", live.cell, kept),
             sequence=live.sequence and add("Gather", live.sequence, kept),
             protected=add("Gather", live.protected, kept),
+            ordinary=add("Gather", live.ordinary, kept),
         )
 
     def _where(self, condition: Name) -> Name:
@@ -156,7 +213,11 @@ class _Attention(ABC):
         """Sequence of each place."""
 
     @abstractmethod
-    def run(self, layer: EncoderLayer, live: Live, threshold: float | None) -> Live:
+    def per_sequence(self, live: Live, values: Name) -> Name:
+        """Sum of the live tokens' values over the sequence that each belongs to."""
+
+    @abstractmethod
+    def run(self, layer: EncoderLayer, live: Live, rule: Rule) -> Live:
         """One layer; without a threshold everything stays."""
 
     @abstractmethod
@@ -177,13 +238,16 @@ class _OneSequence(_Attention):
     def sequence(self, cell: Name) -> None:
         return None
 
-    def run(self, layer: EncoderLayer, live: Live, threshold: float | None) -> Live:
+    def per_sequence(self, live: Live, values: Name) -> Name:
+        return self.graph.add("ReduceSum", values, [0], keepdims=1)
+
+    def run(self, layer: EncoderLayer, live: Live, rule: Rule) -> Live:
         add = self.graph.add
         query, key, value = self._split(self.nodes.projection(layer, live.hidden), 3)
         probs = self._probabilities(query, key)
         kept = None
-        if threshold is not None:
-            kept = self.retain(live, add("ReduceSum", probs, [0, 1, 2], keepdims=0), threshold)
+        if rule.threshold is not None:
+            kept = self.retain(live, add("ReduceSum", probs, [0, 1, 2], keepdims=0), rule)
             probs = add("Gather", probs, kept, axis=2)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
         rows = add("Reshape", context, [-1, self.config.hidden_size])
@@ -241,17 +305,24 @@ class _Batch(_Attention):
     def sequence(self, cell: Name) -> Name:
         return self.graph.add("Div", cell, self.width)
 
-    def run(self, layer: EncoderLayer, live: Live, threshold: float | None) -> Live:
+    def per_sequence(self, live: Live, values: Name) -> Name:
+        nothing = self.graph.filled(self.batch, np.float32(0))
+        sums = self.graph.add(
+            "ScatterElements", nothing, live.sequence, values, axis=0, reduction="add"
+        )
+        return self.graph.add("Gather", sums, live.sequence)
+
+    def run(self, layer: EncoderLayer, live: Live, rule: Rule) -> Live:
         add = self.graph.add
         places = self._places(live)
         query, key, value = self._pad(self.nodes.projection(layer, live.hidden), 3, places)
         probs = self._probabilities(query, key, places)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
         rows = add("Reshape", context, [-1, self.config.hidden_size])
-        if threshold is None:
+        if rule.threshold is None:
             return self.finish(layer, live, add("Gather", rows, places.cell), None)
         score = self._pick(self._column_sums(probs, places), places.cell)
-        kept = self.retain(live, score, threshold)
+        kept = self.retain(live, score, rule)
         stay = add("Gather", rows, add("Gather", places.cell, kept))
         return self.finish(layer, live, stay, kept)
 

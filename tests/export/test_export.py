@@ -22,7 +22,7 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.export import export_hugging_face, export_onnx, onnx_model, onnx_session
 from ltp_core.export.session import OnnxSession
 from ltp_core.pruning import METHODS
-from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
@@ -106,6 +106,41 @@ def test_pruned_onnx_equals_the_packed_runner(
     assert survived == onnx_model.num_survived(inputs).tolist()
 
 
+@functools.cache
+def relative_session(name: str, mean: str) -> tuple[PrunedModel, OnnxSession]:
+    """A checkpoint whose score is relative to ordinary tokens, or has a learned factor, or both."""
+    kind = METHODS[name]
+    method = kind(kind.config_type(score_mean=mean), NUM_LAYERS)
+    method.fit_width_(tiny.SIZES["hidden_size"])
+    for key, parameter in method.named_parameters():
+        if key == "direction":
+            parameter.data.normal_(std=2.0, generator=torch.Generator().manual_seed(5))
+    assert isinstance(method, ThresholdMethod)
+    model = pruned(method=method.with_thresholds(list(RELATIVE)))
+    return model, onnx_session(model, pruned=True, int8=False, threads=1)
+
+
+RELATIVE = (0.7, 0.9, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"), [("ltp", "ordinary"), ("ltp_s", "ordinary"), ("ltp_s", "live")]
+)
+@given(lengths=lengths, seed=st.integers(0, 10_000), extra_padding=st.sampled_from([0, 3]))
+@settings(max_examples=30)
+def test_relative_and_learned_scores_in_onnx(
+    name: str, mean: str, lengths: list[int], seed: int, extra_padding: int
+) -> None:
+    """Same logits and kept sets as the packed runner, alone and in padded batches."""
+    model, onnx_model = relative_session(name, mean)
+    inputs = tiny.inputs(lengths, seed, extra_padding=extra_padding)
+    expected = packed(model, inputs)
+    assume(is_far_from(expected, RELATIVE, TOLERANCE))
+    torch.testing.assert_close(onnx_model.run(inputs), expected.logits, rtol=0, atol=TOLERANCE)
+    survived = num_survived(expected, NUM_LAYERS - 1)
+    assert survived == onnx_model.num_survived(inputs).tolist()
+
+
 @both_families
 @given(lengths=lengths, seed=st.integers(0, 10_000))
 @settings(max_examples=30)
@@ -157,7 +192,9 @@ def test_protected_separators_stay(lengths: tuple[int, ...]) -> None:
     separator = model.tokenizer.token_to_id("[SEP]")
     ids = raw.input_ids.clone()
     ids[:, 4] = separator
-    inputs = make_inputs(ids, raw.token_type_ids, raw.attention_mask, separator_id=separator)
+    inputs = make_inputs(
+        ids, raw.token_type_ids, raw.attention_mask, separator_id=separator, protect_separators=True
+    )
     opened = onnx_session(model, pruned=True, int8=False, threads=1)
     expected = packed(model, inputs)
     assert num_survived(expected, NUM_LAYERS - 1) == opened.num_survived(inputs).tolist()
