@@ -63,13 +63,15 @@ def test_a_shared_link_shows_the_same_chart(visit: Visit) -> None:
     """Task and axes are in the address, and survive a reload."""
     watched = visit()
     page = chart(watched.open("tradeoff?tradeoff.task=mrpc"))
-    page.get_by_role("radio", name="difference to dense").click()
+    page.get_by_role("radio", name="metric", exact=True).click()
     watched.settle()
-    assert "tradeoff.y=difference" in page.url
+    assert "tradeoff.y=metric" in page.url
     page.reload()
     chart(watched.settle())
-    page.get_by_role("heading", name="mrpc · 20,000 training rows").wait_for()
-    page.get_by_text("paired 95 % interval over examples").first.wait_for()
+    chosen = page.get_by_role("radio", name="metric", exact=True)
+    chosen.wait_for()
+    assert chosen.get_attribute("aria-checked") == "true"
+    assert "tradeoff.task=mrpc" in page.url
 
 
 def test_the_chart_can_be_taken_away(visit: Visit, tmp_path: Path) -> None:
