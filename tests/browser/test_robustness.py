@@ -101,14 +101,14 @@ def test_it_can_be_read_on_a_phone(visit: Visit, records_server: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1_200, 390])
 def test_the_legend_is_whole(visit: Visit, server: str, width: int, scheme: str) -> None:
-    """With every method of the sample store: each name ends inside its chart."""
+    """Of the runs that are compared by default: each name ends inside its chart."""
     page = open_page(visit, server, width=width, scheme=scheme).page
     chart = page.get_by_test_id("stVegaLiteChart").first
     chart.locator(".role-legend-label text").first.wait_for()
     frame = chart.bounding_box()
     assert frame
     labels = chart.locator(".role-legend-label text")
-    assert 5 <= labels.count()
+    assert 2 <= labels.count()
     for label in labels.all():
         box = label.bounding_box()
         assert box
