@@ -102,6 +102,7 @@ def frames() -> dict[str, pd.DataFrame]:
                 "candidate": [0, 1, 2],
                 "relative_flops": [0.8, 0.6, 0.5],
                 "is_chosen": [False, True, False],
+                "factor": [0.0, 1.0, 1.5],
                 "metric": [0.9, 0.875, 0.75],
                 "loss": [0.5, 0.625, 0.75],
                 "divergence": [0.125, 0.25, np.nan],

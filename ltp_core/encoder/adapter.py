@@ -181,6 +181,7 @@ def _read(folder: Path) -> tuple[float, dict[str, Tensor]]:
     except ModelError:
         raise
     except (
+        AttributeError,
         SafetensorError,
         OSError,
         RecursionError,

@@ -260,13 +260,13 @@ def test_who_depends_on_weights_is_named_before_they_go(
 
 
 def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:
-    """Without `select` it would be an unpruned run under another name; LTP has nothing to select."""
+    """Without `select` it would be an unpruned run under another name; SpAtten has nothing to select."""
     place = Workplace.make(tmp_path)
     config = calibrated(place, "lora")
     with pytest.raises(UserError, match=r"'calibrated': trains nothing.*\[select\]"):
         place.train(dataclasses.replace(config, select=None))
-    with pytest.raises(UserError, match="select: ltp has nothing to choose; it is for lat, calib"):
-        place.train(place.config(select=config.select))
+    with pytest.raises(UserError, match="select: spatten has nothing to choose; it is for ltp, "):
+        place.train(dataclasses.replace(place.config(method=MethodSettings(name="spatten")), select=config.select))
     assert not list(place.store.glob("runs/*/manifest.json"))
 
 

@@ -47,13 +47,12 @@ def empty() -> None:
 
 def choose_task(found: pd.DataFrame) -> pd.DataFrame:
     """The points to show: all sets of one task, or the largest set of each."""
-    tasks = list(dict.fromkeys(found["task"]))
+    # The first one is the default: an index would win over a link that names the first task.
+    tasks = sorted(dict.fromkeys(found["task"]), key=lambda task: task != FIRST_TASK)
     follow_task_link("tradeoff.task")
-    has_default = FIRST_TASK in tasks and "tradeoff.task" not in st.session_state
     chosen = st.selectbox(
         "Task",
         [*tasks, ALL_TASKS] if len(tasks) > 1 else tasks,
-        index=tasks.index(FIRST_TASK) if has_default else 0,
         format_func=task_label,
         key="tradeoff.task",
         bind="query-params",
