@@ -28,7 +28,7 @@ def layer_macs(
     intermediate: int,
     accounting: str,
     query_length: Lengths | None = None,
-    score_macs: int = 0,
+    reads_states: bool = False,
 ) -> Lengths:
     """MACs of one layer, in the shape of the lengths.
 
@@ -48,7 +48,9 @@ def layer_macs(
         accounting: One of `ACCOUNTINGS`.
         query_length: Tokens whose queries are computed (n_q), where these are not all that enter;
             only `executed` counts them: `2 n_a d² + n_q d² + n_q n_a d + …`.
-        score_macs: What a method computes for its decision, per token that enters; both count it.
+        reads_states: The method decides by a product with each token's state after attention:
+            `n_q d` more in both, and in `executed` an attention output for all that ask, `n_q n_a d +
+            n_q d²` in place of `n_f n_a d + n_f d²`.
 
     Raises:
         ValueError: The accounting is unknown.
@@ -58,14 +60,17 @@ def layer_macs(
         185063424.0
     """
     n_a, n_f, d = attention_length, ffn_length, float(hidden)
+    n_q = n_a if query_length is None else query_length
     # What follows the attention, and what the decision itself takes.
-    ffn = n_f * (2 * d * intermediate) + n_a * float(score_macs)
+    ffn = n_f * (2 * d * intermediate)
+    if reads_states:
+        ffn = ffn + n_q * d
     if accounting == "paper":
         return n_a * (4 * d * d) + n_a * (2 * d) * n_a + ffn
     if accounting == "executed":
-        n_q = n_a if query_length is None else query_length
+        n_o = n_q if reads_states else n_f
         projections = n_a * (2 * d * d) + n_q * (d * d)
-        return projections + n_q * d * n_a + n_f * d * n_a + n_f * (d * d) + ffn
+        return projections + n_q * d * n_a + n_o * d * n_a + n_o * (d * d) + ffn
     raise ValueError(f"accounting is one of {', '.join(ACCOUNTINGS)}, not {accounting!r}")
 
 
@@ -77,7 +82,7 @@ def total_flops(
     intermediate: int,
     accounting: str,
     query_length: Num[np.ndarray, "examples layers"] | None = None,
-    score_macs: int = 0,
+    reads_states: bool = False,
 ) -> float:
     """FLOPs of all examples through all layers; arguments as for `layer_macs`.
 
@@ -91,7 +96,7 @@ def total_flops(
         intermediate=intermediate,
         accounting=accounting,
         query_length=None if query_length is None else np.asarray(query_length, dtype=np.float64),
-        score_macs=score_macs,
+        reads_states=reads_states,
     )
     return float(FLOPS_PER_MAC * macs.sum())
 
@@ -112,7 +117,7 @@ def relative_flops(
     *,
     hidden: int,
     intermediate: int,
-    score_macs: int = 0,
+    reads_states: bool = False,
 ) -> dict[str, float]:
     """Fraction of the unpadded unpruned model's FLOPs, by accounting; sums before division.
 
@@ -143,7 +148,7 @@ def relative_flops(
             hidden=hidden,
             intermediate=intermediate,
             accounting=accounting,
-            score_macs=score_macs,
+            reads_states=reads_states,
         )
         / whole
         for accounting in ACCOUNTINGS

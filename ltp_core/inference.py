@@ -85,14 +85,14 @@ class Passes:
         length: Tokens of each input.
         attention_length: Tokens that entered each layer's attention.
         ffn_length: Tokens that stayed after each layer.
-        score_macs: What the method itself computes, MACs a token that enters a layer.
+        reads_states: The method decides by the tokens' states after attention.
     """
 
     logits: list[np.ndarray]
     length: Int[np.ndarray, " inputs"]
     attention_length: Int[np.ndarray, "inputs layers"]
     ffn_length: Int[np.ndarray, "inputs layers"]
-    score_macs: int = 0
+    reads_states: bool = False
 
     @property
     def mean_retained(self) -> list[float]:
@@ -108,7 +108,7 @@ class Passes:
             self.ffn_length,
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
-            score_macs=self.score_macs,
+            reads_states=self.reads_states,
         )
 
     def layers_frame(self, split: str, row: Int[np.ndarray, " inputs"]) -> pd.DataFrame:
@@ -167,7 +167,7 @@ def run_passes(
         length=encoded.length,
         attention_length=lengths[0],
         ffn_length=lengths[1],
-        score_macs=method.score_macs(config.hidden_size),
+        reads_states=method.reads_states,
     )
 
 

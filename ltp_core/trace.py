@@ -157,7 +157,7 @@ def trace_text(
             output.ffn_length.cpu().numpy(),
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
-            score_macs=method.score_macs(config.hidden_size),
+            reads_states=method.reads_states,
         ),
         checkpoint=model.name,
         num_cut=sequence.num_cut,

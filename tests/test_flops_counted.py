@@ -22,6 +22,7 @@ from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.layout import PROCESSOR
 from ltp_core.runners.packed import PackedRunner, run_packed
 from tests import strategies, tiny
+from tests.pruning.test_ltp_s import scored
 from tests.running import RUNNERS, is_clear, loops, ltp, run
 from tests.strategies import NUM_LAYERS, Case
 
@@ -63,7 +64,7 @@ def linear_flops(output: RunOutput) -> int:
     return 2 * (3 * HIDDEN**2 * entering + per_staying * staying)
 
 
-def executed_flops(output: RunOutput) -> float:
+def executed_flops(output: RunOutput, *, reads_states: bool = False) -> float:
     """The formula's value for what a runner reports."""
     query_length = output.query_length
     return total_flops(
@@ -71,6 +72,7 @@ def executed_flops(output: RunOutput) -> float:
         output.ffn_length.numpy(),
         accounting="executed",
         query_length=None if query_length is None else query_length.numpy(),
+        reads_states=reads_states,
         **SIZES,
     )
 
@@ -115,6 +117,21 @@ def test_finishing_the_first_token_alone_runs_the_formula(
     alone = tiny.row(case.inputs, 0)
     flops, output = counted("first", case.encoder, alone, ltp(thresholds))
     assert executed_flops(output) == sum(flops.values())
+
+
+@pytest.mark.parametrize("runner", ["packed", "first"])
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+@settings(max_examples=20)
+def test_reading_states_runs_the_formula(
+    runner: str, case: Case, thresholds: tuple[float, ...]
+) -> None:
+    """A learned score needs every token's attention output; its own product is a sum, not a matmul."""
+    alone = tiny.row(case.inputs, 0)
+    method = scored(list(thresholds))
+    flops, output = counted(runner, case.encoder, alone, method)
+    assert output.query_length is not None
+    products = 2 * HIDDEN * int(output.query_length.sum())
+    assert executed_flops(output, reads_states=True) == sum(flops.values()) + products
 
 
 @pytest.mark.parametrize("lengths", [(6, 6, 6), (1, 1)])

@@ -21,11 +21,17 @@ KNOWN_SIZES = {"sentence-transformers/all-MiniLM-L6-v2": (384, 1536)}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """What FLOPs depend on besides lengths: width of the hidden states, inner width of the FFN."""
+    """What FLOPs depend on besides lengths.
+
+    Attributes:
+        hidden: Width of the hidden states.
+        intermediate: Inner width of the FFN.
+        reads_states: The pruning method decides by the tokens' states after attention.
+    """
 
     hidden: int
     intermediate: int
-    score_macs: int = 0
+    reads_states: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +134,7 @@ class ExampleRecords:
             hidden=self.size.hidden,
             intermediate=self.size.intermediate,
             accounting=accounting,
-            score_macs=self.size.score_macs if is_pruned else 0,
+            reads_states=self.size.reads_states and is_pruned,
         )
         found = np.asarray(flops.FLOPS_PER_MAC * macs.sum(axis=1))
         if self.windows is None:
@@ -243,9 +249,8 @@ def model_size(folder: Path, manifest: RunManifest) -> ModelSize | None:
     for raw in (manifest.base, _saved_config(folder)):
         hidden, intermediate = raw.get("hidden_size"), raw.get("intermediate_size")
         if type(hidden) is int and type(intermediate) is int and min(hidden, intermediate) > 0:
-            score = raw.get("score_macs", 0)
-            score = score if type(score) is int and score >= 0 else 0
-            return ModelSize(hidden=hidden, intermediate=intermediate, score_macs=score)
+            reads_states = raw.get("reads_states") is True
+            return ModelSize(hidden=hidden, intermediate=intermediate, reads_states=reads_states)
     known = KNOWN_SIZES.get(str(manifest.base.get("name")))
     return ModelSize(hidden=known[0], intermediate=known[1]) if known else None
 

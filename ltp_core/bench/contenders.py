@@ -167,13 +167,14 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
         runs = [method.runs_layer(i) for i in range(method.num_layers)]
         return without_pruning(encoded.length, runs)
     shape = (len(encoded), method.num_layers)
-    counted = LayerLengths(*(np.zeros(shape, np.int64) for _ in range(3)))
+    attention, query, ffn = (np.zeros(shape, np.int64) for _ in range(3))
+    counted = LayerLengths(attention, query, ffn, reads_states=method.reads_states)
     for index in sorted_batches(encoded.length, SURVEY_BATCH):
         inputs = batch_inputs(model, encoded, index)
         output = model.packed(inputs, method, last_layer=survey.last_layer)
-        query = output.attention_length if output.query_length is None else output.query_length
+        asked = output.attention_length if output.query_length is None else output.query_length
         counted.attention[index] = output.attention_length.numpy()
-        counted.query[index] = query.numpy()
+        counted.query[index] = asked.numpy()
         counted.ffn[index] = output.ffn_length.numpy()
     return counted
 

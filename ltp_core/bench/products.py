@@ -49,13 +49,14 @@ class MatrixProducts:
         self._reserve(int(lengths.attention.max(axis=1).sum()))
         for index, (projection, output, intermediate, back) in enumerate(self._layers):
             entering, staying = lengths.attention[:, index], lengths.ffn[:, index]
+            answered = lengths.output[:, index]
             if not entering.any():
                 continue
             kept = int(staying.sum())
             projected = projection(self._rows[: int(entering.sum())])
             for group in _groups(entering):
-                self._attend(projected, entering[group], staying[group])
-            output(self._rows[:kept])
+                self._attend(projected, entering[group], answered[group])
+            output(self._rows[: int(answered.sum())])
             intermediate(self._rows[:kept])
             back(self._inner[:kept])
 
@@ -63,9 +64,9 @@ class MatrixProducts:
         self,
         projected: Tensor,
         entering: Int[np.ndarray, " group"],
-        staying: Int[np.ndarray, " group"],
+        answered: Int[np.ndarray, " group"],
     ) -> None:
-        count, width, kept = len(entering), int(entering.max()), int(staying.max())
+        count, width, kept = len(entering), int(entering.max()), int(answered.max())
         shape = (count, self._num_heads, width, self._head_size)
         size = count * self._num_heads * width * self._head_size
         flat = projected.view(-1)

@@ -27,15 +27,23 @@ class LayerLengths:
         attention: Tokens that enter attention.
         query: Tokens whose queries are computed.
         ffn: Tokens that enter output projection and FFN.
+        reads_states: All tokens that ask have an attention output, whether they stay or not.
     """
 
     attention: Int[np.ndarray, "examples layers"]
     query: Int[np.ndarray, "examples layers"]
     ffn: Int[np.ndarray, "examples layers"]
+    reads_states: bool = False
+
+    @property
+    def output(self) -> Int[np.ndarray, "examples layers"]:
+        """Tokens whose attention output is computed."""
+        return self.query if self.reads_states else self.ffn
 
     def take(self, index: Int[np.ndarray, " _"]) -> LayerLengths:
         """The sequences at these positions."""
-        return LayerLengths(self.attention[index], self.query[index], self.ffn[index])
+        lengths = self.attention[index], self.query[index], self.ffn[index]
+        return LayerLengths(*lengths, reads_states=self.reads_states)
 
 
 def fixed_length(encoded: Encoded, length: int, count: int, *, seed: int = 0) -> Encoded:
@@ -87,13 +95,19 @@ def with_blanks(lengths: LayerLengths, batches: Batches, blanks: Blanks) -> Laye
     """
     if blanks in ("none", "attention"):
         return lengths
-    padded = [np.empty_like(each) for each in (lengths.attention, lengths.query, lengths.ffn)]
-    for index in batches:
-        for target, source in zip(
-            padded, (lengths.attention, lengths.query, lengths.ffn), strict=True
-        ):
-            target[index] = source[index].max(axis=0)
-    return LayerLengths(*padded)
+
+    def longest(source: Int[np.ndarray, "examples layers"]) -> Int[np.ndarray, "examples layers"]:
+        padded = np.empty_like(source)
+        for index in batches:
+            padded[index] = source[index].max(axis=0)
+        return padded
+
+    return LayerLengths(
+        longest(lengths.attention),
+        longest(lengths.query),
+        longest(lengths.ffn),
+        reads_states=lengths.reads_states,
+    )
 
 
 def without_pruning(length: Int[np.ndarray, " examples"], runs: Sequence[bool]) -> LayerLengths:
@@ -119,7 +133,7 @@ def attention_blanks_flops(lengths: LayerLengths, batches: Batches, *, hidden: i
             own = lengths.take(index)
             padded = len(index) * own.query.max(axis=0) * own.attention.max(axis=0)
             macs += hidden * float((2 * padded).sum())
-            macs -= hidden * float(((own.query + own.ffn) * own.attention).sum())
+            macs -= hidden * float(((own.query + own.output) * own.attention).sum())
     return FLOPS_PER_MAC * macs
 
 
@@ -132,4 +146,5 @@ def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:
         intermediate=intermediate,
         accounting="executed",
         query_length=lengths.query,
+        reads_states=lengths.reads_states,
     )

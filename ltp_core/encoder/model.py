@@ -200,11 +200,15 @@ class EncoderLayer(nn.Module):
         dropped: Tensor = self.attention_dropout(probs)
         return (dropped.to(value.dtype) @ value).transpose(1, 2).flatten(2)
 
-    def finish(
+    def attend(
         self, context: Float[Tensor, "... hidden"], hidden: Float[Tensor, "... hidden"]
     ) -> Float[Tensor, "... hidden"]:
-        """Output projection, residual, FFN: everything after attention, token by token."""
-        attended = self.attention.output(context, hidden)
+        """Output projection, residual and layer norm of what was gathered (Eq. 2)."""
+        attended: Tensor = self.attention.output(context, hidden)
+        return attended
+
+    def feed_forward(self, attended: Float[Tensor, "... hidden"]) -> Float[Tensor, "... hidden"]:
+        """The FFN with its residual and layer norm (Eqs. 3-4)."""
         inner = functional.gelu(self.intermediate.dense(attended))
         finished: Tensor = self.output(inner, attended)
         return finished

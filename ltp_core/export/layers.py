@@ -61,9 +61,12 @@ class EncoderNodes:
         width = self.config.hidden_size
         return self._linear(hidden, weight[width:], bias[width:])
 
-    def finish(self, layer: EncoderLayer, context: Name, residual: Name) -> Name:
-        """Output projection, residual, FFN."""
-        attended = self._residual(layer.attention.output, context, residual)
+    def attend(self, layer: EncoderLayer, context: Name, residual: Name) -> Name:
+        """Output projection, residual and layer norm (`EncoderLayer.attend`)."""
+        return self._residual(layer.attention.output, context, residual)
+
+    def feed_forward(self, layer: EncoderLayer, attended: Name) -> Name:
+        """The FFN with its residual and layer norm (`EncoderLayer.feed_forward`)."""
         dense = layer.intermediate.dense
         inner = self.graph.add("Gelu", self._linear(attended, dense.weight, dense.bias))
         return self._residual(layer.output, inner, attended)

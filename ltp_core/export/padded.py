@@ -30,7 +30,9 @@ def padded_model(encoder: Encoder, properties: dict[str, str]) -> ModelProto:
         query, key, value = _split(nodes, layer, hidden)
         probs = add("Softmax", add("Add", add("MatMul", query, key), blank), axis=-1)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
-        hidden = nodes.finish(layer, add("Reshape", context, [0, 0, -1]), hidden)
+        hidden = nodes.feed_forward(
+            layer, nodes.attend(layer, add("Reshape", context, [0, 0, -1]), hidden)
+        )
     logits = nodes.head(add("Gather", hidden, 0, axis=1))
     graph.output(logits, "logits", ["batch", encoder.config.num_labels], TensorProto.FLOAT)
     return graph.model(properties)

@@ -153,23 +153,30 @@ class _Attention(ABC):
             zeros = add("ScatterElements", zeros, cell, ones, axis=0, reduction="add")
         return add("Reshape", zeros, self.shape)
 
-    def retain(self, live: Live, score: Name, rule: Rule) -> Name:
-        """Which live tokens stay, in order; `score` is the sum over the heads."""
+    def retain(self, live: Live, score: Name, rule: Rule, attended: Name | None = None) -> Name:
+        """Which live tokens stay, in order.
+
+        Args:
+            live: The tokens.
+            score: Their scores, summed over the heads.
+            rule: Who decides.
+            attended: Their states after attention, for a method that reads them.
+        """
         add, method = self.graph.add, rule.method
         bound = float(rule.threshold or 0.0) * self.config.num_heads
         if isinstance(method, ThresholdMethod):
-            if "hidden" in method.signals:
-                score = add("Mul", score, self._factor(live, method, rule.index))
+            if attended is not None:
+                score = add("Mul", score, self._factor(attended, method, rule.index))
             if method.config.score_mean == "ordinary":
                 score = add("Mul", score, self._unit(live, score))
         return self._where(add("Or", add("Greater", score, bound), live.protected))
 
-    def _factor(self, live: Live, method: ThresholdMethod, index: int) -> Name:
+    def _factor(self, attended: Name, method: ThresholdMethod, index: int) -> Name:
         """What the score is multiplied by: exp(2 tanh(u h / sqrt(d))), one a live token."""
         add = self.graph.add
         direction = method.get_parameter("direction")[index].detach().float().cpu().numpy()
         column = (direction / np.sqrt(np.float32(len(direction))))[:, None]
-        projected = add("Reshape", add("MatMul", live.hidden, column), [-1])
+        projected = add("Reshape", add("MatMul", attended, column), [-1])
         return add("Exp", add("Mul", BOUND, add("Tanh", projected)))
 
     def _unit(self, live: Live, score: Name) -> Name:
@@ -184,14 +191,38 @@ class _Attention(ABC):
         unit = add("Mul", add("Div", number, total), float(self.config.num_heads))
         return add("Where", add("Greater", number, 0.0), unit, 1.0)
 
+    def decide_and_finish(
+        self, layer: EncoderLayer, live: Live, context: Name, score: Name, rule: Rule
+    ) -> Live:
+        """A layer's end for a method that reads the states of all live tokens after attention.
+
+        Args:
+            layer: Whose maps.
+            live: The tokens that entered.
+            context: What each gathered from the values, `live hidden`.
+            score: Their scores, summed over the heads.
+            rule: Who decides.
+        """
+        attended = self.nodes.attend(layer, context, live.hidden)
+        kept = self.retain(live, score, rule, attended)
+        stayed = self.graph.add("Gather", attended, kept)
+        return self._stayed(live, self.nodes.feed_forward(layer, stayed), kept)
+
     def finish(self, layer: EncoderLayer, live: Live, context: Name, kept: Name | None) -> Live:
         """Output projection and FFN of the tokens that stay; None: all."""
-        add = self.graph.add
         if kept is None:
-            return replace(live, hidden=self.nodes.finish(layer, context, live.hidden))
-        residual = add("Gather", live.hidden, kept)
+            return replace(live, hidden=self._finished(layer, context, live.hidden))
+        residual = self.graph.add("Gather", live.hidden, kept)
+        return self._stayed(live, self._finished(layer, context, residual), kept)
+
+    def _finished(self, layer: EncoderLayer, context: Name, residual: Name) -> Name:
+        return self.nodes.feed_forward(layer, self.nodes.attend(layer, context, residual))
+
+    def _stayed(self, live: Live, hidden: Name, kept: Name) -> Live:
+        """The tokens that stay, with their new states."""
+        add = self.graph.add
         return Live(
-            hidden=self.nodes.finish(layer, context, residual),
+            hidden=hidden,
             cell=add("Gather", live.cell, kept),
             sequence=live.sequence and add("Gather", live.sequence, kept),
             protected=add("Gather", live.protected, kept),
@@ -245,12 +276,15 @@ class _OneSequence(_Attention):
         add = self.graph.add
         query, key, value = self._split(self.nodes.projection(layer, live.hidden), 3)
         probs = self._probabilities(query, key)
+        score = add("ReduceSum", probs, [0, 1, 2], keepdims=0)
         kept = None
-        if rule.threshold is not None:
-            kept = self.retain(live, add("ReduceSum", probs, [0, 1, 2], keepdims=0), rule)
+        if rule.threshold is not None and not rule.method.reads_states:
+            kept = self.retain(live, score, rule)
             probs = add("Gather", probs, kept, axis=2)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
         rows = add("Reshape", context, [-1, self.config.hidden_size])
+        if rule.method.reads_states:
+            return self.decide_and_finish(layer, live, rows, score, rule)
         return self.finish(layer, live, rows, kept)
 
     def first(self, live: Live) -> Name:
@@ -263,7 +297,7 @@ class _OneSequence(_Attention):
         query = add("Reshape", asked, [1, config.num_heads, 1, config.head_size])
         key, value = self._split(self.nodes.key_value(layer, live.hidden), 2)
         context = add("MatMul", self._probabilities(query, key), value)
-        return self.nodes.finish(layer, add("Reshape", context, [1, config.hidden_size]), first)
+        return self._finished(layer, add("Reshape", context, [1, config.hidden_size]), first)
 
     def _split(self, projected: Name, count: int) -> list[Name]:
         """Each part as `1 head live head_size`."""
@@ -322,6 +356,9 @@ class _Batch(_Attention):
         if rule.threshold is None:
             return self.finish(layer, live, add("Gather", rows, places.cell), None)
         score = self._pick(self._column_sums(probs, places), places.cell)
+        if rule.method.reads_states:
+            own = add("Gather", rows, places.cell)
+            return self.decide_and_finish(layer, live, own, score, rule)
         kept = self.retain(live, score, rule)
         stay = add("Gather", rows, add("Gather", places.cell, kept))
         return self.finish(layer, live, stay, kept)
@@ -337,7 +374,7 @@ class _Batch(_Attention):
         query = add("Reshape", asked, [-1, config.num_heads, 1, config.head_size])
         key, value = self._pad(self.nodes.key_value(layer, live.hidden), 2, places)
         context = add("MatMul", self._probabilities(query, key, places), value)
-        return self.nodes.finish(layer, add("Reshape", context, [-1, config.hidden_size]), first)
+        return self._finished(layer, add("Reshape", context, [-1, config.hidden_size]), first)
 
     def _places(self, live: Live) -> _Places:
         add, sequence = self.graph.add, live.sequence

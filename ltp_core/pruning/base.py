@@ -34,7 +34,8 @@ class LayerState:
             that list it in their `signals`.
         carry: What the method returned at the previous layer, for the tokens still live.
         special: Tokens that the tokenizer added, the first one and separators; by signal too.
-        hidden: State of each live token at the layer's entry; by signal too.
+        attended: State of each live token after the attention's residual and layer norm, which
+            would enter the FFN; by signal too.
         is_never_empty: Every sequence has a protected token.
     """
 
@@ -48,7 +49,7 @@ class LayerState:
     diagonal: Float[Tensor, " live"] | None = None
     carry: Float[Tensor, " live"] | None = None
     special: Bool[Tensor, " live"] | None = None
-    hidden: Float[Tensor, "live hidden"] | None = None
+    attended: Float[Tensor, "live hidden"] | None = None
     is_never_empty: bool = False
 
 
@@ -86,7 +87,7 @@ class MethodConfig:
     pruned_answers: PrunedAnswers = "restored"
 
 
-Signal = Literal["score", "diagonal", "special", "hidden"]
+Signal = Literal["score", "diagonal", "special", "attended"]
 
 Choice = Literal["lengths", "thresholds", "scale"]
 """What can be chosen for a budget after training: lengths by LAT's search, thresholds by
@@ -148,9 +149,13 @@ class PruningMethod(nn.Module):
         """Learns the encoder's width once, before anything is trained."""
         del hidden_size
 
-    def score_macs(self, hidden_size: int) -> int:
-        """MACs a token that enters a layer costs for the decision, beyond the attention's own."""
-        return hidden_size if "hidden" in self.signals else 0
+    @property
+    def reads_states(self) -> bool:
+        """It decides from the tokens' states after attention, so those of all live tokens are needed.
+
+        Without it a token that goes costs neither attention output nor output projection.
+        """
+        return "attended" in self.signals
 
     def scaled(self, factor: float) -> PruningMethod | None:
         """The same method pruning more (`factor` above 1) or less, nothing retrained.

@@ -43,8 +43,9 @@ class ScoredTokenPruning(ThresholdMethod):
 
     $$s_i = a_i \exp(2 \tanh(u_l^\top h_i / \sqrt{d}))$$
 
-    divided by its mean over the ordinary tokens; `h_i` is the state at the layer's entry, and
-    `u_l = 0` at the start, where this is LTP. Costs d MACs a token and layer, which are counted.
+    divided by its mean over the ordinary tokens; `h_i` is the state after the layer's attention, which
+    would enter the FFN, and `u_l = 0` at the start, where this is LTP. It costs d MACs a token and
+    layer, and tokens that go need their attention output too; both are counted.
 
     Not in the paper.
     """
@@ -57,7 +58,7 @@ class ScoredTokenPruning(ThresholdMethod):
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         assert isinstance(config, LTPSConfig)
         super().__init__(config, num_layers)
-        self.signals = self.signals | {"hidden"}
+        self.signals = self.signals | {"attended"}
         self.shape_thresholds_(config.initial_threshold)
         self.register_parameter("direction", None)
 
@@ -76,11 +77,11 @@ class ScoredTokenPruning(ThresholdMethod):
         """What the score is multiplied by; 1 before anything is learned."""
         if self.direction is None:
             return torch.ones_like(state.score)
-        assert state.hidden is not None
-        hidden = state.hidden.to(state.score.dtype)
+        assert state.attended is not None
+        attended = state.attended.to(state.score.dtype)
         direction = self.direction[state.layer_index].to(state.score.dtype)
         # A sum and no matrix product: autocast would do that in half precision.
-        projected = (hidden * direction).sum(dim=1) / hidden.shape[1] ** 0.5
+        projected = (attended * direction).sum(dim=1) / attended.shape[1] ** 0.5
         return torch.exp(BOUND * torch.tanh(projected))
 
     def score(self, state: LayerState) -> Float[Tensor, " live"]:

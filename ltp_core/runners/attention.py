@@ -5,7 +5,9 @@ Scores and probabilities of a group are used while they are in the cache, and ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -45,11 +47,12 @@ class Attended:
     """What a group leaves.
 
     Attributes:
-        context: Attention output of the tokens that are finished.
-        kept: Which of the group's tokens those are; None: all.
+        context: Attention output of the tokens in `kept`.
+        kept: Which of the group's tokens are finished; None: all.
         lengths: How many of each sequence.
         score: What the method compared for each of the group's tokens, if it was needed.
         attention: Their importance scores.
+        diagonal: Attention that each pays to itself, for a method that looks at it.
         retained: Which of them the method lets go on.
         carry: The method's carry of the tokens that are finished.
     """
@@ -59,6 +62,7 @@ class Attended:
     lengths: list[int]
     score: Float[Tensor, " live"] | None = None
     attention: Float[Tensor, " live"] | None = None
+    diagonal: Float[Tensor, " live"] | None = None
     retained: Bool[Tensor, " live"] | None = None
     carry: Float[Tensor, " kept"] | None = None
 
@@ -70,7 +74,7 @@ def attend(
     num_heads: int,
     rule: Rule | None,
 ) -> Attended:
-    """Attention of a group, and the decision about its tokens.
+    """Attention of a group, and the decision about its tokens unless it needs their states.
 
     Args:
         projected: Query (scaled), key and value of all tokens of the block.
@@ -86,14 +90,70 @@ def attend(
     if rule is None:
         return _whole(torch.bmm(probs.to(value.dtype), value), group)
     score = _score(probs, group, num_heads)
-    state = _state(score, probs, block, group, rule)
+    diagonal = _diagonal(probs, group) if "diagonal" in rule.method.signals else None
+    if rule.method.reads_states:
+        # `decide_from_states` goes on once the whole block has its states.
+        whole = _whole(torch.bmm(probs.to(value.dtype), value), group)
+        return replace(whole, attention=score, diagonal=diagonal)
+    gather = partial(_context, probs, value, group)
+    return _decided(score, diagonal, None, block, group, rule, gather)
+
+
+def decide_from_states(
+    result: Attended,
+    attended: Float[Tensor, "live hidden"],
+    block: Block,
+    group: Group,
+    rule: Rule,
+) -> Attended:
+    """The decision about a group's tokens by a method that reads their states.
+
+    The `context` of the result are those states of the tokens that are finished.
+
+    Args:
+        result: What `attend` left of the group.
+        attended: States of its tokens after the attention's residual and layer norm.
+        block: The tokens.
+        group: Which of its sequences.
+        rule: Who decides.
+    """
+    assert result.attention is not None
+    gather = partial(attended.index_select, 0)
+    return _decided(result.attention, result.diagonal, attended, block, group, rule, gather)
+
+
+def _decided(
+    score: Float[Tensor, " live"],
+    diagonal: Float[Tensor, " live"] | None,
+    attended: Float[Tensor, "live hidden"] | None,
+    block: Block,
+    group: Group,
+    rule: Rule,
+    gather: Callable[[Tensor], Tensor],
+) -> Attended:
+    """Who stays, and what `gather` gives of those that are finished."""
+    initial = [rule.initial_length[block.layout.sequences[i]] for i in group.members]
+    state = LayerState(
+        layer_index=rule.layer_index,
+        score=score,
+        sequence=group.sequence,
+        position=group.take(block.position),
+        protected=group.take(block.protected),
+        live_length=group.live_length,
+        initial_length=torch.tensor(initial, device=score.device),
+        diagonal=diagonal,
+        carry=None if block.carry is None else group.take(block.carry),
+        special=group.take(block.special) if "special" in rule.method.signals else None,
+        attended=attended,
+        is_never_empty=rule.is_never_empty,
+    )
     decision = decide(rule.method, state)
     finished = decision.retained
     if rule.finishes_first:
         finished = finished & (state.position == 0)
     kept = finished.nonzero().view(-1)
     return Attended(
-        context=_context(probs, value, kept, group),
+        context=gather(kept),
         kept=kept,
         lengths=_count(kept, group),
         score=score if decision.score is None else decision.score,
@@ -164,30 +224,6 @@ def _score(
     return (share[:, :, None] * per_query).sum(dim=1).view(-1).index_select(0, group.cells)
 
 
-def _state(
-    score: Float[Tensor, " live"],
-    probs: Float[Tensor, "batch_head seq seq"],
-    block: Block,
-    group: Group,
-    rule: Rule,
-) -> LayerState:
-    initial = [rule.initial_length[block.layout.sequences[i]] for i in group.members]
-    return LayerState(
-        layer_index=rule.layer_index,
-        score=score,
-        sequence=group.sequence,
-        position=group.take(block.position),
-        protected=group.take(block.protected),
-        live_length=group.live_length,
-        initial_length=torch.tensor(initial, device=score.device),
-        diagonal=_diagonal(probs, group) if "diagonal" in rule.method.signals else None,
-        carry=None if block.carry is None else group.take(block.carry),
-        special=group.take(block.special) if "special" in rule.method.signals else None,
-        hidden=group.take(block.hidden) if "hidden" in rule.method.signals else None,
-        is_never_empty=rule.is_never_empty,
-    )
-
-
 def _diagonal(probs: Float[Tensor, "batch_head seq seq"], group: Group) -> Float[Tensor, " live"]:
     share = self_attention_share(probs.view(len(group), -1, group.width, group.width)).view(-1)
     return share if group.cells is None else share.index_select(0, group.cells)
@@ -196,8 +232,8 @@ def _diagonal(probs: Float[Tensor, "batch_head seq seq"], group: Group) -> Float
 def _context(
     probs: Float[Tensor, "batch_head seq seq"],
     value: Float[Tensor, "batch_head seq head_size"],
-    kept: Int[Tensor, " kept"],
     group: Group,
+    kept: Int[Tensor, " kept"],
 ) -> Float[Tensor, "kept hidden"]:
     """Attention output of the kept queries; for a group of several, picked from all queries'."""
     if len(group) > 1:

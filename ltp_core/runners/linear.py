@@ -207,11 +207,21 @@ class LayerWeights:
     def _rows(self, rows: slice) -> LinearMap:
         return LinearMap(self.projection.weight[rows], self.projection.bias[rows])
 
+    def attend(
+        self, context: Float[Tensor, "kept hidden"], residual: Float[Tensor, "kept hidden"]
+    ) -> Float[Tensor, "rounded hidden"]:
+        """Output projection, residual and layer norm (Eq. 2); contents of rows beyond are undefined."""
+        rounded = self.projection.rounded
+        return self._attention_output(rounded(context.to(self.dtype)), rounded(residual))
+
+    def feed_forward(
+        self, attended: Float[Tensor, "rounded hidden"]
+    ) -> Float[Tensor, "rounded hidden"]:
+        """The FFN with its residual and layer norm (Eqs. 3-4)."""
+        return self._output(self._intermediate.gelu(attended), attended)
+
     def finish(
         self, context: Float[Tensor, "kept hidden"], residual: Float[Tensor, "kept hidden"]
     ) -> Float[Tensor, "kept hidden"]:
         """Output projection, residual, FFN: everything after attention, token by token."""
-        rounded = self.projection.rounded
-        attended = self._attention_output(rounded(context.to(self.dtype)), rounded(residual))
-        finished = self._output(self._intermediate.gelu(attended), attended)
-        return finished[: len(residual)]
+        return self.feed_forward(self.attend(context, residual))[: len(residual)]

@@ -68,14 +68,22 @@ def run_masked(
             continue
         probs = layer.attention_probs(hidden, live)
         score = importance_score(probs, live)
+        attended = layer.attend(layer.context(probs, hidden), hidden)
         state = padded_state(
-            index, method, inputs, probs=probs, score=score, live=live, hidden=hidden, carry=carry
+            index,
+            method,
+            inputs,
+            probs=probs,
+            score=score,
+            live=live,
+            attended=attended,
+            carry=carry,
         )
         decision = decide(method, state)
         retained = torch.zeros_like(live)
         retained[live] = decision.retained
         carry = None if decision.carry is None else decision.carry[decision.retained]
-        hidden = layer.finish(layer.context(probs, hidden), hidden)
+        hidden = layer.feed_forward(attended)
         states = torch.where(retained[:, :width, None], hidden[:, :width], states)
         if observer is not None:
             observer(index, probs, hidden)
@@ -159,7 +167,7 @@ def run_soft(
         score = importance_score(probs, query_weight=weight if cumulative else mask.float())
         signals = _soft_signals(method, probs, mask)
         fade = method.soft_mask(score, inputs.protected, index, temperature, **signals) * mask
-        hidden = layer.finish(layer.context(probs, hidden), hidden)
+        hidden = layer.feed_forward(layer.attend(layer.context(probs, hidden), hidden))
         share = share * fade
         if encoder.config.reads_every_token:
             mixed = mixed + share[..., None] * (hidden - mixed)
@@ -215,8 +223,16 @@ def run_straight_through(
         probs = layer.attention_probs(hidden, real) * mask[:, None, None, :]
         probs = probs / probs.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(probs.dtype).tiny)
         score = importance_score(probs, live)
+        attended = layer.attend(layer.context(probs, hidden), hidden)
         state = padded_state(
-            index, method, inputs, probs=probs, score=score, live=live, hidden=hidden, carry=None
+            index,
+            method,
+            inputs,
+            probs=probs,
+            score=score,
+            live=live,
+            attended=attended,
+            carry=None,
         )
         # The decision as the hard runners take it, and the same as a slope.
         retained = decide(hard, state).retained
@@ -227,7 +243,7 @@ def run_straight_through(
         mask = mask * _placed(retained + (slope - slope.detach()), live)
         cost_mask = cost_mask * _placed(retained + (cost_slope - cost_slope.detach()), live)
         kept.append(cost_mask.sum(dim=1))
-        hidden = layer.finish(layer.context(probs, hidden), hidden)
+        hidden = layer.feed_forward(attended)
         # A head that reads every token reads the last state of each as a live token.
         mixed = mixed + mask[..., None].to(hidden.dtype) * (hidden - mixed)
         live = live & _placed(retained.float(), live).bool()

@@ -17,7 +17,13 @@ from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning.base import PruningMethod
-from ltp_core.runners.attention import Attended, Rule, attend, attend_from_first
+from ltp_core.runners.attention import (
+    Attended,
+    Rule,
+    attend,
+    attend_from_first,
+    decide_from_states,
+)
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.blocks import Block, join, merge, pack
 from ltp_core.runners.head import head_logits, is_answerable
@@ -164,9 +170,24 @@ class _Pass:
             attend(projected, block, group, weights.num_heads, rule)
             for group in block.layout.groups
         ]
+        if rule is None or not rule.method.reads_states:
+            if self._is_recorded:
+                _record(self._records[-1], block, results)
+            return _finish(weights, block, results)
+        # States of all tokens after attention, then the decision, then the FFN of those that stay.
+        rows = join([group.rows for group in block.layout.groups])
+        context = join([result.context for result in results])
+        attended = weights.attend(context, block.hidden.index_select(0, rows))
+        parts = torch.split(attended[: len(rows)], [len(result.context) for result in results])
+        decided = [
+            decide_from_states(result, part, block, group, rule)
+            for result, part, group in zip(results, parts, block.layout.groups, strict=True)
+        ]
         if self._is_recorded:
-            _record(self._records[-1], block, results)
-        return _finish(weights, block, results)
+            _record(self._records[-1], block, decided)
+        stayed = join([result.context for result in decided])
+        hidden = weights.feed_forward(weights.projection.rounded(stayed))[: len(stayed)]
+        return _stayed(block, hidden, _rows(block, decided), decided)
 
     def take(self, blocks: list[Block]) -> None:
         """Notes the states of the live tokens that the head reads: all, or each first one."""
@@ -230,19 +251,36 @@ def _live_starts(block: Block) -> tuple[Int[Tensor, " live"], Int[Tensor, " live
 def _finish(weights: LayerWeights, block: Block, results: list[Attended]) -> Block:
     """Output projection and FFN on the tokens that stay."""
     context = join([result.context for result in results])
-    carries = [result.carry for result in results if result.carry is not None]
-    carry = join(carries) if carries else None
     if len(context) == len(block) and block.layout.is_in_order:
-        return replace(block, hidden=weights.finish(context, block.hidden), carry=carry)
-    kept = join([g.rows_of(r.kept) for g, r in zip(block.layout.groups, results, strict=True)])
+        hidden = weights.finish(context, block.hidden)
+        return replace(block, hidden=hidden, carry=_carry(results))
+    kept = _rows(block, results)
+    hidden = weights.finish(context, block.hidden.index_select(0, kept))
+    return _stayed(block, hidden, kept, results)
+
+
+def _stayed(
+    block: Block, hidden: Tensor, kept: Int[Tensor, " kept"], results: list[Attended]
+) -> Block:
+    """The block of the tokens in these rows, with their new states."""
     return Block(
-        hidden=weights.finish(context, block.hidden.index_select(0, kept)),
+        hidden=hidden,
         position=block.position.index_select(0, kept),
         protected=block.protected.index_select(0, kept),
         special=block.special.index_select(0, kept),
-        carry=carry,
+        carry=_carry(results),
         layout=block.layout.after([result.lengths for result in results]),
     )
+
+
+def _rows(block: Block, results: list[Attended]) -> Int[Tensor, " kept"]:
+    """Rows of the block's tokens that are finished, group after group."""
+    return join([g.rows_of(r.kept) for g, r in zip(block.layout.groups, results, strict=True)])
+
+
+def _carry(results: list[Attended]) -> Tensor | None:
+    carries = [result.carry for result in results if result.carry is not None]
+    return join(carries) if carries else None
 
 
 def _finish_first(weights: LayerWeights, block: Block) -> Block:

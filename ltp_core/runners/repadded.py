@@ -108,6 +108,10 @@ def _run_layer(
     live = batch.live
     probs = layer.attention_probs(batch.hidden, live)
     score = importance_score(probs, live)
+    # Tokens that go have an attention output only for a method that reads it, or as blanks have.
+    attended = None
+    if method.reads_states:
+        attended = layer.attend(layer.context(probs, batch.hidden), batch.hidden)
     state = padded_state(
         index,
         method,
@@ -115,7 +119,7 @@ def _run_layer(
         probs=probs,
         score=score,
         live=live,
-        hidden=batch.hidden,
+        attended=attended,
         position=batch.position,
         protected=batch.protected,
         special=batch.special,
@@ -128,9 +132,9 @@ def _run_layer(
     front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
     stays = retained.gather(1, front)
     hidden = (
-        _finish_all(layer, probs, batch.hidden, front)
+        _finish_all(layer, probs, batch.hidden, attended, front)
         if computes_blanks
-        else _finish_live(layer, layer.context(probs, batch.hidden), batch.hidden, front, stays)
+        else _finish_live(layer, probs, batch.hidden, attended, front, stays)
     )
     after = Padded(
         hidden=hidden,
@@ -147,30 +151,39 @@ def _finish_all(
     layer: EncoderLayer,
     probs: Float[Tensor, "batch head seq seq"],
     hidden: Float[Tensor, "batch seq hidden"],
+    attended: Float[Tensor, "batch seq hidden"] | None,
     front: Int[Tensor, "batch kept"],
 ) -> Float[Tensor, "batch kept hidden"]:
-    """Everything from the values on, of the places in `front`, tokens and blanks alike."""
+    """Everything that is left to do, of the places in `front`, tokens and blanks alike."""
+    kept = front[:, :, None].expand(-1, -1, hidden.shape[2])
+    if attended is not None:
+        return layer.feed_forward(attended.gather(1, kept))
     queries = front[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3])
     context = layer.context(probs.gather(2, queries), hidden)
-    kept = front[:, :, None].expand(-1, -1, hidden.shape[2])
-    return layer.finish(context, hidden.gather(1, kept))
+    return layer.feed_forward(layer.attend(context, hidden.gather(1, kept)))
 
 
 def _finish_live(
     layer: EncoderLayer,
-    context: Float[Tensor, "batch seq hidden"],
+    probs: Float[Tensor, "batch head seq seq"],
     hidden: Float[Tensor, "batch seq hidden"],
+    attended: Float[Tensor, "batch seq hidden"] | None,
     front: Int[Tensor, "batch kept"],
     stays: Bool[Tensor, "batch kept"],
 ) -> Float[Tensor, "batch kept hidden"]:
-    """Everything after attention, of the tokens in `front`; blanks are 0."""
+    """Everything that is left to do, of the tokens in `front`; blanks are 0."""
     batch, seq, width = hidden.shape
     row = torch.arange(batch, device=front.device)[:, None] * seq
     cells = (row + front)[stays]
     count = len(cells)
     cells = functional.pad(cells, (0, _rounded(count, ROWS) - count))  # the first cell again
-    taken = (states.flatten(0, 1).index_select(0, cells) for states in (context, hidden))
-    finished = layer.finish(*taken)[:count]
+    if attended is None:
+        context = layer.context(probs, hidden)
+        taken = (states.flatten(0, 1).index_select(0, cells) for states in (context, hidden))
+        stayed = layer.attend(*taken)
+    else:
+        stayed = attended.flatten(0, 1).index_select(0, cells)
+    finished = layer.feed_forward(stayed)[:count]
     places = stays.flatten().nonzero()[:, 0]
     blank = finished.new_zeros(front.numel(), width)
     return blank.index_copy(0, places, finished).view(*front.shape, width)

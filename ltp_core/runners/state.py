@@ -19,7 +19,7 @@ def padded_state(
     probs: Float[Tensor, "batch head seq seq"],
     score: Float[Tensor, "batch seq"],
     live: Bool[Tensor, "batch seq"],
-    hidden: Float[Tensor, "batch seq hidden"],
+    attended: Float[Tensor, "batch seq hidden"] | None,
     carry: Float[Tensor, " live"] | None,
     position: Int[Tensor, "batch seq"] | None = None,
     protected: Bool[Tensor, "batch seq"] | None = None,
@@ -34,7 +34,7 @@ def padded_state(
         probs: Attention probabilities.
         score: Importance score, in multiples of uniform attention; 0 where not live.
         live: Tokens that entered the layer.
-        hidden: States at the layer's entry.
+        attended: States after the attention's residual and layer norm; None where no method looks.
         carry: What the method handed over at the previous layer.
         position: Of each token in its original sequence; None where no token has moved.
         protected: Tokens that no method may prune; None where no token has moved.
@@ -54,7 +54,7 @@ def padded_state(
         special=(inputs.special if special is None else special)[live]
         if "special" in method.signals
         else None,
-        hidden=hidden[live] if "hidden" in method.signals else None,
+        attended=attended[live] if method.reads_states and attended is not None else None,
         is_never_empty=inputs.protects_first,
     )
 

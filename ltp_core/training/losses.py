@@ -86,8 +86,8 @@ class Student(nn.Module):
             "intermediate": self.encoder.config.intermediate_size,
             "accounting": "paper",
         }
-        score_macs = self.method.score_macs(size["hidden"])
-        macs = layer_macs(entering, leaving, score_macs=score_macs, **size).sum()
+        reads_states = self.method.reads_states
+        macs = layer_macs(entering, leaving, reads_states=reads_states, **size).sum()
         whole = layer_macs(length, length, **size).sum() * entering.shape[1]
         return Pass(
             logits=logits,

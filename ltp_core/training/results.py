@@ -162,13 +162,12 @@ def _dense_name(config: TrainConfig) -> str | None:
 
 def _base(trained: Trained) -> dict[str, Any]:
     size = trained.prepared.encoder.config
-    score_macs = trained.method.score_macs(size.hidden_size)
     return {
         "name": trained.prepared.config.base,
         "sha256": base_sha256(trained.prepared.base),
         "hidden_size": size.hidden_size,
         "intermediate_size": size.intermediate_size,
-        **({"score_macs": score_macs} if score_macs else {}),
+        **({"reads_states": True} if trained.method.reads_states else {}),
     }
 
 

@@ -78,16 +78,16 @@ def test_the_learned_score_equals_the_loops(case: Case) -> None:
     method, inputs = scored([0.0] * 3), case.inputs
     record = run_masked(case.encoder, inputs, method, record=True).layers[0]
     hidden = case.encoder.embed(inputs.input_ids, inputs.token_type_ids)
-    attention = importance_score(
-        case.encoder.layers[0].attention_probs(hidden, inputs.attention_mask),
-        inputs.attention_mask,
-    )
+    layer = case.encoder.layers[0]
+    probs = layer.attention_probs(hidden, inputs.attention_mask)
+    attention = importance_score(probs, inputs.attention_mask)
+    attended = layer.attention.output(layer.context(probs, hidden), hidden)
     assert method.direction is not None
     direction = method.direction[0].tolist()
     for row, length in enumerate(case.lengths):
         raw = []
         for i in range(length):
-            product = sum(u * h for u, h in zip(direction, hidden[row, i].tolist(), strict=True))
+            product = sum(u * h for u, h in zip(direction, attended[row, i].tolist(), strict=True))
             factor = math.exp(2 * math.tanh(product / math.sqrt(WIDTH)))
             raw.append(float(attention[row, i]) * factor)
         words = [s for i, s in enumerate(raw) if not inputs.special[row, i] and i > 0]
@@ -112,14 +112,17 @@ def test_at_the_start_the_learned_score_is_ltp() -> None:
 
 
 def test_the_learned_factor_is_counted() -> None:
-    """D MACs for each token that enters a layer, in both accountings."""
+    """D MACs for each token that enters, and, as executed, its attention output where it goes."""
     from ltp_core.flops import layer_macs
 
-    assert scored([0.0] * 3).score_macs(WIDTH) == WIDTH
-    for accounting in ("paper", "executed"):
-        sizes: dict[str, Any] = {"hidden": 8, "intermediate": 32, "accounting": accounting}
-        added = layer_macs(5, 3, score_macs=8, **sizes) - layer_macs(5, 3, **sizes)
-        assert added == 5 * 8
+    assert scored([0.0] * 3).reads_states
+    sizes: dict[str, Any] = {"hidden": 8, "intermediate": 32}
+    added = {
+        accounting: layer_macs(5, 3, reads_states=True, accounting=accounting, **sizes)
+        - layer_macs(5, 3, accounting=accounting, **sizes)
+        for accounting in ("paper", "executed")
+    }
+    assert added == {"paper": 5 * 8, "executed": 5 * 8 + 2 * (5 * 8 + 8 * 8)}
 
 
 # --- straight-through masks -----------------------------------------------------------------------
