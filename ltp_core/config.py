@@ -51,6 +51,7 @@ __all__ = [
     "parent_config",
     "preset_names",
     "read_toml",
+    "resolve",
     "to_dict",
     "to_toml",
 ]
@@ -177,7 +178,23 @@ def load_config(preset: str, overrides: list[str] | None = None) -> TrainConfig:
     raw = load_table(preset)
     for override in overrides or []:
         apply_override(raw, override)
-    return from_dict(raw)
+    return resolve(from_dict(raw))
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """The same run, its method's settings written in the one way that gives the run its name.
+
+    Whatever is to be trained goes through here; a stored run keeps the settings that it was stored
+    with. Imports torch, since only the method knows its settings.
+
+    Raises:
+        ConfigError: The method, or one of its settings, does not exist, or has the wrong type.
+    """
+    from ltp_core.pruning import canonical_settings
+
+    name = config.method.name
+    settings = canonical_settings(name, config.method.settings)
+    return replace(config, method=MethodSettings(name=name, settings=settings))
 
 
 def load_table(preset: str) -> dict[str, Any]:

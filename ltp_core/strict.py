@@ -88,7 +88,7 @@ def _value(expected: Any, value: Any, where: str) -> Any:
         if is_dataclass(option) and isinstance(value, Mapping):
             return build(typing.cast("type[Any]", option), value, f"{where}.")
         if option is float and type(value) in (int, float) and _is_finite(value):
-            return float(value)
+            return float(value) + 0.0  # -0.0 is 0.0
         if type(value) is option and option is not float:
             return value
         if typing.get_origin(option) is Literal and value in typing.get_args(option):

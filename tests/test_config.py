@@ -28,6 +28,7 @@ from ltp_core.config import (
     load_config,
     parent_config,
     preset_names,
+    resolve,
     to_dict,
     to_toml,
 )
@@ -273,6 +274,41 @@ def test_settings_that_stand_at_their_default_do_not_count() -> None:
     assert TrainConfig(task="sst2").fingerprint == written.fingerprint
     two = [TrainConfig(task="sst2", finetune=StageConfig(epochs=value)) for value in (2, 2.0)]
     assert two[0].fingerprint == two[1].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("method", "ways"),
+    [
+        ("ltp", [["final_threshold=1"], ["final_threshold=1.0"]]),
+        ("ltp", [[], ["final_threshold=0.64"], ["protect_first=true", 'score_mean="live"']]),
+        ("ltp", [["final_threshold=0"], ["final_threshold=-0.0"]]),
+        ("manual", [["final_threshold=none"], ["final_threshold=0.64"]]),
+        ("shallow", [[], ["layers=3"], ["layers=3", "protect_separators=false"]]),
+        ("spatten", [["final_ratio=-1"], ["final_ratio=-1.0", "cumulative=false"]]),
+        ("power_bert", [[], ["lengths=[]"]]),
+    ],
+)
+def test_one_run_has_one_name(method: str, ways: list[list[str]]) -> None:
+    """A whole number for a fraction, and a default that is stated, are no other run."""
+    names = {
+        load_config(
+            "sst2_ltp",
+            [
+                f"method.name={method}",
+                "method.final_threshold=none",
+                *(f"method.{setting}" for setting in settings),
+            ],
+        ).name
+        for settings in ways
+    }
+    assert len(names) == 1
+
+
+def test_settings_of_shipped_runs_are_written_in_the_one_way() -> None:
+    """So a run that is asked for again, however its settings are written, is found in the store."""
+    for entry in list_runs([SAMPLE]):
+        assert entry.manifest is not None
+        assert resolve(from_dict(entry.manifest.config)).name == entry.name
 
 
 def test_shipped_runs_keep_their_identity() -> None:

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"records"},
     "store": {"records", "files", "tables"},
     "sections": {"strict"},
-    "config": {"records", "strict", "toml_writer", "sections"},
+    "config": {"records", "strict", "toml_writer", "sections", "pruning"},
     "runners": {"records", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places"},

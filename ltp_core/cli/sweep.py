@@ -43,12 +43,10 @@ def run(arguments: Namespace) -> Output:
 def _check(plan: list[PlannedRun]) -> None:
     """Refuses unknown tasks and settings of methods before the first hour is spent."""
     from ltp_core.tasks.catalogue import find_task
-    from ltp_core.training.prepare import method_config
     from ltp_core.training.select import check_budget, check_selectable
 
     for planned in plan:
         find_task(planned.config.task)
-        method_config(planned.config)
         check_selectable(planned.config)
         check_budget(planned.config)
 

@@ -112,6 +112,8 @@ class PruningMethod(nn.Module):
         soft_form: Form of the soft stage that the method needs; None leaves it to the settings.
         objective: What its training steps minimise.
         choice: What a `select` table chooses for a budget after training; None where nothing is.
+        always_named: Settings that are part of a run's name at their default too, as the names of
+            stored runs have it.
     """
 
     name: ClassVar[str]
@@ -121,6 +123,7 @@ class PruningMethod(nn.Module):
     soft_form: ClassVar[SoftMaskForm | None] = None
     objective: ClassVar[Objective] = "single"
     choice: ClassVar[Choice | None] = None
+    always_named: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         super().__init__()

@@ -43,6 +43,7 @@ class LearnedTokenPruning(ThresholdMethod):
     name = "ltp"
     config_type = LTPConfig
     is_learned = True
+    always_named = frozenset({"final_threshold"})
 
     def __init__(self, config: MethodConfig, num_layers: int) -> None:
         assert isinstance(config, LTPConfig)

@@ -33,6 +33,7 @@ class Shallow(PruningMethod):
 
     name = "shallow"
     config_type = ShallowConfig
+    always_named = frozenset({"layers"})
     signals = frozenset()
     config: ShallowConfig
 

@@ -24,6 +24,7 @@ from ltp_core.config import (
     load_table,
     parent_config,
     read_toml,
+    resolve,
 )
 from ltp_core.records import nearest
 from ltp_core.strict import build, is_plain, require
@@ -176,18 +177,13 @@ def _asked(sweep: Sweep) -> Iterator[PlannedRun]:
 def _group_runs(sweep: Sweep, group: RunGroup) -> Iterator[PlannedRun]:
     for point in group.vary.points if group.vary else [{}]:
         for seed in sweep.seeds if group.seeds is None else group.seeds:
-            config = from_dict(_table(sweep, group, point) | {"seed": seed})
-            yield PlannedRun(
-                config=config, role="run", varied=_method_settings(group, config) | point
-            )
-
-
-def _method_settings(group: RunGroup, config: TrainConfig) -> dict[str, Any]:
-    """What the group itself sets of its method: it tells groups of one method apart."""
-    keys = (override.partition("=")[0].strip() for override in group.overrides)
-    found = config.method.settings
-    names = (key.removeprefix("method.") for key in keys if key.startswith("method."))
-    return {f"method.{name}": found[name] for name in names if name in found}
+            table = _table(sweep, group, point)
+            config = resolve(from_dict(table | {"seed": seed}))
+            # What the group itself sets of its method tells groups of one method apart.
+            keys = [override.partition("=")[0].strip() for override in group.overrides]
+            settings = {f"method.{key}": value for key, value in table.get("method", {}).items()}
+            varied = {key: settings[key] for key in keys if key in settings} | point
+            yield PlannedRun(config=config, role="run", varied=varied)
 
 
 def _table(sweep: Sweep, group: RunGroup, point: Mapping[str, Any]) -> dict[str, Any]:

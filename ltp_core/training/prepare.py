@@ -19,10 +19,9 @@ from ltp_core.encoder.loading import find_base, load_encoder
 from ltp_core.encoder.model import Encoder, Head
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
 from ltp_core.environment import downloads_allowed
-from ltp_core.pruning import METHODS, MethodConfig, PruningMethod
+from ltp_core.pruning import METHODS, PruningMethod, method_config
 from ltp_core.questions.rows import load_questions
 from ltp_core.records import QuestionSettings, UserError
-from ltp_core.strict import build
 from ltp_core.tasks.catalogue import Task, find_task
 from ltp_core.tasks.loading import Rows, load_rows
 from ltp_core.tasks.windows import answer_positions, encode_windows
@@ -101,25 +100,15 @@ def prepare(
     )
 
 
-def method_config(config: TrainConfig) -> MethodConfig:
-    """The settings of the configured method.
-
-    Raises:
-        UserError: The method, or one of its settings, does not exist, or has the wrong type.
-    """
-    name = config.method.name
-    if name not in METHODS:
-        raise UserError(f"method.name = {name!r}: must be one of {', '.join(METHODS)}.")
-    return build(METHODS[name].config_type, config.method.settings, "method.")
-
-
 def make_method(config: TrainConfig, num_layers: int) -> PruningMethod:
     """The configured method.
 
     Raises:
         UserError: The method, or one of its settings, does not exist, or has the wrong type.
     """
-    return METHODS[config.method.name](method_config(config), num_layers)
+    return METHODS[config.method.name](
+        method_config(config.method.name, config.method.settings), num_layers
+    )
 
 
 def _distils(config: TrainConfig) -> bool:

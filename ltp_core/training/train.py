@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from ltp_core import store
 from ltp_core.checkpoint_places import holds_weights, weights_sha256
-from ltp_core.config import StageConfig, TrainConfig, parent_config
+from ltp_core.config import StageConfig, TrainConfig, parent_config, resolve
 from ltp_core.encoder.loading import DEFAULT_BASE, ModelError, base_sha256, find_base
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.training.loop import run_stage
 from ltp_core.training.losses import Student
-from ltp_core.training.prepare import Prepared, method_config, prepare
+from ltp_core.training.prepare import Prepared, prepare
 from ltp_core.training.results import Trained, finish
 from ltp_core.training.resume import SNAPSHOT_FILE, Journal, read_position
 from ltp_core.training.select import check_budget, check_selectable, select_method
@@ -64,7 +64,7 @@ def train(
             is complete with another base model than the one at hand.
     """
     find_task(config.task)
-    method_config(config)
+    config = resolve(config)
     check_selectable(config)
     check_budget(config)
     target = destination or store.default_store()
