@@ -266,7 +266,11 @@ def test_a_calibrated_run_needs_a_budget(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'calibrated': trains nothing.*\[select\]"):
         place.train(dataclasses.replace(config, select=None))
     with pytest.raises(UserError, match="select: spatten has nothing to choose; it is for ltp, "):
-        place.train(dataclasses.replace(place.config(method=MethodSettings(name="spatten")), select=config.select))
+        place.train(
+            dataclasses.replace(
+                place.config(method=MethodSettings(name="spatten")), select=config.select
+            )
+        )
     assert not list(place.store.glob("runs/*/manifest.json"))
 
 
