@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import streamlit as st
-
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import percent
 from ltp_core.records import RunManifest
@@ -31,14 +29,6 @@ _TASKS = {
 def task_label(name: str) -> str:
     """A task by the name that its authors gave it; one that is not known as it is."""
     return _TASKS.get(name, name)
-
-
-def follow_task_link(key: str) -> None:
-    """Follows a link that has a task's own name, `sst2`; a bound widget only knows labels in links."""
-    given = st.query_params.get(key)
-    if given in _TASKS:
-        del st.query_params[key]
-        st.session_state[key] = given
 
 
 def flops_label(fraction: float | None) -> str:

@@ -10,7 +10,7 @@ from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
-from app.ltp_ui.shared.labels import follow_task_link, task_label, training_label
+from app.ltp_ui.shared.labels import task_label, training_label
 from app.ltp_ui.shared.method_charts import legend_chart, without_legend
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.stored import run_table
@@ -47,18 +47,22 @@ def empty() -> None:
 
 def choose_task(found: pd.DataFrame) -> pd.DataFrame:
     """The points to show: all sets of one task, or the largest set of each."""
-    # The first one is the default: an index would win over a link that names the first task.
     tasks = sorted(dict.fromkeys(found["task"]), key=lambda task: task != FIRST_TASK)
-    follow_task_link("tradeoff.task")
+    options = [*tasks, ALL_TASKS] if len(tasks) > 1 else tasks
+    # A link has a task's own name, `sst2`; a bound widget would know the labels on screen only.
+    names = {task_label(task): task for task in options} | {task: task for task in options}
+    given = names.get(st.query_params.get("tradeoff.task", ""))
+    if given and "tradeoff.task" not in st.session_state:
+        st.session_state["tradeoff.task"] = given
     chosen = st.selectbox(
         "Task",
-        [*tasks, ALL_TASKS] if len(tasks) > 1 else tasks,
+        options,
         format_func=task_label,
         key="tradeoff.task",
-        bind="query-params",
         help="One task: every set of training rows. All tasks: of each the set with most points.",
         width=240,
     )
+    st.query_params["tradeoff.task"] = chosen
     order = data.comparable_sets(found)
     if chosen == ALL_TASKS:
         largest = found.drop_duplicates("comparable").set_index("comparable").loc[order]
