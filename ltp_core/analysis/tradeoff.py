@@ -24,8 +24,8 @@ from ltp_core.analysis.runs import (
     number,
     rows,
 )
-from ltp_core.bench.catalogue import CONTROL
 from ltp_core.bench.results import list_benches
+from ltp_core.bench.variants import CONTROL
 from ltp_core.metrics import paired_interval
 from ltp_core.records import RunManifest
 from ltp_core.store import StoreError
@@ -214,10 +214,10 @@ def _is_speedup(line: dict[str, Any]) -> bool:
 
 
 def _checkpoint(document: dict[str, Any]) -> str | None:
-    """The run that the packed contender is; None where the control is missing beside it."""
-    contenders = document["contenders"]
-    packed = contenders.get(PACKED)
-    if CONTROL not in contenders or not isinstance(packed, dict):
+    """The run that the packed variant is; None where the control is missing beside it."""
+    variants = document["contenders"]
+    packed = variants.get(PACKED)
+    if CONTROL not in variants or not isinstance(packed, dict):
         return None
     name = packed.get("checkpoint")
     return name if isinstance(name, str) else None

@@ -1,6 +1,6 @@
-"""Whether contenders with coarser numbers still give the same answers, and how good these are.
+"""Whether variants with coarser numbers still give the same answers, and how good these are.
 
-In float32 the contenders agree to within rounding. Int8 and bfloat16 change logits, and decisions of
+In float32 the variants agree to within rounding. Int8 and bfloat16 change logits, and decisions of
 scores near a threshold with them; a speed without the price would be half a figure.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Num, Shaped
 
-from ltp_core.bench.catalogue import CONTENDERS
-from ltp_core.bench.contenders import Entry, batch_inputs, unpruned
+from ltp_core.bench.engines import Entry, batch_inputs, unpruned
 from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.variants import VARIANTS
 from ltp_core.bench.workload import Batches
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.evaluation.evaluate import predictions_from
@@ -75,7 +75,7 @@ def compare_answers(
     for index in batches:
         logits[index] = entry.logits(encoded, index).float().cpu().numpy()
     predictions = predictions_from(logits)
-    expected = reference.predictions[entry.contender.is_pruned]
+    expected = reference.predictions[entry.variant.is_pruned]
     scores = {
         "metric": compute_metrics(reference.task, predictions, reference.labels),
         "reference_metric": compute_metrics(reference.task, expected, reference.labels),
@@ -89,12 +89,12 @@ def compare_answers(
 def is_coarse(entry: Entry) -> bool:
     """It answers in coarser numbers than float32."""
     weight = next(entry.model.encoder.parameters())
-    is_own = entry.contender.precision != "settings"
-    return entry.contender.is_model and (is_own or weight.dtype != torch.float32)
+    is_own = entry.variant.precision != "settings"
+    return entry.variant.is_model and (is_own or weight.dtype != torch.float32)
 
 
 def needs_reference(settings: BenchSettings, model: PrunedModel) -> bool:
-    """Some contender will answer with classes in coarser numbers."""
-    precisions = {CONTENDERS[name].precision for name in settings.contenders}
+    """Some variant will answer with classes in coarser numbers."""
+    precisions = {VARIANTS[name].precision for name in settings.variants}
     has_classes = model.encoder.config.num_labels > 1
     return has_classes and (settings.dtype != "float32" or precisions != {"settings"})

@@ -8,17 +8,19 @@ from typing import Any
 
 from ltp_core import environment, store
 from ltp_core.bench.answers import is_coarse
-from ltp_core.bench.catalogue import CONTENDERS
-from ltp_core.bench.contenders import Entry
+from ltp_core.bench.engines import Entry
 from ltp_core.bench.figures import own_control
 from ltp_core.bench.results import FORMAT_VERSION
 from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.variants import ENGINES, VARIANTS
 from ltp_core.records import UserError
 
 
 def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str, Any]:
     """Settings and environment; `plan` is what a stopped benchmark is recognised by."""
-    optional = {name for key in settings.contenders for name in CONTENDERS[key].packages}
+    optional = {
+        name for key in settings.variants for name in ENGINES[VARIANTS[key].engine].packages
+    }
     versions = environment.packages() | {name: version(name) for name in sorted(optional)}
     facts: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
@@ -32,15 +34,15 @@ def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str,
     return facts | {"plan": dict(facts)}
 
 
-def describe_contenders(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
+def describe_variants(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
     """By name: title, meaning, method, control, and how good its answers are as far as its run says."""
     return {
         entry.name: {
-            "title": entry.contender.title,
-            "meaning": entry.contender.meaning,
+            "title": entry.title,
+            "meaning": entry.meaning,
             "checkpoint": entry.model.name,
             "method": entry.method.name,
-            "control": own_control(entry.contender, [each.name for each in entries]),
+            "control": own_control(entry.variant, [each.name for each in entries]),
             "metric": _headline(entry),
         }
         for entry in entries
@@ -50,10 +52,10 @@ def describe_contenders(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
 def _headline(entry: Entry) -> dict[str, Any] | None:
     """Name and value of the first metric on validation; None where nothing pruned or unknown.
 
-    A contender that does not prune computes with the checkpoint's weights, pruning switched off, and
+    A variant that does not prune computes with the checkpoint's weights, pruning switched off, and
     others compute in coarser numbers: the run has no figure of that.
     """
-    if not entry.contender.is_pruned or is_coarse(entry):
+    if not entry.variant.is_pruned or is_coarse(entry):
         return None
     try:
         manifest = store.read_manifest(store.find_run(entry.model.name))

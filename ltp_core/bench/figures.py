@@ -1,38 +1,52 @@
-"""A contender's figures from the times of all: its speed, and its ratios to the others. Torch-free."""
+"""A variant's figures from the times of all: its speed, and its ratios to the others. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 
-from ltp_core.bench.catalogue import BASELINE, CEILING, CONTROL, METHOD, Contender
 from ltp_core.bench.measure import spread
+from ltp_core.bench.variants import BASELINE, CEILING, CONTROL, METHOD, SHUFFLED, VARIANTS, Variant
+
+_RATIOS = (
+    ("relative_to_sorted", BASELINE),
+    ("relative_throughput", SHUFFLED),
+    ("speedup", CONTROL),
+)
 
 
-def own_control(contender: Contender, taking_part: Collection[str]) -> str | None:
-    """Whom the realised share is measured against.
+def own_control(variant: Variant, taking_part: Collection[str]) -> str | None:
+    """Whom the realised share is measured against: the same engine with nothing pruned.
 
-    The same program with nothing pruned; where that takes no part, the packed runner with nothing
-    pruned, but nobody for a contender whose precision is its own.
+    Precision and order of the batches are the same too; the last layer is, where there is a choice. A
+    ratio between two engines would say more about these than about pruning.
+
+    Args:
+        variant: What is pruned.
+        taking_part: Names of the variants that were measured.
     """
-    if contender.control in taking_part:
-        return contender.control
-    is_comparable = contender.control is not None and contender.precision == "settings"
-    return CONTROL if is_comparable and CONTROL in taking_part else None
+    if not variant.is_pruned:
+        return None
+    for last_layer in (variant.last_layer, "all"):
+        control = replace(variant, is_pruned=False, last_layer=last_layer)
+        if control.name in taking_part and control in VARIANTS.values():
+            return control.name
+    return None
 
 
 def figures(
-    contender: Contender,
+    variant: Variant,
     name: str,
     taken: dict[str, list[float]],
     flops: dict[str, list[float]],
     sequences: int,
 ) -> dict[str, float]:
-    """A contender's speed, and its ratios to baseline and controls where these took part.
+    """A variant's speed, and its ratios to baseline and controls where these took part.
 
     Args:
-        contender: What it is.
+        variant: What it is.
         name: Its name in the results.
         taken: Seconds of each round, by name.
         flops: What was computed in each round, padding included, by name.
@@ -44,12 +58,12 @@ def figures(
         "flops_per_sequence": float(own_flops.mean() / sequences),
         "flops_per_s": float(np.median(own_flops / own)),
     }
-    for ratio, other in (("relative_throughput", BASELINE), ("speedup", CONTROL)):
+    for ratio, other in _RATIOS:
         if other in taken:
             promised = float(np.median(np.array(flops[other]) / own_flops))
             measured = spread(ratio, np.array(taken[other]) / own)
             found |= {**measured, f"theoretical_{ratio}": promised}
-    control = own_control(contender, taken)
+    control = own_control(variant, taken)
     if control is not None:
         realised = np.array(taken[control]) / own / (np.array(flops[control]) / own_flops)
         found |= spread("realised_share", realised)

@@ -1,6 +1,6 @@
-"""Timing that can be trusted: contenders take turns, and the machine's own unrest is measured too.
+"""Timing that can be trusted: variants take turns, and the machine's own unrest is measured too.
 
-In each round every contender runs once over the same sequences, in an order that rotates, so that a
+In each round every variant runs once over the same sequences, in an order that rotates, so that a
 machine whose speed drifts slows all of them alike. Ratios are taken within a round. A fixed matrix
 product, timed in between, says how much identical work varies.
 """
@@ -28,7 +28,7 @@ Report = Callable[[str, dict[str, Any]], None]
 """Takes the name of an event and its fields."""
 
 Turn = Callable[[int], Any]
-"""Runs a contender's work of the round with this number."""
+"""Runs a variant's work of the round with this number."""
 
 
 def spread(name: str, values: Sequence[float] | np.ndarray) -> dict[str, float]:
@@ -72,14 +72,14 @@ def take_turns(
     on_turn: Callable[[str, float], None],
     between: Callable[[], None],
 ) -> dict[str, list[float]]:
-    """Seconds of every contender in every complete round.
+    """Seconds of every variant in every complete round.
 
     Args:
-        turns: By contender.
+        turns: By variant.
         rounds: Rounds at most.
         device: Where they run.
         until: Time of `time.monotonic` after which no further round begins; the first always does.
-        on_turn: Told the contender and its seconds after each turn.
+        on_turn: Told the variant and its seconds after each turn.
         between: Called before each round.
     """
     names = list(turns)

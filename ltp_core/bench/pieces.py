@@ -22,7 +22,7 @@ def measure_pieces(
     measure: Measure,
     *,
     settings: BenchSettings,
-    contenders: dict[str, dict[str, Any]],
+    variants: dict[str, dict[str, Any]],
     session: Session,
     report: Report,
 ) -> list[Place]:
@@ -35,9 +35,9 @@ def measure_pieces(
         The places that the time limit left out.
     """
     left = [place for place in places if not _is_done(place, session)]
-    turns = len(left) * settings.repeats * len(contenders)
+    turns = len(left) * settings.repeats * len(variants)
     measured = {"results": results_of(session), "turns": turns}
-    report("plan", {"what": settings.what, "contenders": contenders, **measured})
+    report("plan", {"what": settings.what, "contenders": variants, **measured})
     began = time.monotonic()
     for number, place in enumerate(left):
         budget = None
@@ -48,7 +48,7 @@ def measure_pieces(
             budget = rest / (len(left) - number)
         piece = measure(place, budget)
         session.save({**place, **piece})
-        turns = (number + 1) * settings.repeats * len(contenders)
+        turns = (number + 1) * settings.repeats * len(variants)
         report("point", {"results": piece["results"], "done": turns})
     return []
 
@@ -65,7 +65,7 @@ def results_of(session: Session) -> list[dict[str, Any]]:
 def finish(
     facts: dict[str, Any],
     *,
-    contenders: dict[str, dict[str, Any]],
+    variants: dict[str, dict[str, Any]],
     session: Session,
     probe: Probe,
     skipped: list[Place],
@@ -77,7 +77,7 @@ def finish(
         "created_at": session.created_at,
         "measured_s": sum(line["seconds"] for piece in session.done for line in piece["rounds"]),
         "noise": probe.noise().to_json(),
-        "contenders": contenders,
+        "contenders": variants,
         "skipped": skipped,
         "results": results_of(session),
     }

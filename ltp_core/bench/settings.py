@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ltp_core.bench.catalogue import CONTENDERS, default_contenders, missing_package
+from ltp_core.bench.variants import DEFAULT, VARIANTS, missing_package
 from ltp_core.strict import require, require_above_zero
 
 What = Literal["throughput", "scaling", "topk", "training"]
@@ -33,8 +33,8 @@ class BenchSettings:
         batch_sizes: Sequences per pass.
         lengths: Tokens of every sequence; None stands for the lengths as they are in the data.
         retain_ratios: Fractions of tokens that top-k keeps.
-        contenders: Names from `CONTENDERS`.
-        repeats: Rounds in which every contender runs once, each with a random order of its own.
+        variants: Names from `VARIANTS`.
+        repeats: Rounds in which every variant runs once, each with a random order of its own.
         seconds: Measuring time; where it is too short for everything, fewer sequences run a round.
         device: Where it runs.
         dtype: Type of the weights and activations.
@@ -50,7 +50,7 @@ class BenchSettings:
     batch_sizes: tuple[int, ...] = (1, 8, 32)
     lengths: tuple[int | None, ...] = (None,)
     retain_ratios: tuple[float, ...] = RETAIN_RATIOS
-    contenders: tuple[str, ...] = dataclasses.field(default_factory=default_contenders)
+    variants: tuple[str, ...] = DEFAULT
     repeats: int = 5
     seconds: float | None = None
     device: str = "cpu"
@@ -60,7 +60,7 @@ class BenchSettings:
     def __post_init__(self) -> None:
         """Rejects what cannot be measured."""
         require_above_zero(self, "limit", "repeats", "seconds", "threads")
-        for name in ("batch_sizes", "lengths", "contenders"):
+        for name in ("batch_sizes", "lengths", "variants"):
             values = getattr(self, name)
             require(len(values) > 0, f"{name}: name at least one")
             require(len(values) == len(set(values)), f"{name}: each may be named once")
@@ -70,7 +70,7 @@ class BenchSettings:
         elif self.what == "training":
             require(None not in self.lengths, "lengths: give numbers of tokens")
         else:
-            self._check_contenders()
+            self._check_variants()
 
     def _check_topk(self) -> None:
         require(
@@ -81,14 +81,12 @@ class BenchSettings:
         require(len(lengths) == len(self.lengths), "lengths: give numbers of tokens")
         require(all(length > 1 for length in lengths), "lengths: must be at least 2")
 
-    def _check_contenders(self) -> None:
+    def _check_variants(self) -> None:
         # Room for the special tokens and one other.
         require(all(n is None or n >= 3 for n in self.lengths), "lengths: must be at least 3")
-        for name in self.contenders:
-            require(
-                name in CONTENDERS, f"contenders: there is no {name!r}, but {', '.join(CONTENDERS)}"
-            )
-            package = missing_package(CONTENDERS[name])
+        for name in self.variants:
+            require(name in VARIANTS, f"variants: there is no {name!r}, but {', '.join(VARIANTS)}")
+            package = missing_package(VARIANTS[name])
             require(package is None, f"{name} needs the package {package}: install it")
 
     @property

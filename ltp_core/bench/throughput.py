@@ -1,7 +1,7 @@
 """Sequences per second of a checkpoint and its controls, by batch size and length (Figure 6).
 
 Excluded is tokenisation; included are padding, packing and the head. Beside each measured ratio
-stands the one that the FLOPs promise, counted on exactly what each contender computes, padding
+stands the one that the FLOPs promise, counted on exactly what each variant computes, padding
 included, and the share of it that was realised.
 """
 
@@ -23,8 +23,8 @@ from ltp_core.bench.answers import (
     needs_reference,
     reference_of,
 )
-from ltp_core.bench.contenders import Entry, Survey, cast, count_tokens, device_of, enter
-from ltp_core.bench.document import card, describe_contenders
+from ltp_core.bench.document import card, describe_variants
+from ltp_core.bench.engines import Entry, Survey, cast, count_tokens, device_of, enter
 from ltp_core.bench.figures import figures
 from ltp_core.bench.measure import Probe, Report, seconds_of, take_turns, using_threads
 from ltp_core.bench.pieces import Place, finish, measure_pieces
@@ -33,11 +33,11 @@ from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.workload import (
     Batches,
     LayerLengths,
-    attention_blanks_flops,
+    attention_padding_flops,
     batches_of,
     fixed_length,
     flops_of,
-    with_blanks,
+    with_padding,
     without_pruning,
 )
 from ltp_core.checkpoint import PrunedModel
@@ -97,7 +97,7 @@ def bench(
             if needs_reference(settings, m)
         }
         models = [cast(each, getattr(torch, settings.dtype)) for each in given]
-        entries = enter(models[0], settings.contenders, models[1:])
+        entries = enter(models[0], settings.variants, models[1:])
         facts = card(settings, task=task, device=settings.device)
         with open_session(facts["plan"], store) as session:
             measurement = _Measurement(settings, entries, encoded, references, session, report)
@@ -133,18 +133,18 @@ class _Point:
     def batches(self, entry: Entry, seed: int) -> Batches:
         """The entry's batches in a round."""
         length = self.encoded[entry.model.name].length
-        return batches_of(entry.contender, length, self.batch_size, seed=seed)
+        return batches_of(entry.variant, length, self.batch_size, seed=seed)
 
     def flops(self, entry: Entry, seed: int) -> float:
         """What the entry computes in a round, padding included."""
         config = entry.model.encoder.config
         counted, batches = self.counted[entry.survey], self.batches(entry, seed)
-        blanks, hidden = entry.contender.blanks, config.hidden_size
-        lengths = with_blanks(counted, batches, blanks)
+        padding, hidden = entry.variant.padding, config.hidden_size
+        lengths = with_padding(counted, batches, padding)
         flops = flops_of(lengths, hidden=hidden, intermediate=config.intermediate_size)
-        if blanks != "attention":
+        if padding != "attention":
             return flops
-        return flops + attention_blanks_flops(lengths, batches, hidden=hidden)
+        return flops + attention_padding_flops(lengths, batches, hidden=hidden)
 
 
 class _Measurement:
@@ -172,18 +172,18 @@ class _Measurement:
 
     def run(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Measures what is not measured yet, and puts the document together."""
-        contenders = describe_contenders(self._entries)
+        variants = describe_variants(self._entries)
         skipped = measure_pieces(
             [{"batch_size": size, "length": length} for size, length in self._settings.points],
             self._measure,
             settings=self._settings,
-            contenders=contenders,
+            variants=variants,
             session=self._session,
             report=self._report,
         )
         return finish(
             facts,
-            contenders=contenders,
+            variants=variants,
             session=self._session,
             probe=self._probe,
             skipped=skipped,
@@ -209,7 +209,7 @@ class _Measurement:
         return point if length is not None else replace(point, answers=self._answers(point, chosen))
 
     def _answers(self, point: _Point, chosen: np.ndarray) -> dict[str, dict[str, float]]:
-        """What contenders in coarser numbers answer, against float32."""
+        """What variants in coarser numbers answer, against float32."""
         return {
             entry.name: compare_answers(
                 entry,
@@ -222,7 +222,7 @@ class _Measurement:
         }
 
     def _warm_up(self, point: _Point) -> float:
-        """Seconds for one batch of every contender; at the first point, after one that does not count."""
+        """Seconds for one batch of every variant; at the first point, after one that does not count."""
         seconds = 0.0
         for entry in self._entries:
             batches = point.batches(entry, seed=0)
@@ -280,7 +280,7 @@ class _Measurement:
         }
 
     def _lines(self, point: _Point, taken: dict[str, list[float]]) -> list[Line]:
-        """One line a contender: measured and promised, against both controls."""
+        """One line a variant: measured and promised, against both controls."""
         rounds = len(next(iter(taken.values())))
         flops = {e.name: [point.flops(e, seed) for seed in range(rounds)] for e in self._entries}
         rows = next(iter(point.encoded.values()))
@@ -292,7 +292,7 @@ class _Measurement:
                 "rounds": rounds,
                 "sequences": len(rows),
                 "mean_length": float(rows.length.mean()),
-                **figures(entry.contender, name, taken, flops, len(rows)),
+                **figures(entry.variant, name, taken, flops, len(rows)),
                 **point.answers.get(name, {}),
             }
             for name, entry in {entry.name: entry for entry in self._entries}.items()
@@ -305,7 +305,7 @@ def _num_batches(affordable: float, repeats: int) -> int:
     Rather a round less than so few batches that shuffling makes no difference.
 
     Args:
-        affordable: Batches of every contender that there is time for.
+        affordable: Batches of every variant that there is time for.
         repeats: Rounds that are wanted.
     """
     return max(int(affordable / repeats), min(int(affordable), FEWEST_BATCHES), 1)

@@ -35,7 +35,7 @@ SELECTIONS = {
 }
 
 TURN_S = 0.02
-"""Time of one contender's turn, which repeats the operation often enough to fill it."""
+"""Time of one variant's turn, which repeats the operation often enough to fill it."""
 
 PROBE_SHAPE = (384, 1536)
 
@@ -73,11 +73,11 @@ def bench_topk(
             places,
             measure,
             settings=settings,
-            contenders=SELECTIONS,
+            variants=SELECTIONS,
             session=session,
             report=report,
         )
-        return finish(facts, contenders=SELECTIONS, session=session, probe=probe, skipped=skipped)
+        return finish(facts, variants=SELECTIONS, session=session, probe=probe, skipped=skipped)
 
 
 def select_by_threshold(

@@ -1,4 +1,4 @@
-"""The sequences that are run, the order of the batches, and what each contender computes on.
+"""The sequences that are run, the order of the batches, and what each variant computes on.
 
 Axes: `examples` sequences of a round, `layers` encoder layers.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from ltp_core.bench.catalogue import Blanks, Contender
+from ltp_core.bench.variants import Padding, Variant
 from ltp_core.flops import FLOPS_PER_MAC, total_flops
 from ltp_core.tokenize import Encoded, sorted_batches
 
@@ -75,25 +75,25 @@ def fixed_length(encoded: Encoded, length: int, count: int, *, seed: int = 0) ->
 
 
 def batches_of(
-    contender: Contender, length: Int[np.ndarray, " examples"], batch_size: int, *, seed: int
+    variant: Variant, length: Int[np.ndarray, " examples"], batch_size: int, *, seed: int
 ) -> Batches:
-    """The contender's batches in one round: sorted by length, or shuffled anew by the seed."""
-    if contender.is_sorted:
+    """The variant's batches in one round: sorted by length, or shuffled anew by the seed."""
+    if variant.is_sorted:
         return sorted_batches(length, batch_size)
     order = np.random.default_rng(seed).permutation(len(length))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def with_blanks(lengths: LayerLengths, batches: Batches, blanks: Blanks) -> LayerLengths:
+def with_padding(lengths: LayerLengths, batches: Batches, padding: Padding) -> LayerLengths:
     """The lengths that are computed on: with the padding that these batches bring along.
 
     Args:
         lengths: Live tokens; for what is masked, but computed, those without pruning.
         batches: Every sequence in one of them.
-        blanks: Up to what each sequence is padded; blanks in attention alone have no tokens here,
-            `attention_blanks_flops` has them.
+        padding: Up to what each sequence is padded; padding in attention alone have no tokens here,
+            `attention_padding_flops` has them.
     """
-    if blanks in ("none", "attention"):
+    if padding in ("none", "attention"):
         return lengths
 
     def longest(source: Int[np.ndarray, "examples layers"]) -> Int[np.ndarray, "examples layers"]:
@@ -121,11 +121,11 @@ def without_pruning(length: Int[np.ndarray, " examples"], runs: Sequence[bool]) 
     return LayerLengths(full, full, full)
 
 
-def attention_blanks_flops(lengths: LayerLengths, batches: Batches, *, hidden: int) -> float:
+def attention_padding_flops(lengths: LayerLengths, batches: Batches, *, hidden: int) -> float:
     """FLOPs beyond `flops_of` where only attention is padded, to a batch's longest survivor.
 
     Both products are then done for all queries, also for those of tokens that leave; a sequence on
-    its own has no blanks and does the second for its survivors only.
+    its own has no padding and does the second for its survivors only.
     """
     macs = 0.0
     for index in batches:

@@ -6,7 +6,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from ltp_core.bench.catalogue import CONTENDERS, available_contenders, can_run, default_contenders
 from ltp_core.bench.settings import (
     RETAIN_RATIOS,
     SCALING_LENGTHS,
@@ -15,6 +14,15 @@ from ltp_core.bench.settings import (
     BenchSettings,
     DType,
     What,
+)
+from ltp_core.bench.variants import (
+    BASELINE,
+    CONTROL,
+    DEFAULT,
+    METHOD,
+    VARIANTS,
+    available_variants,
+    can_run,
 )
 from ltp_core.cli.base import (
     Command,
@@ -33,7 +41,7 @@ from ltp_core.records import UserError
 
 DATA_LENGTHS = "data"
 
-SCALING_CONTENDERS = ("packed", "packed_unpruned", "hugging_face")
+SCALING_VARIANTS = (METHOD, CONTROL, BASELINE)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -51,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="throughput by batch size and length (default), time against length, top-k selection "
         "against a threshold, or a training step by stage (never stored)",
     )
-    _add_contenders(parser)
+    _add_variants(parser)
     add_subset(parser, rows=256)
     add_data(parser)
     add_device(parser)
@@ -61,12 +69,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def _add_contenders(parser: ArgumentParser) -> None:
+def _add_variants(parser: ArgumentParser) -> None:
     parser.add_argument(
+        "--variants",
         "--contenders",
         type=_names,
         metavar="NAME,NAME",
-        help=f"who takes part, or all; of {', '.join(CONTENDERS)}",
+        help=f"what is compared, or all; of {', '.join(VARIANTS)}",
     )
     parser.add_argument(
         "--against",
@@ -132,7 +141,7 @@ def _listed(values: tuple[Any, ...]) -> str:
 
 
 def run(arguments: Namespace) -> Output:
-    """Measures, alternating between the contenders."""
+    """Measures, alternating between the variants."""
     device = usable_device(arguments.device)
 
     from ltp_core.store import default_store
@@ -198,7 +207,7 @@ def _settings(
         batch_sizes=batch_sizes,
         lengths=lengths,
         retain_ratios=tuple(arguments.retain_ratios),
-        contenders=_contenders(arguments, device, dtype),
+        variants=_variants(arguments, device, dtype),
         repeats=arguments.repeats,
         seconds=arguments.seconds,
         device=device,
@@ -218,14 +227,14 @@ def _extent(arguments: Namespace) -> tuple[tuple[int | None, ...], tuple[int, ..
     return tuple(arguments.lengths or lengths), tuple(arguments.batch_sizes or sizes)
 
 
-def _contenders(arguments: Namespace, device: str, dtype: str) -> tuple[str, ...]:
+def _variants(arguments: Namespace, device: str, dtype: str) -> tuple[str, ...]:
     """The named ones; of all, or of the usual ones, those that can run there."""
-    if arguments.contenders and arguments.contenders != ["all"]:
-        return tuple(arguments.contenders)
-    usual = SCALING_CONTENDERS if arguments.what == "scaling" else default_contenders()
+    if arguments.variants and arguments.variants != ["all"]:
+        return tuple(arguments.variants)
+    usual = SCALING_VARIANTS if arguments.what == "scaling" else DEFAULT
     kind = device.partition(":")[0]
-    chosen = available_contenders() if arguments.contenders else usual
-    return tuple(name for name in chosen if can_run(CONTENDERS[name], kind, dtype))
+    chosen = available_variants() if arguments.variants else usual
+    return tuple(name for name in chosen if can_run(VARIANTS[name], kind, dtype))
 
 
 COMMAND = Command(

@@ -9,10 +9,11 @@ from ltp_core.cli.base import columns, percent
 _HEADER = (
     "batch",
     "length",
-    "contender",
+    "variant",
     "rounds",
     "sequences/s (quartiles)",
-    "to Hugging Face",
+    "to HF sorted",
+    "to HF shuffled",
     "to packed, unpruned",
     "by FLOPs",
     "realised",
@@ -20,7 +21,7 @@ _HEADER = (
 
 
 def throughput_card(document: dict[str, Any]) -> str:
-    """Every contender at every place, what each is, and what else was found."""
+    """Every variant at every place, what each is, and what else was found."""
     lines = [
         f"{document['checkpoint']} on {document['task']}/{document['settings']['split']}",
         *_machine(document),
@@ -80,6 +81,7 @@ def _row(line: dict[str, Any], document: dict[str, Any]) -> tuple[str, ...]:
         document["contenders"][line["contender"]]["title"],
         f"{line['rounds']} × {line['sequences']}",
         f"{speed} ({quartiles})",
+        _times(line.get("relative_to_sorted")),
         _times(line.get("relative_throughput")),
         _times(line.get("speedup")),
         _times(line.get("theoretical_speedup")),

@@ -18,7 +18,7 @@ from app.ltp_ui.shared import jobs, live
 from app.ltp_ui.throughput import charts as throughput_charts
 from app.ltp_ui.throughput import controls, data, export, looks, panels
 from app.ltp_ui.throughput.data import Bench, bench
-from ltp_core.bench.catalogue import CONTENDERS
+from ltp_core.bench.variants import VARIANTS
 from tests import app_samples, bench_samples
 from tests.app_samples import MOVIES
 from tests.source_trees import ROOT
@@ -93,7 +93,7 @@ def test_an_empty_store_says_what_to_do(store: Path) -> None:
 
 
 def test_throughput_shows_both_pictures(results: Path) -> None:
-    """Every contender in both, controls included, and the sentence that sums up."""
+    """Every variant in both, controls included, and the sentence that sums up."""
     at = page()
     first, second = charts(at)
     names = [trace["name"] for trace in first["data"]]
@@ -131,7 +131,7 @@ def test_a_noisy_machine_is_said(store: Path) -> None:
 
 
 def test_the_missing_control_is_named(store: Path) -> None:
-    """Without a shallower model among the contenders the page says so."""
+    """Without a shallower model among the variants the page says so."""
     document = bench_samples.throughput()
     document["results"] = [
         x for x in document["results"] if x["contender"] != bench_samples.SHALLOW
@@ -163,10 +163,10 @@ def test_a_broken_result_does_not_stop_the_page(results: Path) -> None:
 
 
 def test_every_look_is_unlike_the_others() -> None:
-    """Colour and marker, and colour and dash, tell every contender from every other."""
+    """Colour and marker, and colour and dash, tell every variant from every other."""
     colors_and_markers = [look[:2] for look in map(looks.look, looks.LOOKS)]
     assert len(set(colors_and_markers)) == len(colors_and_markers)
-    assert set(looks.LOOKS) == set(CONTENDERS)
+    assert set(looks.LOOKS) == set(VARIANTS)
 
 
 def test_error_bars_are_quartiles() -> None:
@@ -175,8 +175,8 @@ def test_error_bars_are_quartiles() -> None:
     trace = next(trace for trace in drawn.data if trace.name == "packed")
     frame = shown("a", bench_samples.throughput()).frame
     packed = frame[frame["contender"] == "packed"]
-    assert trace.error_y.array == pytest.approx(0.03 * packed["relative_throughput"])
-    assert trace.error_y.arrayminus == pytest.approx(0.04 * packed["relative_throughput"])
+    assert trace.error_y.array == pytest.approx(0.03 * packed["relative_to_sorted"])
+    assert trace.error_y.arrayminus == pytest.approx(0.04 * packed["relative_to_sorted"])
 
 
 def test_what_is_not_measured_is_hollow() -> None:
@@ -213,11 +213,11 @@ def test_foreign_names_are_drawn_as_text() -> None:
     assert "&lt;img" in drawn
 
 
-@pytest.mark.parametrize("contenders", [{}, {"packed": 3}, {"packed": {"metric": "x"}}])
+@pytest.mark.parametrize("variants", [{}, {"packed": 3}, {"packed": {"metric": "x"}}])
 @pytest.mark.parametrize("noise", [{}, {"matmul_flops_per_s": "fast", "warning": 3}])
-def test_documents_may_lack_what_is_not_required(contenders: Any, noise: Any) -> None:
+def test_documents_may_lack_what_is_not_required(variants: Any, noise: Any) -> None:
     """Anything beside the figures may be absent or strange."""
-    document = bench_samples.throughput(contenders=contenders, noise=noise, settings={}, skipped=3)
+    document = bench_samples.throughput(contenders=variants, noise=noise, settings={}, skipped=3)
     document["environment"] = {}
     document["results"] = [
         {key: line[key] for key in ("batch_size", "contender", "sequences_per_s")}
@@ -235,8 +235,8 @@ def test_summary_by_hand() -> None:
     sentence = panels.summary(shown("a", bench_samples.throughput()))
     assert "At batch 32, pruning makes the packed runner 1.73× as fast" in sentence
     assert "the FLOPs promise 2.20×, so 79 % of that is realised" in sentence
-    assert "Removing the padding alone is worth 1.50×" in sentence
-    assert "both together 2.60×" in sentence
+    assert "Removing the padding alone is worth 1.25×" in sentence
+    assert "both together 2.17×" in sentence
     by_length = panels.summary(shown("s", bench_samples.scaling()))
     assert "The packed runner alone is worth" in by_length  # there is no padding to remove
 
@@ -308,7 +308,7 @@ def test_the_command_is_the_one_that_runs(store: Path, script: Callable[[str], N
     assert job.command == command
     assert "--events" in job.arguments
     assert f"bench {MOVIES} --what throughput --batch-sizes 1,8,32 --lengths data" in command
-    assert "--contenders packed,packed_unpruned,hugging_face," in command
+    assert "--variants packed,packed_unpruned,hugging_face_sorted," in command
     assert "--seconds 60" in command
 
 
@@ -318,10 +318,10 @@ def test_only_who_can_run_there_is_offered(
 ) -> None:
     """ONNX Runtime takes the CPU and float32; what was chosen before is not asked for elsewhere."""
     monkeypatch.setattr(controls, "GPU_SIGNS", (str(store),))
-    monkeypatch.setattr(controls, "available_contenders", lambda: tuple(CONTENDERS))
+    monkeypatch.setattr(controls, "available_variants", lambda: tuple(VARIANTS))
     at = page()
     others = next(w for w in at.multiselect if w.label == "Also measure")
-    assert CONTENDERS["onnx"].title in others.options
+    assert VARIANTS["onnx"].title in others.options
     others.set_value(["masked", "onnx"])
     assert "masked,onnx" in healthy(at.run()).code[0].value
     (at.radio if key == "device" else at.selectbox)(key=f"throughput.{key}").set_value(value)

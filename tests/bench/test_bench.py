@@ -1,4 +1,4 @@
-"""Benchmarks: contenders give one answer, what is counted is what runs, limits and stops lose nothing.
+"""Benchmarks: variants give one answer, what is counted is what runs, limits and stops lose nothing.
 
 No time is asserted here.
 """
@@ -18,22 +18,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from ltp_core.bench import contenders, measure, results, throughput
-from ltp_core.bench.catalogue import CONTENDERS, available_contenders, default_contenders
-from ltp_core.bench.contenders import BUILDERS, count_tokens, enter
+from ltp_core.bench import engines, measure, results, throughput
+from ltp_core.bench.engines import BUILDERS, count_tokens, enter
 from ltp_core.bench.figures import figures, own_control
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
 from ltp_core.bench.products import MatrixProducts
+from ltp_core.bench.results import list_benches
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.throughput import bench
 from ltp_core.bench.training import bench_training
+from ltp_core.bench.variants import DEFAULT, ENGINES, VARIANTS, Variant, available_variants
 from ltp_core.bench.workload import (
     LayerLengths,
-    attention_blanks_flops,
+    attention_padding_flops,
     batches_of,
     fixed_length,
     flops_of,
-    with_blanks,
+    with_padding,
 )
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.cli.bench_cards import training_card
@@ -43,6 +44,7 @@ from ltp_core.tokenize import Encoded, encode
 from tests import tiny
 from tests.checkpoints import REVIEWS, REVIEWS_DENSE
 from tests.running import ltp, run
+from tests.source_trees import ROOT
 from tests.strategies import NUM_LAYERS
 
 TEXTS = [
@@ -73,7 +75,7 @@ def small(**changes: Any) -> BenchSettings:
         "limit": 6,
         "batch_sizes": (2,),
         "repeats": 2,
-        "contenders": ("packed", "packed_unpruned", "masked", "hugging_face"),
+        "variants": ("packed", "packed_unpruned", "masked", "hugging_face"),
     }
     return BenchSettings(**{**fields, **changes})
 
@@ -82,38 +84,58 @@ def small(**changes: Any) -> BenchSettings:
 
 
 def answers(model: PrunedModel, encoded: Encoded, names: list[str]) -> dict[str, torch.Tensor]:
-    """Logits of all sequences in one batch, by contender."""
+    """Logits of all sequences in one batch, by variant."""
     index = np.arange(len(encoded))
     return {e.name: e.logits(encoded, index) for e in enter(model, names, [])}
 
 
 def answering() -> list[str]:
-    """Installed contenders that give logits."""
-    return [name for name in available_contenders() if CONTENDERS[name].is_model]
+    """Installed variants that give logits."""
+    return [name for name in available_variants() if VARIANTS[name].is_model]
 
 
 def is_float32(name: str) -> bool:
     """It computes in the type of the model, which is float32 here."""
-    return CONTENDERS[name].precision == "settings"
+    return VARIANTS[name].precision == "settings"
 
 
-def test_every_contender_can_be_built() -> None:
+def test_every_variant_can_be_built() -> None:
     """The catalogue has a builder for each, and the default ones need nothing that is not required."""
-    assert set(CONTENDERS) == set(BUILDERS)
-    assert set(default_contenders()) <= set(available_contenders())
+    assert set(ENGINES) == set(BUILDERS)
+    assert {variant.engine for variant in VARIANTS.values()} == set(ENGINES)
+    assert set(DEFAULT) <= set(available_variants())
 
 
-def test_unpruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
+def test_stored_names_are_still_names() -> None:
+    """Results that were stored under these names are read as what they are."""
+    stored = """
+    packed packed_unpruned packed_first packed_unpruned_first packed_bfloat16
+    packed_unpruned_bfloat16 repadded masked hugging_face hugging_face_sorted hugging_face_eager
+    hugging_face_bfloat16_sorted onnx onnx_sorted onnx_int8_sorted onnx_pruned onnx_pruned_sorted
+    onnx_pruned_int8_sorted products products_unpruned
+    """
+    assert set(stored.split()) <= set(VARIANTS)
+    for entry in list_benches([ROOT / "data_cache" / "sample"]):
+        assert entry.document is not None
+        others = set(entry.document["settings"]["against"])
+        assert set(entry.document["contenders"]) - others <= set(VARIANTS)
+    assert VARIANTS["onnx_pruned_int8_sorted"] == Variant(
+        engine="onnx", is_pruned=True, precision="int8", is_sorted=True, last_layer="first"
+    )
+    assert "packed, unpruned, bfloat16" == VARIANTS["packed_unpruned_bfloat16"].title
+
+
+def test_unpruned_variants_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Peers and controls compute the same function: the same weights, nothing pruned."""
-    names = [n for n in answering() if not CONTENDERS[n].is_pruned and is_float32(n)]
+    names = [n for n in answering() if not VARIANTS[n].is_pruned and is_float32(n)]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed_unpruned"], rtol=0, atol=1e-4)
 
 
-def test_pruned_contenders_agree(model: PrunedModel, encoded: Encoded) -> None:
+def test_pruned_variants_agree(model: PrunedModel, encoded: Encoded) -> None:
     """Removed, masked, or removed and padded again: the same answer, which is not the unpruned one."""
-    names = [n for n in answering() if CONTENDERS[n].is_pruned and is_float32(n)]
+    names = [n for n in answering() if VARIANTS[n].is_pruned and is_float32(n)]
     found = answers(model, encoded, names)
     for logits in found.values():
         torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
@@ -137,7 +159,7 @@ def test_flops_are_those_of_the_pass(
     rows = encoded.take(np.array(index))
     batches = [np.arange(len(rows))]
     counted = count_tokens(model, entry.survey, rows)
-    lengths = with_blanks(counted, batches, entry.contender.blanks)
+    lengths = with_padding(counted, batches, entry.variant.padding)
     with FlopCounterMode(display=False) as counter:
         entry.logits(rows, batches[0])
     expected = flops_of(lengths, hidden=16, intermediate=24)
@@ -162,7 +184,7 @@ def test_a_short_last_layer_computes_one_token(model: PrunedModel, encoded: Enco
     for entry in enter(model, names, []):
         counted = count_tokens(model, entry.survey, encoded)
         flops.append(flops_of(counted, hidden=16, intermediate=24))
-        if entry.contender.last_layer == "first":
+        if entry.variant.last_layer == "first":
             assert {1} == set(counted.ffn[:, -1].tolist())
     assert flops[1] < flops[0] < flops[3] < flops[2]
 
@@ -189,7 +211,7 @@ def test_products_are_those_of_the_pass(
 def test_products_take_part_without_answers(model: PrunedModel, encoded: Encoded) -> None:
     """They are measured like the others, and asked for an answer they refuse."""
     names = ("packed", "packed_unpruned", "products", "products_unpruned")
-    found = bench(small(contenders=names, lengths=(None, 8)), model)
+    found = bench(small(variants=names, lengths=(None, 8)), model)
     assert 2 * 4 == len(found["results"])
     promised = {x["contender"]: x["theoretical_speedup"] for x in found["results"][:4]}
     assert promised["packed"] == promised["products"]
@@ -207,21 +229,21 @@ def test_blanks_by_hand() -> None:
     entering, staying = np.array([[8, 3], [5, 4], [6, 1]]), np.array([[3, 2], [4, 4], [1, 1]])
     lengths = LayerLengths(entering, entering, staying)
     batches = [np.array([0, 1]), np.array([2])]
-    padded = with_blanks(lengths, batches, "survivors")
+    padded = with_padding(lengths, batches, "survivors")
     assert [[8, 4], [8, 4], [6, 1]] == padded.attention.tolist()
     assert padded.query.tolist() == padded.attention.tolist()
     assert [[4, 4], [4, 4], [1, 1]] == padded.ffn.tolist()
-    assert with_blanks(lengths, batches, "none") is lengths
+    assert with_padding(lengths, batches, "none") is lengths
 
 
 def test_blanks_of_attention_by_hand() -> None:
-    """All queries against all keys of the longest survivor; a sequence alone has no blanks."""
+    """All queries against all keys of the longest survivor; a sequence alone has no padding."""
     entering, staying = np.array([[4], [2], [3]]), np.array([[1], [2], [2]])
     lengths = LayerLengths(entering, entering, staying)
-    flops = attention_blanks_flops(lengths, [np.array([0, 1]), np.array([2])], hidden=5)
+    flops = attention_padding_flops(lengths, [np.array([0, 1]), np.array([2])], hidden=5)
     # Two products of two sequences of four, less what the packed runner does of them.
     assert 2 * 5 * (2 * 2 * 4 * 4 - (4 + 1) * 4 - (2 + 2) * 2) == flops
-    assert with_blanks(lengths, [np.arange(3)], "attention") is lengths
+    assert with_padding(lengths, [np.arange(3)], "attention") is lengths
 
 
 # --- the sequences ----------------------------------------------------------------------------------
@@ -251,19 +273,19 @@ def test_texts_without_a_token_make_no_sequence() -> None:
 def test_batches_hold_every_sequence_once(name: str) -> None:
     """Shuffled batches differ from round to round, sorted ones do not."""
     length = np.array([5, 9, 3, 7, 4, 8, 6])
-    first, second = (batches_of(CONTENDERS[name], length, 3, seed=seed) for seed in (0, 1))
+    first, second = (batches_of(VARIANTS[name], length, 3, seed=seed) for seed in (0, 1))
     for batches in (first, second):
         assert list(range(7)) == sorted(np.concatenate(batches).tolist())
         assert [3, 3, 1] == [len(batch) for batch in batches]
     is_same = np.concatenate(first).tolist() == np.concatenate(second).tolist()
-    assert is_same == CONTENDERS[name].is_sorted
+    assert is_same == VARIANTS[name].is_sorted
 
 
 # --- the document -----------------------------------------------------------------------------------
 
 
 def test_document(model: PrunedModel, tmp_path: Path) -> None:
-    """Every contender at every batch size and length, with its ratios to both controls."""
+    """Every variant at every batch size and length, with its ratios to both controls."""
     chosen = small(batch_sizes=(1, 2), lengths=(None, 8))
     found = bench(chosen, model, store=tmp_path)
     places = {(line["batch_size"], line["length"]) for line in found["results"]}
@@ -273,7 +295,8 @@ def test_document(model: PrunedModel, tmp_path: Path) -> None:
         assert line["sequences_per_s_q1"] <= line["sequences_per_s"] <= line["sequences_per_s_q3"]
         assert 2 == line["rounds"]
         if line["contender"] == "packed_unpruned":
-            assert 1.0 == line["speedup"] == line["theoretical_speedup"] == line["realised_share"]
+            assert 1.0 == line["speedup"] == line["theoretical_speedup"]
+            assert "realised_share" not in line
         if line["contender"] == "hugging_face":
             assert 1.0 == line["relative_throughput"] == line["theoretical_relative_throughput"]
         if line["length"] == 8:
@@ -299,13 +322,13 @@ def test_ratios_are_taken_within_rounds() -> None:
     """A machine that slows down in the second round changes no ratio."""
     taken = {"packed": [1.0, 10.0], "packed_unpruned": [2.0, 20.0], "hugging_face": [4.0, 40.0]}
     flops = {"packed": [1.0, 1.0], "packed_unpruned": [4.0, 4.0], "hugging_face": [8.0, 8.0]}
-    found = figures(CONTENDERS["packed"], "packed", taken, flops, 6)
+    found = figures(VARIANTS["packed"], "packed", taken, flops, 6)
     assert {2.0} == {found[key] for key in ("speedup", "speedup_q1", "speedup_q3")}
     assert (4.0, 8.0) == (found["relative_throughput"], found["theoretical_relative_throughput"])
     assert 0.5 == found["realised_share"]
     assert "ceiling_speedup" not in found
     products = {"products": [1.0, 10.0], "products_unpruned": [2.5, 25.0]}
-    found = figures(CONTENDERS["packed"], "packed", taken | products, flops, 6)
+    found = figures(VARIANTS["packed"], "packed", taken | products, flops, 6)
     assert (2.5, 0.8) == (found["ceiling_speedup"], found["ceiling_share"])
 
 
@@ -320,12 +343,16 @@ def test_ratios_are_taken_within_rounds() -> None:
         ("onnx_pruned_int8_sorted", ("packed_unpruned",), None),
         ("onnx_int8_sorted", ("packed_unpruned",), None),
         ("packed_bfloat16", ("packed_unpruned",), None),
+        ("packed_unpruned", ("packed_unpruned",), None),
+        ("repadded", ("packed_unpruned",), None),
+        ("masked", ("hugging_face", "packed_unpruned"), None),
+        ("onnx_pruned_sorted", ("onnx", "packed_unpruned"), None),
         ("packed", (), None),
     ],
 )
 def test_own_control(name: str, taking_part: tuple[str, ...], control: str | None) -> None:
-    """The same program with nothing pruned, and never one that computes in other numbers."""
-    assert control == own_control(CONTENDERS[name], taking_part)
+    """The same engine with nothing pruned, in the same numbers and the same order."""
+    assert control == own_control(VARIANTS[name], taking_part)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +360,7 @@ def test_own_control(name: str, taking_part: tuple[str, ...], control: str | Non
     [
         (
             {
-                "contenders": (
+                "variants": (
                     "packed",
                     "onnx_sorted",
                     "onnx_int8_sorted",
@@ -343,10 +370,10 @@ def test_own_control(name: str, taking_part: tuple[str, ...], control: str | Non
             {"onnx_int8_sorted", "onnx_pruned_int8_sorted"},
         ),
         (
-            {"contenders": ("packed_bfloat16", "hugging_face_bfloat16_sorted", "packed")},
+            {"variants": ("packed_bfloat16", "hugging_face_bfloat16_sorted", "packed")},
             {"packed_bfloat16", "hugging_face_bfloat16_sorted"},
         ),
-        ({"dtype": "bfloat16", "contenders": ("packed", "masked")}, {"packed", "masked"}),
+        ({"dtype": "bfloat16", "variants": ("packed", "masked")}, {"packed", "masked"}),
     ],
 )
 def test_coarse_numbers_are_compared_with_float32(
@@ -365,7 +392,7 @@ def test_coarse_numbers_are_compared_with_float32(
 
 def test_without_the_controls_there_are_no_ratios(model: PrunedModel) -> None:
     """A ratio to something that did not run would be a guess."""
-    line = bench(small(contenders=("packed",)), model)["results"][0]
+    line = bench(small(variants=("packed",)), model)["results"][0]
     assert not [key for key in line if "speedup" in key or "relative" in key or "share" in key]
 
 
@@ -402,7 +429,7 @@ def test_nothing_private_and_no_text_is_kept(model: PrunedModel, tmp_path: Path)
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_other_types(dtype: Any, model: PrunedModel) -> None:
-    """The same contenders in another type of number."""
+    """The same variants in another type of number."""
     found = bench(small(dtype=dtype), model)
     assert 4 == len(found["results"])
     assert dtype == found["settings"]["dtype"]
@@ -499,7 +526,7 @@ def test_another_benchmark_starts_anew(model: PrunedModel, tmp_path: Path) -> No
 
 
 def test_turns_rotate() -> None:
-    """Every contender once a round, each round beginning with another."""
+    """Every variant once a round, each round beginning with another."""
     order: list[str] = []
     seconds = take_turns(
         {name: lambda number, name=name: order.append(f"{name}{number}") for name in "abc"},  # type: ignore[misc]
@@ -544,9 +571,9 @@ def test_spread_by_hand() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"contenders": ("fast",)}, "there is no 'fast'"),
-        ({"contenders": ("packed", "packed")}, "each may be named once"),
-        ({"contenders": ()}, "name at least one"),
+        ({"variants": ("fast",)}, "there is no 'fast'"),
+        ({"variants": ("packed", "packed")}, "each may be named once"),
+        ({"variants": ()}, "name at least one"),
         ({"batch_sizes": (0,)}, "must be above 0"),
         ({"lengths": (2,)}, "at least 3"),
         ({"seconds": 0.0}, "must be above 0"),
@@ -561,11 +588,11 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], sentence: str)
 
 
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that is not installed is no contender."""
-    absent = dataclasses.replace(CONTENDERS["onnx"], packages=("no_such_package",))
-    monkeypatch.setitem(CONTENDERS, "onnx", absent)
+    """A peer that is not installed is no variant."""
+    absent = dataclasses.replace(ENGINES["onnx"], packages=("no_such_package",))
+    monkeypatch.setitem(ENGINES, "onnx", absent)
     with pytest.raises(UserError, match="needs the package no_such_package"):
-        small(contenders=("onnx",))
+        small(variants=("onnx",))
 
 
 def test_what_does_not_fit_is_refused(model: PrunedModel) -> None:
@@ -583,10 +610,11 @@ def test_builders_are_shared(model: PrunedModel, monkeypatch: pytest.MonkeyPatch
     """A peer is loaded once, however many orders of batches it takes part in."""
     calls: list[PrunedModel] = []
 
-    def build(given: PrunedModel) -> Any:
+    def build(given: PrunedModel, variant: Variant) -> Any:
+        del variant
         calls.append(given)
         return lambda inputs: inputs
 
-    monkeypatch.setattr(contenders, "BUILDERS", dict.fromkeys(BUILDERS, build))
+    monkeypatch.setattr(engines, "BUILDERS", dict.fromkeys(BUILDERS, build))
     enter(model, ["hugging_face", "hugging_face_sorted"], [])
     assert [model] == calls

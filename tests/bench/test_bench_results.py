@@ -52,7 +52,7 @@ def save(store: Path, name: str, content: Any) -> Path:
 def stored(tiny_store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a benchmark of each kind."""
     store = tmp_path_factory.mktemp("benches")
-    contenders = ("packed", "packed_unpruned", "hugging_face", "products", "products_unpruned")
+    variants = ("packed", "packed_unpruned", "hugging_face", "products", "products_unpruned")
     common: dict[str, Any] = {"limit": 2, "batch_sizes": (2,), "repeats": 1}
     model = load_checkpoint(str(tiny_store_folder / "runs" / REVIEWS))
     for what, lengths in (("throughput", (None,)), ("scaling", (4, 8))):
@@ -60,7 +60,7 @@ def stored(tiny_store_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
             what=what,  # type: ignore[arg-type]
             checkpoint=REVIEWS,
             lengths=lengths,
-            contenders=contenders,
+            variants=variants,
             **common,
         )
         bench(settings, model, store=store)
@@ -85,7 +85,7 @@ def test_what_is_written_is_documented(stored: Path) -> None:
 
 
 def test_rounds_are_as_documented(stored: Path) -> None:
-    """Columns in order, their types, and one line a contender and round."""
+    """Columns in order, their types, and one line a variant and round."""
     sentence = SECTION.split("`rounds.parquet`:")[1].split("\n\n")[0]
     documented = [
         (name, kind)

@@ -281,7 +281,7 @@ def test_evaluate_without_its_dense_counterpart(tiny_store: Path) -> None:
 
 
 def test_bench_document_and_card(tiny_store: Path) -> None:
-    """`bench` measures every contender at every batch size, and names the machine."""
+    """`bench` measures every variant at every batch size, and names the machine."""
     size = ("--batch-sizes", "1,4", "--repeats", "1", "--limit", "4", "--no-store")
     found = document(run("bench", REVIEWS, *size, "--json"))
     pairs = {(line["batch_size"], line["contender"]) for line in found["results"]}
@@ -297,9 +297,11 @@ def test_bench_document_and_card(tiny_store: Path) -> None:
 def test_bench_of_all_leaves_out_who_cannot_run(tiny_store: Path) -> None:
     """ONNX Runtime takes float32 only; named, it is refused with a sentence."""
     size = ("--batch-sizes", "4", "--repeats", "1", "--limit", "4", "--dtype", "bfloat16")
-    found = document(run("bench", REVIEWS, *size, "--contenders", "all", "--no-store", "--json"))
+    found = document(run("bench", REVIEWS, *size, "--variants", "all", "--no-store", "--json"))
     assert not [name for name in found["contenders"] if name.startswith("onnx")]
     assert "hugging_face" in found["contenders"]
+    assert 2 == run("bench", REVIEWS, *size, "--variants", "onnx").status
+    # The older spelling, as in commands that were written down before.
     assert 2 == run("bench", REVIEWS, *size, "--contenders", "onnx").status
 
 
@@ -315,11 +317,11 @@ def test_bench_of_selections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_bench_scaling_takes_lengths(tiny_store: Path) -> None:
-    """Its contenders are method, control and baseline; its lengths may be given."""
+    """Its variants are method, control and baseline; its lengths may be given."""
     size = ("--lengths", "4,8", "--repeats", "1", "--limit", "2", "--no-store", "--json")
     found = document(run("bench", REVIEWS, "--what", "scaling", *size))
     assert {4, 8} == {line["length"] for line in found["results"]}
-    assert ["packed", "packed_unpruned", "hugging_face"] == list(found["contenders"])
+    assert ["packed", "packed_unpruned", "hugging_face_sorted"] == list(found["contenders"])
 
 
 def test_events_are_lines_and_the_document_comes_last() -> None:

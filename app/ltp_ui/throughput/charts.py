@@ -24,7 +24,7 @@ from app.ltp_ui.throughput.looks import (
     title_of,
     values,
 )
-from ltp_core.bench.catalogue import CONTROL
+from ltp_core.bench.variants import CONTROL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -42,20 +42,20 @@ PAPER_TOPK = ((128, 7.4), (1024, 33.4))
 
 def throughput_chart(bench: Bench) -> go.Figure:
     """Relative throughput against batch size (Figure 6), quartiles as bars; the paper's beside it."""
-    frame = bench.frame[bench.frame["relative_throughput"].notna()]
+    frame = bench.frame[bench.frame[bench.relative].notna()]
     has_lengths = frame["length"].notna().any()
     frame = frame.assign(
         x=frame["place"] if has_lengths else frame["batch_size"].map("{:.0f}".format)
     )
     traces = [
-        line(part, bench.contenders[name], "relative_throughput", x="x")
+        line(part, bench.variants[name], bench.relative, x="x")
         for name, part in parts_of(frame, bench)
     ]
     traces.append(_paper_throughput())
     return figure_of(
         traces,
         x={"title": "measured at" if has_lengths else "batch size", "type": "category"},
-        y={"title": "throughput, times Hugging Face", "rangemode": "tozero"},
+        y={"title": f"throughput, times {bench.baseline}", "rangemode": "tozero"},
     )
 
 
@@ -77,7 +77,7 @@ def promise_chart(bench: Bench, place: str) -> go.Figure:
     """Measured speedup over the unpruned packed control beside what the FLOPs promise."""
     frame = bench.frame[(bench.frame["place"] == place) & bench.frame["speedup"].notna()]
     frame = frame.iloc[::-1]
-    titles = [bench.contenders[name].title for name in frame["contender"]]
+    titles = [bench.variants[name].title for name in frame["contender"]]
     bars = {
         "type": "bar",
         "orientation": "h",
@@ -121,7 +121,7 @@ def length_chart(bench: Bench, batch_size: int) -> go.Figure:
             ms_q1=1_000 / part["sequences_per_s_q3"],
             ms_q3=1_000 / part["sequences_per_s_q1"],
         )
-        traces.append(line(times, bench.contenders[name], "ms", x="length", unit=" ms"))
+        traces.append(line(times, bench.variants[name], "ms", x="length", unit=" ms"))
     traces += _ideal_lines(frame, bench)
     return figure_of(
         traces,
@@ -194,11 +194,11 @@ def _paper_topk() -> dict[str, Any]:
     }
 
 
-def machines_chart(benches: Sequence[Bench], contender: str, figure: str) -> go.Figure:
-    """One contender on several machines: a line a benchmark."""
+def machines_chart(benches: Sequence[Bench], variant: str, figure: str) -> go.Figure:
+    """One variant on several machines: a line a benchmark."""
     traces = []
     for index, bench in enumerate(benches):
-        part = bench.frame[bench.frame["contender"] == contender]
+        part = bench.frame[bench.frame["contender"] == variant]
         part = part[part[figure].notna()]
         symbol = ("circle", "square", "diamond", "x", "cross", "star")[index % 6]
         traces.append(
@@ -216,7 +216,8 @@ def machines_chart(benches: Sequence[Bench], contender: str, figure: str) -> go.
         )
     title = {
         "sequences_per_s": "sequences per second",
-        "relative_throughput": "throughput, times Hugging Face",
+        "relative_to_sorted": "throughput, times Hugging Face, sorted",
+        "relative_throughput": "throughput, times Hugging Face, shuffled",
         "speedup": "speed, times the packed control",
         "slowdown": "times as long as a threshold",
     }[figure]
@@ -229,9 +230,9 @@ def live_chart(frame: pd.DataFrame) -> go.Figure:
     """Bars of what a running benchmark has measured so far."""
     is_topk = frame["time_us"].notna().any()
     value = "time_us" if is_topk else "sequences_per_s"
-    contenders = people({}, frame["contender"])
+    variants = people({}, frame["contender"])
     traces = []
-    for name, who in contenders.items():
+    for name, who in variants.items():
         part = frame[frame["contender"] == name]
         color, _, _, pattern = look(name)
         traces.append(

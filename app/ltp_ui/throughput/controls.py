@@ -15,8 +15,15 @@ from app.ltp_ui.shared import blocks, jobs, live
 from app.ltp_ui.shared.boundary import boundary
 from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.throughput import data
-from ltp_core.bench.catalogue import BASELINE, CONTENDERS, CONTROL, available_contenders, can_run
 from ltp_core.bench.settings import RETAIN_RATIOS, SCALING_LENGTHS, TOPK_LENGTHS
+from ltp_core.bench.variants import (
+    BASELINE,
+    CONTROL,
+    SHUFFLED,
+    VARIANTS,
+    available_variants,
+    can_run,
+)
 from ltp_core.environment import BUSY_LOAD, load_average
 from ltp_core.sweep.plan import SWEEPS
 
@@ -103,12 +110,12 @@ def _arguments(what: str, columns: Sequence[DeltaGenerator]) -> list[str] | None
     with columns[2]:
         machine = _machine()
     with columns[0]:
-        contenders, against = _contenders(what, machine), _against(checkpoint)
+        variants, against = _variants(what, machine), _against(checkpoint)
     with columns[1]:
         sizes, lengths = _extent(what)
     arguments = ["bench", checkpoint, "--what", what]
     arguments += ["--batch-sizes", _listed(sizes), "--lengths", _listed(lengths)]
-    arguments += ["--contenders", _listed(contenders)]
+    arguments += ["--variants", _listed(variants)]
     arguments += ["--against", _listed(against)] if against else []
     return arguments + machine.arguments
 
@@ -168,23 +175,23 @@ def _batch_size(default: int) -> int:
     )
 
 
-def _contenders(what: str, machine: Machine) -> list[str]:
+def _variants(what: str, machine: Machine) -> list[str]:
     """Who takes part; only those that can run there are offered."""
     free = [
         name
-        for name in available_contenders()
-        if name not in ALWAYS and can_run(CONTENDERS[name], machine.device, machine.dtype)
+        for name in available_variants()
+        if name not in ALWAYS and can_run(VARIANTS[name], machine.device, machine.dtype)
     ]
     chosen = st.multiselect(
         "Also measure",
         free,
-        default=["repadded", "masked", "hugging_face_sorted"] if what == "throughput" else [],
-        format_func=lambda name: CONTENDERS[name].title,
-        key=f"throughput.{what}.contenders",
+        default=[SHUFFLED] if what == "throughput" else [],
+        format_func=lambda name: VARIANTS[name].title,
+        key=f"throughput.{what}.variants",
         persist_state="session",
         wrap=True,
-        help="Beside packed, packed unpruned and Hugging Face, which always take part. "
-        + " ".join(f"{CONTENDERS[name].title}: {CONTENDERS[name].meaning}." for name in free),
+        help="Beside packed, packed unpruned and Hugging Face with sorted batches, which always take part. "
+        + " ".join(f"{VARIANTS[name].title}: {VARIANTS[name].meaning}." for name in free),
     )
     return [*ALWAYS, *(name for name in free if name in chosen)]
 

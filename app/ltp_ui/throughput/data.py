@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from app.ltp_ui.shared.wording import counted, percent
-from ltp_core.bench.catalogue import CONTENDERS
 from ltp_core.bench.results import list_benches, results_frame
+from ltp_core.bench.variants import BASELINE, SHUFFLED, VARIANTS
 
 COLUMNS = (
     "batch_size",
@@ -30,6 +30,10 @@ COLUMNS = (
     "sequences_per_s_q3",
     "flops_per_sequence",
     "flops_per_s",
+    "relative_to_sorted",
+    "relative_to_sorted_q1",
+    "relative_to_sorted_q3",
+    "theoretical_relative_to_sorted",
     "relative_throughput",
     "relative_throughput_q1",
     "relative_throughput_q3",
@@ -60,7 +64,7 @@ DATA_LENGTHS = "data"
 
 @dataclass(frozen=True, kw_only=True)
 class Who:
-    """A contender on screen.
+    """A variant on screen.
 
     Attributes:
         name: Its name in the results.
@@ -88,7 +92,7 @@ class Bench:
         subject: What ran on what.
         machine: On which machine.
         frame: Its results, with every column of `COLUMNS`.
-        contenders: Who took part, in order.
+        variants: Who took part, in order.
         warning: Why it should not be trusted; None where it may be.
         matmul_flops_per_s: Rate of a plain matrix product on that machine; None where unknown.
         num_skipped: Measurements that a time limit left out.
@@ -101,7 +105,7 @@ class Bench:
     subject: str
     machine: str
     frame: pd.DataFrame
-    contenders: dict[str, Who]
+    variants: dict[str, Who]
     warning: str | None
     matmul_flops_per_s: float | None
     num_skipped: int
@@ -111,6 +115,18 @@ class Bench:
     def places(self) -> list[str]:
         """Length and batch size of each measurement, in words and in order."""
         return list(dict.fromkeys(self.frame["place"]))
+
+    @property
+    def relative(self) -> str:
+        """Figure for the speed relative to Hugging Face: sorted batches, shuffled in older results."""
+        has_sorted = self.frame["relative_to_sorted"].notna().any()
+        return "relative_to_sorted" if has_sorted else "relative_throughput"
+
+    @property
+    def baseline(self) -> str:
+        """Title of what `relative` is relative to."""
+        is_sorted = self.relative == "relative_to_sorted"
+        return VARIANTS[BASELINE].title if is_sorted else f"{VARIANTS[SHUFFLED].title}, shuffled"
 
 
 def stored(what: str) -> tuple[list[Bench], list[str]]:
@@ -135,7 +151,7 @@ def bench(name: str, document: dict[str, Any]) -> Bench:
         subject=_subject(document),
         machine=machine(document),
         frame=frame,
-        contenders=people(document["contenders"], frame["contender"]),
+        variants=people(document["contenders"], frame["contender"]),
         warning=str(warning) if warning else None,
         matmul_flops_per_s=float(rate) if isinstance(rate, int | float) and rate > 0 else None,
         num_skipped=len(skipped) if isinstance(skipped, list) else 0,
@@ -161,16 +177,16 @@ def place(batch_size: float, length: float | None) -> str:
     return batch if length is None or pd.isna(length) else f"{batch}, {length:.0f} tokens"
 
 
-def people(contenders: Mapping[str, Any], names: Iterable[str]) -> dict[str, Who]:
+def people(variants: Mapping[str, Any], names: Iterable[str]) -> dict[str, Who]:
     """Who took part, by name: the catalogue's in its order, then the others."""
-    order = list(CONTENDERS)
+    order = list(VARIANTS)
     found = sorted(set(names), key=lambda n: (order.index(n) if n in order else len(order), n))
-    return {name: _who(name, contenders.get(name)) for name in found}
+    return {name: _who(name, variants.get(name)) for name in found}
 
 
 def _who(name: str, said: Any) -> Who:
     fields = said if isinstance(said, Mapping) else {}
-    known = CONTENDERS.get(name)
+    known = VARIANTS.get(name)
     return Who(
         name=name,
         title=known.title if known else _drawable(fields.get("title") or name),

@@ -1,7 +1,7 @@
-"""What the charts of the throughput page share: looks of the contenders, lines, error bars, frame.
+"""What the charts of the throughput page share: looks of the variants, lines, error bars, frame.
 
 Colours are placeholders that Streamlit replaces by the theme's categorical colours, so they fit light
-and dark. Marker, dash and pattern tell the contenders apart without them.
+and dark. Marker, dash and pattern tell the variants apart without them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from app.ltp_ui.throughput.data import Bench, Who
+from ltp_core.bench.variants import VARIANTS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -21,41 +22,44 @@ GREY = "#7f8793"
 
 HEIGHT = 380
 
-LOOKS = {
-    "packed": (0, "circle", "solid", ""),
-    "packed_unpruned": (1, "square", "dash", "/"),
-    "packed_first": (0, "pentagon", "dash", "-"),
-    "packed_unpruned_first": (1, "star-diamond", "dot", "-"),
-    "products": (0, "hexagram", "dot", "|"),
-    "products_unpruned": (1, "octagon", "dashdot", "|"),
-    "repadded": (2, "diamond", "dot", "x"),
-    "masked": (3, "x", "dashdot", "."),
-    "hugging_face": (5, "triangle-up", "solid", ""),
-    "hugging_face_sorted": (5, "triangle-down", "dash", "/"),
-    "hugging_face_eager": (5, "cross", "dot", "."),
-    "onnx": (4, "star", "solid", ""),
-    "onnx_sorted": (4, "hexagon", "dash", "/"),
-    "onnx_int8_sorted": (4, "pentagon", "dot", "."),
-    "packed_bfloat16": (0, "diamond-tall", "longdash", "\\"),
-    "packed_unpruned_bfloat16": (1, "diamond-wide", "longdash", "\\"),
-    "hugging_face_bfloat16_sorted": (5, "triangle-left", "longdash", "\\"),
-    "onnx_pruned": (4, "triangle-right", "longdash", "\\"),
-    "onnx_pruned_sorted": (4, "triangle-up", "dashdot", "+"),
-    "onnx_pruned_int8_sorted": (4, "cross", "longdashdot", "|"),
-}
-"""Place in the theme's colours, marker, dash and bar pattern of each contender."""
+_ENGINE_COLORS = {"repadded": 2, "masked": 3, "onnx": 4, "hugging_face": 5, "hugging_face_eager": 5}
+"""Place in the theme's colours; the packed runner and its products take 0 pruned and 1 unpruned."""
+
+_SYMBOLS = (
+    *("circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star"),
+    *("triangle-left", "triangle-right", "pentagon", "hexagon", "octagon", "hexagram"),
+    *("diamond-tall", "diamond-wide", "hourglass", "bowtie", "hexagon2", "triangle-ne"),
+)
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_PATTERNS = ("", "/", "x", ".", "-", "|", "\\", "+")
+
+
+def _looks() -> dict[str, tuple[int, str, str, str]]:
+    return {
+        name: (
+            _ENGINE_COLORS.get(variant.engine, 0 if variant.is_pruned else 1),
+            _SYMBOLS[i % len(_SYMBOLS)],
+            _DASHES[i % len(_DASHES)],
+            _PATTERNS[i % len(_PATTERNS)],
+        )
+        for i, (name, variant) in enumerate(VARIANTS.items())
+    }
+
+
+LOOKS = _looks()
+"""Place in the theme's colours, marker, dash and bar pattern of each variant."""
 
 _OTHER_SYMBOLS = ("star-triangle-up", "star-square", "hourglass", "bowtie", "star-diamond")
 
 
 def parts_of(frame: pd.DataFrame, bench: Bench) -> list[tuple[str, pd.DataFrame]]:
-    """The lines of each contender, in the order of the legend."""
-    parts = [(name, frame[frame["contender"] == name]) for name in bench.contenders]
+    """The lines of each variant, in the order of the legend."""
+    parts = [(name, frame[frame["contender"] == name]) for name in bench.variants]
     return [(name, part) for name, part in parts if len(part)]
 
 
 def line(part: pd.DataFrame, who: Who, figure: str, *, x: str, unit: str = "×") -> dict[str, Any]:
-    """One contender's measured figures as a line with quartiles."""
+    """One variant's measured figures as a line with quartiles."""
     color, symbol, dash, _ = look(who.name)
     return {
         "type": "scatter",
@@ -71,7 +75,7 @@ def line(part: pd.DataFrame, who: Who, figure: str, *, x: str, unit: str = "×")
 
 
 def look(name: str) -> tuple[str, str, str, str]:
-    """Colour, marker, dash and pattern of a contender; other checkpoints share a colour."""
+    """Colour, marker, dash and pattern of a variant; other checkpoints share a colour."""
     if name in LOOKS:
         index, symbol, dash, pattern = LOOKS[name]
         return COLORS[index], symbol, dash, pattern
@@ -102,8 +106,8 @@ def lengths(frame: pd.DataFrame) -> list[int]:
 
 
 def title_of(bench: Bench, name: str) -> str:
-    """A contender's title in this benchmark; its name if it did not take part."""
-    return bench.contenders[name].title if name in bench.contenders else name
+    """A variant's title in this benchmark; its name if it did not take part."""
+    return bench.variants[name].title if name in bench.variants else name
 
 
 def figure_of(

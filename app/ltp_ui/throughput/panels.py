@@ -14,7 +14,7 @@ from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.throughput import charts, data
 from app.ltp_ui.throughput.data import Bench, Who
 from app.ltp_ui.throughput.export import bench_csv, bench_json
-from ltp_core.bench.catalogue import CONTROL
+from ltp_core.bench.variants import CONTROL
 
 PICTURE_KIND = "throughput.picture"
 MOST_COMPARED = 6
@@ -44,7 +44,7 @@ def _running(job: Job) -> None:
         st.progress(share, text=f"{text}, {job.elapsed_s:.0f} s")
         frame = data.live_table(events)
         if len(frame):
-            chart(charts.live_chart(frame), alt="Speed of each contender so far.")
+            chart(charts.live_chart(frame), alt="Speed of each variant so far.")
 
 
 def nothing_yet(what: str) -> None:
@@ -136,24 +136,24 @@ def summary(bench: Bench, place: str | None = None) -> str:
             f"is {percent(packed['ceiling_share'], 0)} of what can be had."
         )
     control = rows.get(CONTROL)
-    if control is not None and not pd.isna(control["relative_throughput"]):
+    if control is not None and not pd.isna(control[bench.relative]):
         alone = (
             "Removing the padding alone"
             if pd.isna(control["length"])
             else "The packed runner alone"
         )
         sentence += (
-            f" {alone} is worth {control['relative_throughput']:.2f}× against Hugging Face, both together "
-            f"{packed['relative_throughput']:.2f}×."
+            f" {alone} is worth {control[bench.relative]:.2f}× against {bench.baseline}, both together "
+            f"{packed[bench.relative]:.2f}×."
         )
     return sentence
 
 
 def controls_note(bench: Bench) -> None:
     """Who the controls are, and which is missing."""
-    lines = [_described(who) for who in bench.contenders.values()]
+    lines = [_described(who) for who in bench.variants.values()]
     st.caption("  \n".join(lines))
-    if not any(who.method == "shallow" for who in bench.contenders.values()):
+    if not any(who.method == "shallow" for who in bench.variants.values()):
         st.caption(
             ":orange[:material/info:] The second control, a shallower model of the same cost, did not "
             "take part: name one under Other checkpoints."
@@ -183,7 +183,7 @@ def _scaling(bench: Bench) -> None:
 
 def _topk(bench: Bench) -> None:
     st.subheader("Top-k against a threshold", anchor=False)
-    names = [name for name in bench.contenders if name != "threshold"]
+    names = [name for name in bench.variants if name != "threshold"]
     titles = {"topk": "positions of the best", "topk_mask": "a mask of the best"}
     selection = st.segmented_control(
         "Top-k gives",
@@ -223,9 +223,7 @@ def _compare(bench: Bench, found: Sequence[Bench]) -> None:
     if len(picked) < 2:
         return
     figures = (
-        ("slowdown",)
-        if bench.what == "topk"
-        else ("sequences_per_s", "relative_throughput", "speedup")
+        ("slowdown",) if bench.what == "topk" else ("sequences_per_s", bench.relative, "speedup")
     )
     figure = st.segmented_control(
         "Figure",
@@ -235,9 +233,9 @@ def _compare(bench: Bench, found: Sequence[Bench]) -> None:
         format_func=lambda name: name.replace("_", " ").replace("per s", "per second"),
         key=f"throughput.figure.{bench.what}",
     )
-    contender = "topk" if bench.what == "topk" else "packed"
+    variant = "topk" if bench.what == "topk" else "packed"
     chart(
-        charts.machines_chart(picked, contender, figure or figures[0]),
+        charts.machines_chart(picked, variant, figure or figures[0]),
         alt=f"{counted(len(picked), 'result')} side by side.",
         name="compared",
     )
@@ -248,12 +246,13 @@ def _compare(bench: Bench, found: Sequence[Bench]) -> None:
 NUMBER_COLUMNS = {
     "place": "Measured at",
     "retain_ratio": "Kept",
-    "title": "Contender",
+    "title": "Variant",
     "rounds": "Rounds",
     "sequences": "Sequences a round",
     "sequences_per_s": "Sequences/s",
     "quartiles": "Quartiles",
-    "relative_throughput": "× Hugging Face",
+    "relative_to_sorted": "× Hugging Face, sorted",
+    "relative_throughput": "× Hugging Face, shuffled",
     "speedup": "× packed, unpruned",
     "theoretical_speedup": "× by FLOPs",
     "realised_share": "Realised",
@@ -270,7 +269,7 @@ def numbers(bench: Bench) -> pd.DataFrame:
     frame = bench.frame
     value = "time_us" if bench.what == "topk" else "sequences_per_s"
     shown = frame.assign(
-        title=[bench.contenders[name].title for name in frame["contender"]],
+        title=[bench.variants[name].title for name in frame["contender"]],
         quartiles=[
             f"{q1:.1f}–{q3:.1f}"
             for q1, q3 in zip(frame[f"{value}_q1"], frame[f"{value}_q3"], strict=True)

@@ -1,24 +1,23 @@
-"""Builders of the contenders: from a checkpoint to a function that runs one batch.
+"""Engines that run a benchmark's variants: from a checkpoint to a function that runs one batch.
 
-`BUILDERS` has one function for each entry of the catalogue.
+`BUILDERS` has one function for each entry of `ltp_core.bench.variants.ENGINES`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ltp_core.bench.catalogue import CONTENDERS, Contender, LastLayer, can_run
 from ltp_core.bench.products import MatrixProducts
+from ltp_core.bench.variants import METHOD, VARIANTS, LastLayer, Variant, can_run
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.encoder.saving import save_encoder
@@ -33,31 +32,35 @@ from ltp_core.tokenize import Encoded, collate, sorted_batches
 Pass = Callable[[Inputs], Tensor]
 """Runs a padded batch and gives its logits."""
 
-Builder = Callable[[PrunedModel], Pass | MatrixProducts]
+Builder = Callable[[PrunedModel, Variant], Pass | MatrixProducts]
 
 SURVEY_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A contender at the start.
+    """A variant of a checkpoint, ready to run.
 
     Attributes:
         name: Name in the results.
-        contender: What it is.
+        title: Name on screen.
+        meaning: What it is, in a phrase.
+        variant: How it runs.
         model: Whose weights and tokenizer it has.
         run: Runs one batch.
     """
 
     name: str
-    contender: Contender
+    title: str
+    meaning: str
+    variant: Variant
     model: PrunedModel
     run: Pass | MatrixProducts
 
     @property
     def method(self) -> PruningMethod:
         """The method that decides what is computed, or none where nothing is pruned."""
-        return self.model.method if self.contender.is_pruned else unpruned(self.model)
+        return self.model.method if self.variant.is_pruned else unpruned(self.model)
 
     def run_batches(self, encoded: Encoded, batches: Batches, counted: LayerLengths) -> None:
         """Runs all batches, from token ids to logits.
@@ -77,7 +80,7 @@ class Entry:
         """Answers of one batch.
 
         Raises:
-            TypeError: The contender does not answer.
+            TypeError: It does not answer.
         """
         if isinstance(self.run, MatrixProducts):
             raise TypeError(f"{self.name} has no answers")
@@ -85,9 +88,9 @@ class Entry:
 
     @property
     def survey(self) -> Survey:
-        """What has to be found out about its tokens: equal for contenders that remove the same."""
-        is_removed = self.contender.is_pruned and self.contender.blanks != "input"
-        return Survey(self.model.name, is_removed, self.contender.last_layer)
+        """What has to be found out about its tokens: equal for variants that remove the same."""
+        is_removed = self.variant.is_pruned and self.variant.padding != "input"
+        return Survey(self.model.name, is_removed, self.variant.last_layer)
 
 
 class Survey(NamedTuple):
@@ -105,35 +108,46 @@ class Survey(NamedTuple):
 
 
 def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedModel]) -> list[Entry]:
-    """All contenders: the named ones with this checkpoint, and other checkpoints packed.
+    """The named variants of this checkpoint, and other checkpoints in the packed runner.
 
     Raises:
         UserError: One of them is not measured on this device or from weights of this type.
     """
     weight = next(model.encoder.parameters())
     place = weight.device.type, str(weight.dtype).removeprefix("torch.")
-    if not all(can_run(CONTENDERS[name], *place) for name in names):
-        raise UserError("ONNX Runtime is measured on the CPU and from float32 weights only.")
-    # Contenders that differ in the order of their batches only share one builder.
-    passes = {builder: builder(model) for builder in {BUILDERS[name] for name in names}}
-    own = [
-        Entry(name=name, contender=CONTENDERS[name], model=model, run=passes[BUILDERS[name]])
-        for name in names
-    ]
+    if not all(can_run(VARIANTS[name], *place) for name in names):
+        raise UserError("Exported files are measured on the CPU and from float32 weights only.")
+    # Variants that differ in the order of their batches only share what was built.
+    passes: dict[Variant, Pass | MatrixProducts] = {}
+    entries = []
+    for name in names:
+        variant = VARIANTS[name]
+        built = dataclasses.replace(variant, is_sorted=False)
+        if built not in passes:
+            passes[built] = BUILDERS[variant.engine](model, variant)
+        entries.append(
+            Entry(
+                name=name,
+                title=variant.title,
+                meaning=variant.meaning,
+                variant=variant,
+                model=model,
+                run=passes[built],
+            )
+        )
+    packed = VARIANTS[METHOD]
     others = [
-        Entry(name=other.name, contender=_other(other), model=other, run=_packed(other))
+        Entry(
+            name=other.name,
+            title=other.name,
+            meaning=f"another checkpoint, method {other.method.name}: packed runner",
+            variant=packed,
+            model=other,
+            run=BUILDERS[packed.engine](other, packed),
+        )
         for other in against
     ]
-    return own + others
-
-
-def _other(model: PrunedModel) -> Contender:
-    return dataclasses.replace(
-        CONTENDERS["packed"],
-        name=model.name,
-        title=model.name,
-        meaning=f"another checkpoint, method {model.method.name}: packed runner",
-    )
+    return entries + others
 
 
 def cast(model: PrunedModel, dtype: torch.dtype) -> PrunedModel:
@@ -179,22 +193,22 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
     return counted
 
 
-def _packed(model: PrunedModel, *, is_pruned: bool = True, last_layer: LastLayer = "all") -> Pass:
-    method = model.method if is_pruned else unpruned(model)
-    return lambda inputs: model.packed(inputs, method, last_layer=last_layer).logits
+def _packed(model: PrunedModel, variant: Variant) -> Pass:
+    method = model.method if variant.is_pruned else unpruned(model)
+    runner = model.packed
+    if variant.precision == "bfloat16":
+        runner = PackedRunner(model.encoder, dtype=torch.bfloat16)
+    return lambda inputs: runner(inputs, method, last_layer=variant.last_layer).logits
 
 
-def _packed_bfloat16(model: PrunedModel, *, is_pruned: bool = True) -> Pass:
-    packed = PackedRunner(model.encoder, dtype=torch.bfloat16)
-    coarse = dataclasses.replace(model, packed=packed)
-    return _packed(coarse, is_pruned=is_pruned, last_layer="first")
-
-
-def _products(model: PrunedModel) -> MatrixProducts:
+def _products(model: PrunedModel, variant: Variant) -> MatrixProducts:
+    del variant  # it is told the lengths, which say what is pruned
     return MatrixProducts(model.encoder)
 
 
-def _repadded(model: PrunedModel) -> Pass:
+def _repadded(model: PrunedModel, variant: Variant) -> Pass:
+    del variant
+
     @torch.inference_mode()
     def run(inputs: Inputs) -> Tensor:
         return run_repadded(model.encoder, inputs, model.method, computes_blanks=True).logits
@@ -202,7 +216,9 @@ def _repadded(model: PrunedModel) -> Pass:
     return run
 
 
-def _masked(model: PrunedModel) -> Pass:
+def _masked(model: PrunedModel, variant: Variant) -> Pass:
+    del variant
+
     @torch.inference_mode()
     def run(inputs: Inputs) -> Tensor:
         return run_masked(model.encoder, inputs, model.method).logits
@@ -210,28 +226,24 @@ def _masked(model: PrunedModel) -> Pass:
     return run
 
 
-def _peer(model: PrunedModel, attention: str, dtype: torch.dtype | None) -> Any:
-    """The same weights in transformers' own model."""
+def transformers_model(model: PrunedModel, variant: Variant) -> nn.Module:
+    """The same weights in transformers' own model, in the variant's precision."""
     from transformers import AutoModelForSequenceClassification
 
-    dtype = dtype or next(model.encoder.parameters()).dtype
+    is_coarse = variant.precision == "bfloat16"
     with tempfile.TemporaryDirectory() as folder:
         save_encoder(running_encoder(model), Path(folder), label_names=model.label_names)
-        peer = AutoModelForSequenceClassification.from_pretrained(
-            folder, attn_implementation=attention, dtype=dtype
+        peer: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            attn_implementation="eager" if variant.engine == "hugging_face_eager" else "sdpa",
+            dtype=torch.bfloat16 if is_coarse else next(model.encoder.parameters()).dtype,
         )
     return peer.eval().to(device_of(model))
 
 
-def _has_token_types(model: PrunedModel) -> bool:
-    return model.encoder.config.family == "bert"
-
-
-def _hugging_face(
-    model: PrunedModel, *, attention: str = "sdpa", dtype: torch.dtype | None = None
-) -> Pass:
-    peer = _peer(model, attention, dtype)
-    has_token_types = _has_token_types(model)
+def _hugging_face(model: PrunedModel, variant: Variant) -> Pass:
+    peer = transformers_model(model, variant)
+    has_token_types = model.encoder.config.family == "bert"
 
     @torch.inference_mode()
     def run(inputs: Inputs) -> Tensor:
@@ -243,32 +255,21 @@ def _hugging_face(
     return run
 
 
-def _onnx(model: PrunedModel, *, is_pruned: bool = False, is_quantised: bool = False) -> Pass:
-    threads = torch.get_num_threads()
-    return onnx_session(model, pruned=is_pruned, int8=is_quantised, threads=threads).run
+def _onnx(model: PrunedModel, variant: Variant) -> Pass:
+    return onnx_session(
+        model,
+        pruned=variant.is_pruned,
+        int8=variant.precision == "int8",
+        threads=torch.get_num_threads(),
+    ).run
 
-
-_onnx_pruned = functools.partial(_onnx, is_pruned=True)
 
 BUILDERS: dict[str, Builder] = {
     "packed": _packed,
-    "packed_unpruned": functools.partial(_packed, is_pruned=False),
-    "packed_first": functools.partial(_packed, last_layer="first"),
-    "packed_unpruned_first": functools.partial(_packed, is_pruned=False, last_layer="first"),
-    "packed_bfloat16": _packed_bfloat16,
-    "packed_unpruned_bfloat16": functools.partial(_packed_bfloat16, is_pruned=False),
-    "products": _products,
-    "products_unpruned": _products,
     "repadded": _repadded,
     "masked": _masked,
     "hugging_face": _hugging_face,
-    "hugging_face_sorted": _hugging_face,
-    "hugging_face_eager": functools.partial(_hugging_face, attention="eager"),
-    "hugging_face_bfloat16_sorted": functools.partial(_hugging_face, dtype=torch.bfloat16),
+    "hugging_face_eager": _hugging_face,
     "onnx": _onnx,
-    "onnx_sorted": _onnx,
-    "onnx_int8_sorted": functools.partial(_onnx, is_quantised=True),
-    "onnx_pruned": _onnx_pruned,
-    "onnx_pruned_sorted": _onnx_pruned,
-    "onnx_pruned_int8_sorted": functools.partial(_onnx, is_pruned=True, is_quantised=True),
+    "products": _products,
 }
