@@ -20,6 +20,7 @@ from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.questions.ask import Asked, answer, ask
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
 from ltp_core.runners import Inputs, RunOutput, run_masked
+from ltp_core.scoring import holding, probabilities
 from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tokenize import Encoded, collate, encode_text
 
@@ -296,22 +297,14 @@ def _predict(
         return Prediction(
             logits=(best, found.null_score), probabilities=None, label=found.text, answer=found
         )
-    logits = output.logits[0].double()
-    values = tuple(logits.tolist())
-    names = model.label_names
-    if len(values) == 1 or not names:  # one value, or several
+    values = tuple(output.logits[0].double().tolist())
+    shares = probabilities(model, output.logits[:1].cpu().numpy())
+    if shares is None or len(values) == 1:
         return Prediction(logits=values, probabilities=None, label=None)
-    if model.is_multi_label:  # each label on its own; none, one or several hold
-        alone = torch.sigmoid(logits).tolist()
-        holding = [name for name, p in zip(names, alone, strict=True) if p >= 0.5]
-        return Prediction(
-            logits=values, probabilities=tuple(alone), label=", ".join(holding) or "no label"
-        )
-    likeliest = int(logits.argmax())
     return Prediction(
         logits=values,
-        probabilities=tuple(torch.softmax(logits, dim=0).tolist()),
-        label=names[likeliest] if likeliest < len(names) else str(likeliest),
+        probabilities=tuple(shares[0].tolist()),
+        label=", ".join(holding(model, shares)[0]) or "no label",
     )
 
 

@@ -41,7 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint_tokenizer": {"checkpoint_places", "config", "lengths", "encoder", "store"} | BASE,
     "inference": PARTS | {"runners", "checkpoint"},
     "questions": PARTS | {"runners", "checkpoint", "inference"},
-    "trace": PARTS | {"runners", "checkpoint", "inference", "questions"},
+    "scoring": PARTS | {"runners", "checkpoint", "inference", "export"},
+    "join": {"tasks", "files"},
+    "predict": {"records", "files", "tasks", "checkpoint", "scoring", "join"},
+    "trace": PARTS | {"runners", "checkpoint", "inference", "questions", "scoring"},
     "evaluation": PARTS | {"checkpoint", "inference", "questions"},
     "bench": PARTS | {"runners", "checkpoint", "inference", "evaluation", "export"},
     "export": PARTS | {"runners", "checkpoint"},
@@ -53,7 +56,8 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"},
     "cli": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}
-    | {"evaluation", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"},
+    | {"evaluation", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"}
+    | {"scoring", "join", "predict"},
     "__main__": {"cli"},
 }
 """Parts of `ltp_core` that each part may import, itself apart. A new part gets a line."""

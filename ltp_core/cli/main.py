@@ -117,7 +117,8 @@ def _write(output: Output, *, as_json: bool) -> None:
         # Names and tokens may hold what the terminal cannot show, or lone surrogates.
         encoding = sys.stdout.encoding or "ascii"
         text = output.text.encode(encoding, "backslashreplace").decode(encoding)
-    print(text)
+    if text:
+        print(text)
     sys.stdout.flush()
 
 

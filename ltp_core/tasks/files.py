@@ -206,12 +206,13 @@ def split_files(folder: Path) -> dict[str, list[Path]]:
     )
 
 
-def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
+def read_rows(path: Path, columns: Sequence[str] = (), *, keeps_all: bool = False) -> Iterator[Row]:
     """The rows of a file.
 
     Args:
         path: The file; its suffix says the format.
         columns: What has to be there; Parquet reads only these. Empty takes all.
+        keeps_all: Every column is wanted, so that none may be there twice.
 
     Raises:
         DataError: The file cannot be read, or a column is not there or there twice.
@@ -222,8 +223,10 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
     try:
         if suffix == ".parquet":
             file = pq.ParquetFile(path)
-            _require(path.name, columns, file.schema_arrow.names)
-            batches = file.iter_batches(CHUNK_ROWS, columns=list(columns) or None)
+            names = file.schema_arrow.names
+            _require(path.name, [*columns, *(names if keeps_all else ())], names)
+            chosen = None if keeps_all else list(columns) or None
+            batches = file.iter_batches(CHUNK_ROWS, columns=chosen)
             yield from table_rows(batches, file.metadata.num_rows)
         elif suffix in JSON_SUFFIXES:
             rows = _json_rows(path)
@@ -232,7 +235,7 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
                 _require(path.name, columns, list(dict.fromkeys(n for _, o, _ in first for n in o)))
             yield from itertools.chain(first, rows)
         else:
-            yield from _csv_rows(path, columns)
+            yield from _csv_rows(path, columns, keeps_all=keeps_all)
     except UnicodeDecodeError as error:
         raise DataError(_encoding_problem(path)) from error
     except (pa.ArrowException, OSError, ValueError, RecursionError, MemoryError) as error:
@@ -273,7 +276,7 @@ def _too_long(what: str) -> str:
     return f"{what} has at most {MAX_CHARACTERS:,} characters, and this is longer: divide it."
 
 
-def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(path: Path, columns: Sequence[str], *, keeps_all: bool) -> Iterator[Row]:
     """Every row by the names of the header; all have the header's width, empty lines are skipped."""
     delimiter, has_quotes, begin = _dialect(path)
     fraction = 0.0
@@ -309,7 +312,7 @@ def _csv_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             values = [_unquoted(value) for value in values]
         if header is None:
             header = values
-            _require(path.name, columns, header)
+            _require(path.name, [*columns, *(header if keeps_all else ())], header)
             continue
         if len(values) != len(header):
             raise DataError(

@@ -13,8 +13,8 @@ import numpy as np
 
 from ltp_core.tasks.files import (
     SUFFIXES,
-    Chunk,
     DataError,
+    Row,
     Texts,
     look,
     read_chunks,
@@ -69,12 +69,13 @@ def sample_texts(
     """
     if not path.is_file():
         raise DataError(f"There is no file {str(path)[:200]!r}: correct its path.")
-    chosen = _columns(path, tuple(columns), tuple(expected), is_pair)
+    chosen = choose_columns(path, columns, expected, is_pair)
     random = np.random.default_rng(seed)
     # The least of random numbers, one an input, are a sample of a file that is read once.
     drawn: list[tuple[float, int, Texts]] = []
     total = left_out = 0
-    for chunk in read_chunks(path, chosen) if chosen else _lines(path):
+    lines = text_chunks(line_rows(path), ["text"], f"{path.name}, line")
+    for chunk in read_chunks(path, chosen) if chosen else lines:
         keyed = zip(
             random.random(len(chunk.texts)),
             range(total, total + len(chunk.texts)),
@@ -92,10 +93,26 @@ def sample_texts(
     )
 
 
-def _columns(
-    path: Path, given: tuple[str, ...], expected: tuple[str, ...], is_pair: bool | None
+def choose_columns(
+    path: Path,
+    given: Sequence[str],
+    expected: Sequence[str],
+    is_pair: bool | None,
+    *,
+    option: str = "--column",
 ) -> tuple[str, ...]:
-    """The columns to read; empty for plain lines."""
+    """The columns that hold the texts; empty for plain lines.
+
+    Args:
+        path: The file.
+        given: Columns that the user named; empty chooses.
+        expected: Columns that are chosen where the file has them all.
+        is_pair: Whether an input is two texts; None takes either.
+        option: What names a column on the command line.
+
+    Raises:
+        DataError: The file is of no known kind, or the columns are not clear.
+    """
     wanted = {None: "one or two texts", True: "two texts", False: "one text"}[is_pair]
     if path.suffix.lower() == LINES:
         if given or is_pair:
@@ -110,26 +127,27 @@ def _columns(
     if given:
         if len(given) > 2 or (is_pair is not None and len(given) != 1 + is_pair):
             raise DataError(f"{len(given)} columns were named, but an input is {wanted}.")
-        return given
+        return tuple(given)
     present = look(path).text_columns
     if expected and set(expected) <= set(present):
-        return expected
+        return tuple(expected)
     if len(present) == 1 and not is_pair:
         return present
     raise DataError(
         f"{path.name} has the text columns {', '.join(present)}, and an input is {wanted}: choose "
-        f"{'both' if is_pair else 'one'} with --column."
+        f"{'both' if is_pair else 'one'} with {option}."
     )
 
 
-def _lines(path: Path) -> Iterator[Chunk]:
-    """Each line as an input, blanks around it aside."""
-    rows = (
-        (i, {"text": line.strip() or None}, done)
-        for i, (line, done) in enumerate(read_lines(path), 1)
-    )
+def line_rows(path: Path) -> Iterator[Row]:
+    """Each line as a row with one column, `text`: blanks around it aside, missing where it is empty.
+
+    Raises:
+        DataError: The file cannot be read or is not UTF-8.
+    """
     try:
-        yield from text_chunks(rows, ["text"], f"{path.name}, line")
+        for number, (line, fraction) in enumerate(read_lines(path), start=1):
+            yield number, {"text": line.strip() or None}, fraction
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8: save it as UTF-8 and try again.") from error
     except OSError as error:

@@ -1,0 +1,138 @@
+"""Texts through a checkpoint by any runner, and what its logits say: labels and probabilities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ltp_core.checkpoint import PrunedModel
+from ltp_core.inference import model_inputs
+from ltp_core.records import UserError
+from ltp_core.runners import Inputs, PackedRunner, run_masked
+from ltp_core.tokenize import collate, encode, sorted_batches
+
+RunnerName = Literal["packed", "onnx", "masked"]
+RUNNERS: dict[str, tuple[str, ...]] = {
+    "packed": ("float32", "bfloat16", "float16"),
+    "onnx": ("float32", "int8"),
+    "masked": ("float32",),
+}
+"""What computes, and the types of weights that it takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a checkpoint says about texts, in their order.
+
+    Attributes:
+        logits: The head's output.
+        num_tokens: Tokens of each input, after truncation.
+        num_cut: Tokens of each that truncation cut off.
+    """
+
+    logits: Float[np.ndarray, "texts label"]
+    num_tokens: Int[np.ndarray, " texts"]
+    num_cut: Int[np.ndarray, " texts"]
+
+
+class Scorer:
+    """A checkpoint as a function from texts to logits, the longest texts first.
+
+    Args:
+        model: Loaded checkpoint that classifies or gives a value.
+        runner: `packed` removes tokens, `onnx` does so in ONNX Runtime, `masked` only masks them.
+        dtype: Of the layers' weights; `RUNNERS` says which a runner takes.
+        batch_size: Texts of a pass; no label depends on it.
+
+    Raises:
+        UserError: The checkpoint answers questions, or the runner cannot run it or takes no such type.
+    """
+
+    def __init__(
+        self,
+        model: PrunedModel,
+        *,
+        runner: RunnerName = "packed",
+        dtype: str = "float32",
+        batch_size: int = 32,
+    ) -> None:
+        if model.questions is not None:
+            raise UserError(
+                f"{model.name} answers questions about a text: take one that classifies, or `trace` "
+                "for one question."
+            )
+        if dtype not in RUNNERS[runner]:
+            raise UserError(
+                f"The {runner} runner takes {' or '.join(RUNNERS[runner])}, not {dtype}: choose one of "
+                "these, or another runner."
+            )
+        self.model = model
+        self.batch_size = batch_size
+        self._run = _runner(model, runner, dtype)
+
+    def __call__(self, texts: Sequence[tuple[str, ...]]) -> Scores:
+        """Logits of one or more inputs of one or two texts each.
+
+        Raises:
+            UserError: A text is not valid Unicode.
+        """
+        model = self.model
+        encoded = encode(model.tokenizer, texts, model.max_length)
+        logits = np.empty((len(encoded), model.encoder.config.num_labels), dtype=np.float32)
+        with torch.inference_mode():
+            for index in sorted_batches(encoded.length, self.batch_size):
+                batch = collate(encoded, index, None, model.encoder.config.pad_id)
+                inputs = model_inputs(model, batch).to(model.device)
+                logits[index] = self._run(inputs).float().cpu().numpy()
+        return Scores(logits=logits, num_tokens=encoded.length, num_cut=encoded.cut)
+
+
+def _runner(model: PrunedModel, runner: str, dtype: str) -> Callable[[Inputs], Tensor]:
+    if runner == "masked":
+        return lambda inputs: run_masked(model.encoder, inputs, model.method).logits
+    if runner == "onnx":
+        from ltp_core.export import onnx_session
+
+        if model.device.type != "cpu":
+            raise UserError("ONNX Runtime computes on the processor here: take --device cpu.")
+        threads = torch.get_num_threads() or os.cpu_count() or 1
+        return onnx_session(model, pruned=True, int8=dtype == "int8", threads=threads).run
+    packed = model.packed
+    if dtype != "float32":
+        packed = PackedRunner(model.encoder, dtype=getattr(torch, dtype))
+    # Only the first token's last state is read, unless the head reads every token.
+    last = "all" if model.encoder.config.reads_every_token else "first"
+    return lambda inputs: packed(inputs, model.method, last_layer=last).logits  # type: ignore[arg-type]
+
+
+def probabilities(
+    model: PrunedModel, logits: Float[np.ndarray, "texts label"]
+) -> Float[np.ndarray, "texts label"] | None:
+    """Of each label: by the softmax, or where labels are independent by the sigmoid of each.
+
+    None where the model gives values. Computed in float64.
+    """
+    if not model.label_names:
+        return None
+    exact = torch.from_numpy(np.asarray(logits, dtype=np.float64))
+    found = torch.sigmoid(exact) if model.is_multi_label else torch.softmax(exact, dim=1)
+    result: Float[np.ndarray, "texts label"] = found.numpy()
+    return result
+
+
+def holding(model: PrunedModel, found: Float[np.ndarray, "texts label"]) -> list[tuple[str, ...]]:
+    """Labels of each text by their probabilities: the likeliest one.
+
+    Where labels are independent, all of 0.5 and more, which may be none.
+    """
+    names = model.label_names
+    if model.is_multi_label:
+        return [tuple(n for n, p in zip(names, row, strict=True) if p >= 0.5) for row in found]
+    return [(names[i],) for i in found.argmax(axis=1)]
