@@ -237,7 +237,7 @@ COMMAND = Command(
     summary="label every row of a file",
     examples=(
         "sst2-ltp reviews.csv --text review --out scored.csv",
-        "sst2-ltp - < texts.txt > scored.jsonl",
+        "sst2-ltp texts.txt --out scored.jsonl --runner onnx",
     ),
     add_arguments=add_arguments,
     run=run,
