@@ -243,11 +243,12 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
 def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
     """Folder of the base, and its encoder with the adapter added."""
     from ltp_core.encoder.adapter import merge_adapter
-    from ltp_core.encoder.loading import DEFAULT_BASE, base_sha256, find_base, load_encoder
+    from ltp_core.encoder.bases import KNOWN_BASES, base_sha256, find_base
+    from ltp_core.encoder.loading import load_encoder
     from ltp_core.environment import downloads_allowed
 
     source = find_base(pruning.base, allow_downloads=downloads_allowed())
-    expected = None if pruning.base == DEFAULT_BASE else pruning.base_sha256  # checked already
+    expected = None if pruning.base in KNOWN_BASES else pruning.base_sha256  # checked already
     if expected and base_sha256(source) != expected:
         raise CheckpointError(
             f"The adapter in {folder} was trained on other weights than those in {source} (SHA-256 "
@@ -264,7 +265,8 @@ def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
 
 def _load_foreign(folder: Path, device: str) -> PrunedModel:
     """A Hugging Face folder: unpruned, with the labels of its own configuration."""
-    from ltp_core.encoder.loading import HeadError, label_names, load_encoder, read_config
+    from ltp_core.encoder.errors import HeadError
+    from ltp_core.encoder.loading import label_names, load_encoder, read_config
     from ltp_core.encoder.tokenizer import load_tokenizer
     from ltp_core.pruning import Unpruned
 

@@ -45,7 +45,8 @@ def load_tokenizer_of(checkpoint: str | None) -> tuple[Tokenizer, TokenizerFacts
     Raises:
         UserError: There is no such run, folder or base model, or it has no tokenizer.
     """
-    from ltp_core.encoder.loading import ModelError, find_base
+    from ltp_core.encoder.bases import find_base
+    from ltp_core.encoder.errors import ModelError
     from ltp_core.encoder.tokenizer import load_tokenizer
     from ltp_core.environment import downloads_allowed
 

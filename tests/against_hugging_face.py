@@ -28,7 +28,7 @@ def load_theirs(folder: Path) -> Any:
 
 def family_of(architecture: str) -> str:
     """Our family of a Hugging Face architecture."""
-    return "bert" if architecture == "bert" else "roberta"
+    return tiny.ARCHITECTURES[architecture][0]
 
 
 def batch_for(architecture: str, *, token_types: bool) -> Inputs:
@@ -40,11 +40,12 @@ def batch_for(architecture: str, *, token_types: bool) -> Inputs:
 
 def theirs(model: Any, inputs: Inputs) -> Any:
     """Hugging Face's pass with everything it can return."""
+    has_types = getattr(model.config, "type_vocab_size", 0) > 0
     with torch.no_grad():
         return model(
             inputs.input_ids,
             attention_mask=inputs.attention_mask.long(),
-            token_type_ids=inputs.token_type_ids,
+            **({"token_type_ids": inputs.token_type_ids} if has_types else {}),
             output_hidden_states=True,
             output_attentions=True,
         )

@@ -74,12 +74,14 @@ class Weights:
     def __init__(self, state_dict: Mapping[str, Any], config: Any) -> None:
         """Copies the tensors of `...ForSequenceClassification` with this Hugging Face config."""
         self.config = config
-        self.is_roberta = config.model_type in {"roberta", "xlm-roberta"}
-        prefix = "roberta." if self.is_roberta else "bert."
+        self.is_roberta = config.model_type in {"roberta", "xlm-roberta", "mpnet"}
         self._arrays = {
-            name.removeprefix(prefix): np.asarray(tensor.detach().cpu().double().numpy())
+            plain_name(name): np.asarray(tensor.detach().cpu().double().numpy())
             for name, tensor in state_dict.items()
         }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
@@ -96,6 +98,25 @@ class Weights:
         centred = x - x.mean()
         scale = math.sqrt((centred**2).mean() + self.config.layer_norm_eps)
         return centred / scale * self[f"{name}.weight"] + self[f"{name}.bias"]
+
+
+RENAMED = {
+    "attention.attn.q": "attention.self.query",
+    "attention.attn.k": "attention.self.key",
+    "attention.attn.v": "attention.self.value",
+    "attention.attn.o": "attention.output.dense",
+    "attention.LayerNorm": "attention.output.LayerNorm",
+}
+"""Other families' names of BERT's parts."""
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without the family in front, as BERT has it."""
+    for prefix in ("bert.", "roberta.", "mpnet."):
+        name = name.removeprefix(prefix)
+    for theirs, plain in RENAMED.items():
+        name = name.replace(theirs, plain)
+    return name
 
 
 def gelu(x: Vector) -> Vector:
@@ -128,11 +149,10 @@ def embed(
     positions = position_ids(weights, input_ids)
     out = {}
     for i, token in enumerate(input_ids):
-        total = (
-            weights["embeddings.word_embeddings.weight"][token]
-            + weights["embeddings.position_embeddings.weight"][positions[i]]
-            + weights["embeddings.token_type_embeddings.weight"][token_type_ids[i]]
-        )
+        total = weights["embeddings.word_embeddings.weight"][token]
+        total = total + weights["embeddings.position_embeddings.weight"][positions[i]]
+        if "embeddings.token_type_embeddings.weight" in weights:
+            total = total + weights["embeddings.token_type_embeddings.weight"][token_type_ids[i]]
         out[i] = weights.layer_norm("embeddings.LayerNorm", total)
     return out
 
@@ -146,7 +166,20 @@ def project(
     return {i: weights.linear(name, x, counter).reshape(heads, -1) for i, x in hidden.items()}
 
 
+def relative_bias(weights: Weights, head: int, query: int, key: int) -> float:
+    """MPNet's bias for two positions, T5's buckets: 16 a direction, 8 of them exact, up to 128."""
+    name = "encoder.relative_attention_bias.weight"
+    if name not in weights:
+        return 0.0
+    size = abs(key - query)
+    bucket = size
+    if size >= 8:
+        bucket = min(15, 8 + int(math.log(size / 8) / math.log(128 / 8) * 8))
+    return float(weights[name][bucket + (16 if key > query else 0), head])
+
+
 def attention_probabilities(
+    weights: Weights,
     query: Mapping[int, np.ndarray],
     key: Mapping[int, np.ndarray],
     key_weight: Mapping[int, float],
@@ -160,6 +193,7 @@ def attention_probabilities(
         for i in key:
             size = len(key[i][head])
             logit[i] = float(query[j][head] @ key[i][head]) / math.sqrt(size)
+            logit[i] += relative_bias(weights, head, j, i)
             counter.macs += size
         largest = max(logit.values())
         share = {i: key_weight[i] * math.exp(logit[i] - largest) for i in key}
@@ -255,7 +289,7 @@ def hard_layer(
     )
     one = dict.fromkeys(live, 1.0)
     attention = [
-        attention_probabilities(query, key, one, head, counter)
+        attention_probabilities(weights, query, key, one, head, counter)
         for head in range(weights.config.num_attention_heads)
     ]
     score = importance(attention, live, one)

@@ -53,7 +53,7 @@ def soft_layer(
     )
     entering = weight if form == "attention" else dict.fromkeys(live, 1.0)
     attention = [
-        attention_probabilities(query, key, entering, head, counter)
+        attention_probabilities(weights, query, key, entering, head, counter)
         for head in range(weights.config.num_attention_heads)
     ]
     score = importance(attention, live, entering)

@@ -82,7 +82,7 @@ scores = st.lists(st.floats(0.0, 8.0, width=32), min_size=1, max_size=24)
 
 cases = st.builds(
     Case,
-    family=st.sampled_from(["bert", "roberta"]),
+    family=st.sampled_from(tiny.FAMILIES),
     model_seed=st.integers(0, 15),
     num_heads=st.sampled_from([1, 2, 4]),
     lengths=lengths,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -23,9 +24,10 @@ from ltp_core.checkpoint_places import (
     weights_file,
     weights_sha256,
 )
-from ltp_core.encoder import loading
 from ltp_core.encoder.adapter import inject, save_adapter
-from ltp_core.encoder.loading import DEFAULT_BASE, load_encoder, sha256
+from ltp_core.encoder.bases import DEFAULT_BASE, KNOWN_BASES, find_base, sha256
+from ltp_core.encoder.errors import ModelError
+from ltp_core.encoder.loading import load_encoder
 from ltp_core.pruning import METHODS, LearnedTokenPruning, PruningMethod
 from ltp_core.records import Trace, UserError
 from ltp_core.trace import trace_text
@@ -395,8 +397,14 @@ def cached_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that the Hugging Face cache gives for every name; there is no packaged base."""
     folder = tiny.save_hugging_face("bert", tmp_path / "cached")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
-    monkeypatch.setattr(loading, "_packaged", lambda: None)
+    know_default_base(monkeypatch, packaged=lambda: None)
     return folder
+
+
+def know_default_base(monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+    """Changes what is known of the default base."""
+    known = dataclasses.replace(KNOWN_BASES[DEFAULT_BASE], **facts)
+    monkeypatch.setitem(KNOWN_BASES, DEFAULT_BASE, known)
 
 
 def test_the_default_base_is_used_only_with_its_hash(
@@ -406,28 +414,27 @@ def test_the_default_base_is_used_only_with_its_hash(
     run = save_adapter_run(tmp_path / LTP, cached_base, base_name=DEFAULT_BASE)
     digest = sha256(cached_base / "model.safetensors")
     assert_refused(run, f"{digest[:12]}….*53aa51172d14")
-    monkeypatch.setattr(loading, "DEFAULT_BASE_SHA256", digest)
+    know_default_base(monkeypatch, sha256=digest)
     assert DEFAULT_BASE == load_checkpoint(str(run)).base
 
 
 def test_a_default_base_given_as_a_folder_needs_no_hash(cached_base: Path) -> None:
     """A local copy, in another precision for instance, is taken by its path."""
-    assert cached_base == loading.find_base(str(cached_base))
+    assert cached_base == find_base(str(cached_base))
 
 
 def test_a_cache_without_weights_is_passed_over(
     cached_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where only the tokenizer was ever fetched, the packaged base is used instead."""
-    assert cached_base == loading.find_base("some/model")
+    assert cached_base == find_base("some/model")
     (cached_base / "model.safetensors").unlink()
     packaged = tiny.save_hugging_face("bert", cached_base.parent / "packaged")
-    monkeypatch.setattr(loading, "_packaged", lambda: packaged)
     digest = sha256(packaged / "model.safetensors")
-    monkeypatch.setattr(loading, "DEFAULT_BASE_SHA256", digest)
-    assert packaged == loading.find_base(DEFAULT_BASE)
+    know_default_base(monkeypatch, packaged=lambda: packaged, sha256=digest)
+    assert packaged == find_base(DEFAULT_BASE)
     with pytest.raises(UserError, match="some/model"):
-        loading.find_base("some/model")
+        find_base("some/model")
 
 
 def test_hashes_are_kept_until_something_changes(adapter_run: Path) -> None:
@@ -485,7 +492,7 @@ def test_what_cannot_be_loaded_is_not_listed(
 def test_errors_of_checkpoints_are_user_errors() -> None:
     """The command line turns them into one sentence and exit status 2."""
     assert issubclass(CheckpointError, UserError)
-    assert issubclass(loading.ModelError, UserError)
+    assert issubclass(ModelError, UserError)
 
 
 def test_the_content_stamp_sees_every_file_and_no_other_run(

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "strict": {"records"},
     "files": {"records"},
     "tables": {"records", "files"},
-    "encoder": {"records", "files", "environment"},
+    "encoder": {"records", "files", "environment", "store"},
     "pruning": {"records", "strict"},
     "tasks": {"records", "environment", "lengths", "tokenize"},
     "lengths": {"records", "environment", "tasks"},
@@ -75,6 +75,7 @@ TORCH_FREE = [
     "ltp_core.tasks.loading",
     "ltp_core.tasks.catalogue",
     "ltp_core.token_categories",
+    "ltp_core.encoder.bases",
     "ltp_core.cli.main",
     *map(module_name, sources("ltp_core/analysis", "ltp_core/sweep", "ltp_core/lengths")),
 ]

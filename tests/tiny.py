@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from ltp_core.encoder.model import Encoder
     from ltp_core.runners.base import Inputs
 
-ARCHITECTURES = ("bert", "roberta", "xlm-r")
+FAMILIES = ("bert", "roberta", "mpnet")
+
+_LIKE_ROBERTA = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "layer_norm_eps": 1e-5}
+
+ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bert": ("bert", "Bert", {"pad_token_id": 0, "type_vocab_size": 2}),
+    "roberta": ("roberta", "Roberta", {**_LIKE_ROBERTA, "type_vocab_size": 1}),
+    "xlm-r": ("roberta", "XLMRoberta", {**_LIKE_ROBERTA, "type_vocab_size": 1}),
+    "mpnet": ("mpnet", "MPNet", _LIKE_ROBERTA),
+}
+"""Our family of Hugging Face's architectures, the beginning of its classes' names, and settings."""
 
 _WORDS = (
     "a an the this that it is was not very more most of and but or to in on for with as by from "
@@ -59,23 +69,34 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
                 parameter.copy_(noise * (0.5 if parameter.ndim == 2 else 0.2))
 
 
+def special_tokens(family: str) -> tuple[str, ...]:
+    """BERT's or RoBERTa's."""
+    return SPECIAL_TOKENS["roberta" if family in {"roberta", "mpnet"} else "bert"]
+
+
+def pad_id(family: str) -> int:
+    """Id of the padding token."""
+    return 0 if "[PAD]" in special_tokens(family) else 1
+
+
 @functools.lru_cache(maxsize=128)
 def encoder(
     family: str = "bert", seed: int = 0, *, num_layers: int = 3, num_heads: int = 2
 ) -> Encoder:
     """A random encoder of this project in float64, in evaluation mode; shared, so do not change it."""
+    from ltp_core.encoder.families import FAMILIES as KNOWN
     from ltp_core.encoder.model import Encoder, EncoderConfig
 
     config = EncoderConfig(
-        family=family,
+        family=KNOWN[family],
         vocab_size=VOCAB_SIZE,
         hidden_size=16,
         num_layers=num_layers,
         num_heads=num_heads,
         intermediate_size=24,
         max_positions=40,
-        type_vocab_size=2,
-        pad_id=0 if family == "bert" else 1,
+        type_vocab_size=2 if KNOWN[family].has_token_types else 0,
+        pad_id=pad_id(family),
         num_labels=3,
         layer_norm_eps=1e-5,
     )
@@ -121,7 +142,7 @@ def noisy_encoder(*, attention_dropout: float, hidden_dropout: float) -> Encoder
 def reference_config(config: Any) -> SimpleNamespace:
     """This project's encoder config under Hugging Face's names, as `tests.reference` reads it."""
     return SimpleNamespace(
-        model_type=config.family,
+        model_type=config.family.name,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
         num_hidden_layers=config.num_layers,
@@ -147,7 +168,7 @@ def inputs(
 
     generator = torch.Generator().manual_seed(seed)
     width = max(lengths) + extra_padding
-    input_ids = torch.full((len(lengths), width), 0 if family == "bert" else 1)
+    input_ids = torch.full((len(lengths), width), pad_id(family))
     token_type_ids = torch.zeros_like(input_ids)
     mask = torch.zeros_like(input_ids, dtype=torch.bool)
     for row, length in enumerate(lengths):
@@ -179,16 +200,7 @@ def hugging_face(
     """A random model with a head of this kind in float64, eager attention, evaluation mode."""
     import transformers
 
-    name = {"bert": "Bert", "roberta": "Roberta", "xlm-r": "XLMRoberta"}[architecture]
-    special: dict[str, Any] = {"pad_token_id": 0, "type_vocab_size": 2}
-    if architecture != "bert":
-        special = {
-            "pad_token_id": 1,
-            "bos_token_id": 0,
-            "eos_token_id": 2,
-            "type_vocab_size": 1,
-            "layer_norm_eps": 1e-5,
-        }
+    _, name, special = ARCHITECTURES[architecture]
     num_labels = 3 if kind == "ForSequenceClassification" else 2
     sizes = {**SIZES, "num_labels": num_labels, **special, **changes}
     config = getattr(transformers, f"{name}Config")(**sizes)
@@ -202,16 +214,15 @@ def tokenizer(family: str = "bert") -> Tokenizer:
     """A lower-casing word-level tokenizer with the family's special tokens and pair template."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    special = SPECIAL_TOKENS[family]
+    special = special_tokens(family)
+    is_bert = "[CLS]" in special
     vocab = {token: index for index, token in enumerate((*special, *WORDS))}
-    unknown, first, last = (
-        ("[UNK]", "[CLS]", "[SEP]") if family == "bert" else ("<unk>", "<s>", "</s>")
-    )
+    unknown, first, last = ("[UNK]", "[CLS]", "[SEP]") if is_bert else ("<unk>", "<s>", "</s>")
     made = Tokenizer(models.WordLevel(vocab, unk_token=unknown))
     made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.add_special_tokens(list(special))
-    second = f"$B:1 {last}:1" if family == "bert" else f"{last} $B {last}"
+    second = f"$B:1 {last}:1" if is_bert else f"{last} $B {last}"
     made.post_processor = processors.TemplateProcessing(
         single=f"{first} $A {last}",
         pair=f"{first} $A {last} {second}",
@@ -223,6 +234,5 @@ def tokenizer(family: str = "bert") -> Tokenizer:
 def save_hugging_face(architecture: str, folder: Path, **changes: Any) -> Path:
     """Saves a tiny model and its tokenizer in Hugging Face's layout, in float32."""
     hugging_face(architecture, **changes).float().save_pretrained(folder)
-    family = "bert" if architecture == "bert" else "roberta"
-    tokenizer(family).save(str(folder / "tokenizer.json"))
+    tokenizer(ARCHITECTURES[architecture][0]).save(str(folder / "tokenizer.json"))
     return folder

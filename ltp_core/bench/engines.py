@@ -243,7 +243,7 @@ def transformers_model(model: PrunedModel, variant: Variant) -> nn.Module:
 
 def _hugging_face(model: PrunedModel, variant: Variant) -> Pass:
     peer = transformers_model(model, variant)
-    has_token_types = model.encoder.config.family == "bert"
+    has_token_types = model.encoder.config.type_vocab_size > 1
 
     @torch.inference_mode()
     def run(inputs: Inputs) -> Tensor:

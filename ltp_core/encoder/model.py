@@ -1,7 +1,7 @@
-"""One plain post-LN transformer encoder for the BERT and RoBERTa families.
+"""One plain post-LN transformer encoder, and what its families may say differently.
 
-Submodules carry Hugging Face's names, so a checkpoint's tensors map one to one. The encoder knows
-nothing of pruning: it offers the steps of a layer, and a runner composes them.
+Submodules carry the names that Hugging Face gives BERT's; a family that has others says which. The
+encoder knows nothing of pruning: it offers the steps of a layer, and a runner composes them.
 
 Axes: `batch`, `head`, `seq` (padded tokens of a sequence), `hidden`; `...` where a step works on
 padded `batch seq` and on packed tokens alike.
@@ -10,18 +10,97 @@ padded `batch seq` and on packed tokens alike.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-Family = Literal["bert", "roberta"]
-
 Head = Literal["classification", "span"]
 """What reads the last states: a classifier of the first token, or start and end of an answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class PositionBias:
+    """What is added to attention logits by the distance of a key from its query.
+
+    Attributes:
+        by_distance: For the distances from -r to r (key's position minus query's); beyond, the ends
+            hold.
+    """
+
+    by_distance: Float[Tensor, "head distance"]
+
+    @property
+    def reach(self) -> int:
+        """The largest distance in the table, r."""
+        return self.by_distance.shape[1] // 2
+
+    def __call__(
+        self, query: Int[Tensor, "batch query"], key: Int[Tensor, "batch key"]
+    ) -> Float[Tensor, "batch head query key"]:
+        """The bias between tokens at these positions of the original sequence."""
+        distance = key[:, None, :] - query[:, :, None]
+        cell = distance.clamp(-self.reach, self.reach) + self.reach
+        found = self.by_distance.index_select(1, cell.flatten())
+        return found.view(-1, *cell.shape).transpose(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What tells one family of encoders from the others.
+
+    Attributes:
+        name: Beginning of its tensors' names in Hugging Face's files, and `model_type` of what is
+            saved.
+        model_types: The `model_type`s that are read as this family.
+        class_prefix: Beginning of its classes' names in transformers.
+        special_tokens: The tokenizer's, by their role in transformers.
+        default_pad_id: Padding id of a configuration that names none.
+        has_token_types: Token types are embedded.
+        counts_from_padding: The first token's position id is the padding id + 1, and padding is not
+            counted; else positions are 0, 1, ….
+        has_pooler: The head is BERT's, a pooler and a linear map; else RoBERTa's.
+        renames: Parts of tensor names, theirs and ours.
+        adapted: Pattern of the linear maps that low-rank adapters go on, by their names.
+        required: Fields of `config.json` whose values are fixed, if they are there.
+        stack: The layers, and what they share.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    class_prefix: str
+    special_tokens: Mapping[str, str]
+    default_pad_id: int = 0
+    has_token_types: bool = True
+    counts_from_padding: bool = False
+    has_pooler: bool = False
+    renames: tuple[tuple[str, str], ...] = ()
+    adapted: str = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
+    required: Mapping[str, Any] = field(default_factory=dict)
+    stack: Callable[[EncoderConfig], LayerStack]
+
+    def own_name(self, key: str) -> str:
+        """Name here of a tensor in Hugging Face's files; TensorFlow-era names as of today."""
+        name = key.removeprefix(f"{self.name}.")
+        for theirs, ours in (*self.renames, *OLD_NAMES):
+            name = name.replace(theirs, ours)
+        return name
+
+    def their_name(self, name: str) -> str:
+        """Name in Hugging Face's files of a tensor here."""
+        for theirs, ours in self.renames:
+            name = name.replace(ours, theirs)
+        return name if name.startswith(OUTER) else f"{self.name}.{name}"
+
+
+OUTER = ("classifier.", "qa_outputs.")
+"""Beginnings of tensor names that have no family in front."""
+
+OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +108,8 @@ class EncoderConfig:
     """Shape of an encoder with its head.
 
     Attributes:
-        family: "bert" (BERT, MiniLM) or "roberta" (RoBERTa, XLM-R).
+        family: What tells it from other families.
+        type_vocab_size: Token types; 0 where the family has none.
         num_labels: Outputs of the head; 1 means regression. A span head has 2: start and end.
         pad_id: Vocabulary id of the padding token.
         head: Kind of head.
@@ -58,7 +138,7 @@ class EncoderConfig:
     @property
     def position_offset(self) -> int:
         """Position id of the first token: RoBERTa starts behind its padding id."""
-        return self.pad_id + 1 if self.family == "roberta" else 0
+        return self.pad_id + 1 if self.family.counts_from_padding else 0
 
     @property
     def max_length(self) -> int:
@@ -72,7 +152,7 @@ class EncoderConfig:
 
 
 class Embeddings(nn.Module):
-    """Sum of word, position and token-type embeddings, normalised."""
+    """Sum of word and position embeddings, and of token types where there are any, normalised."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -80,13 +160,14 @@ class Embeddings(nn.Module):
         self.config = config
         self.word_embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_id)
         self.position_embeddings = nn.Embedding(config.max_positions, width)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
+        if config.type_vocab_size:
+            self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def position_ids(self, input_ids: Int[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
         """Position of each token: 0, 1, … for BERT; counted over non-padding ids for RoBERTa."""
-        if self.config.family == "bert":
+        if not self.config.family.counts_from_padding:
             return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         real = (input_ids != self.config.pad_id).int()
         return (real.cumsum(dim=1) * real).long() + self.config.pad_id
@@ -98,11 +179,10 @@ class Embeddings(nn.Module):
         position_ids: Int[Tensor, "..."],
     ) -> Float[Tensor, "... hidden"]:
         """Embeds tokens of any layout, padded or packed."""
-        total = (
-            self.word_embeddings(input_ids)
-            + self.token_type_embeddings(token_type_ids)
-            + self.position_embeddings(position_ids)
-        )
+        total = self.word_embeddings(input_ids)
+        if self.config.type_vocab_size:
+            total = total + self.token_type_embeddings(token_type_ids)
+        total = total + self.position_embeddings(position_ids)
         embedded: Tensor = self.dropout(self.LayerNorm(total))
         return embedded
 
@@ -172,6 +252,7 @@ class EncoderLayer(nn.Module):
         hidden: Float[Tensor, "batch seq hidden"],
         live: Bool[Tensor, "batch seq"],
         log_weight: Float[Tensor, "batch seq"] | None = None,
+        bias: Float[Tensor, "#batch head seq seq"] | None = None,
     ) -> Float[Tensor, "batch head seq seq"]:
         """Softmax over the live keys (Eq. 6), before dropout, in float32 or wider.
 
@@ -179,14 +260,17 @@ class EncoderLayer(nn.Module):
             hidden: Layer input.
             live: Keys that take part; every sequence has at least one.
             log_weight: Added to the logits of each key: keys weighted by its exponential.
+            bias: Added to the logits (`Encoder.position_biases`).
         """
         query = self.split_heads(self.attention.self.query(hidden) / math.sqrt(self.head_size))
         key = self.split_heads(self.attention.self.key(hidden))
-        bias = torch.zeros(live.shape, dtype=hidden.dtype, device=hidden.device)
+        of_key = torch.zeros(live.shape, dtype=hidden.dtype, device=hidden.device)
         if log_weight is not None:
-            bias = bias + log_weight
-        bias = bias.masked_fill(~live, -torch.inf)
-        logits = query @ key.transpose(-1, -2) + bias[:, None, None, :]
+            of_key = of_key + log_weight
+        of_key = of_key.masked_fill(~live, -torch.inf)
+        logits = query @ key.transpose(-1, -2) + of_key[:, None, None, :]
+        if bias is not None:
+            logits = logits + bias
         dtype = torch.promote_types(logits.dtype, torch.float32)
         return torch.softmax(logits, dim=-1, dtype=dtype)
 
@@ -221,6 +305,10 @@ class LayerStack(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
 
+    def position_biases(self) -> list[PositionBias | None]:
+        """What each layer adds to its attention logits; None: nothing. Layers may share one."""
+        return [None] * len(self.layer)
+
 
 class RobertaHead(nn.Module):
     """RoBERTa's classification head: dense, tanh, projection."""
@@ -238,11 +326,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
-        self.encoder = LayerStack(config)
+        self.encoder = config.family.stack(config)
         self.head_dropout = nn.Dropout(config.hidden_dropout)
         if config.head == "span":
             self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
-        elif config.family == "bert":
+        elif config.family.has_pooler:
             self.pooler = Dense(config.hidden_size, config.hidden_size)
             self.classifier: nn.Module = nn.Linear(config.hidden_size, config.num_labels)
         else:
@@ -267,7 +355,7 @@ class Encoder(nn.Module):
             spans: Tensor = self.qa_outputs(states)
             return spans
         first = states
-        if self.config.family == "bert":
+        if self.config.family.has_pooler:
             logits: Tensor = self.classifier(
                 self.head_dropout(torch.tanh(self.pooler.dense(first)))
             )
@@ -275,3 +363,10 @@ class Encoder(nn.Module):
         inner = torch.tanh(self.classifier.dense(self.head_dropout(first)))  # type: ignore[operator]
         projected: Tensor = self.classifier.out_proj(self.head_dropout(inner))  # type: ignore[operator]
         return projected
+
+
+def bias_at(
+    bias: PositionBias | None, position: Int[Tensor, "batch seq"]
+) -> Float[Tensor, "batch head seq seq"] | None:
+    """What is added to the logits among tokens at these original positions; None: nothing."""
+    return None if bias is None else bias(position, position)

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from ltp_core.encoder.loading import OUTER, SPAN_ARCHITECTURE
+from ltp_core.encoder.loading import SPAN_ARCHITECTURE
 from ltp_core.encoder.model import Encoder, EncoderConfig
 from ltp_core.files import atomic_write
 
@@ -34,7 +34,7 @@ def save_encoder(
     """
     config = encoder.config
     prefixed = {
-        key if key.startswith(OUTER) else f"{config.family}.{key}": value.contiguous()
+        config.family.their_name(key): value.contiguous()
         for key, value in encoder.state_dict().items()
     }
     atomic_write(folder / "model.safetensors", save(prefixed, metadata={"format": "pt"}))
@@ -47,12 +47,14 @@ def save_encoder(
 
 def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str, Any]:
     names = label_names or tuple(f"LABEL_{i}" for i in range(config.num_labels))
-    raw = dataclasses.asdict(config)
-    family = "Bert" if config.family == "bert" else "Roberta"
+    family = config.family
+    raw = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    if not family.has_token_types:
+        del raw["type_vocab_size"]
     kind = SPAN_ARCHITECTURE if config.head == "span" else "ForSequenceClassification"
     return {
-        "architectures": [f"{family}{kind}"],
-        "model_type": config.family,
+        "architectures": [f"{family.class_prefix}{kind}"],
+        "model_type": family.name,
         "num_hidden_layers": raw.pop("num_layers"),
         "num_attention_heads": raw.pop("num_heads"),
         "max_position_embeddings": raw.pop("max_positions"),
@@ -62,6 +64,7 @@ def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str,
         "hidden_act": "gelu",
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
+        **family.required,
         **({"problem_type": "regression"} if config.num_labels == 1 else {}),
         **{k: v for k, v in raw.items() if k not in ("family", "num_labels", "head")},
     }

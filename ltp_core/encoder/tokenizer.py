@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from ltp_core.encoder.loading import ModelError, reason
+from ltp_core.encoder.errors import ModelError, reason
 
 SEPARATORS = ("[SEP]", "</s>")
+"""Looked for where a tokenizer adds no special tokens by itself."""
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -44,6 +45,13 @@ def _convert(folder: Path) -> Tokenizer:
 
 
 def separator_id(tokenizer: Tokenizer) -> int | None:
-    """Vocabulary id of the separator, or None if the tokenizer has none."""
+    """Vocabulary id of the separator, or None if the tokenizer has none.
+
+    It is what the tokenizer itself puts behind a text. A vocabulary may hold another that it never
+    uses: MPNet's has `[SEP]` beside the real `</s>`.
+    """
+    nothing = tokenizer.encode("")
+    if len(nothing.ids) > 1 and nothing.special_tokens_mask[-1]:
+        return nothing.ids[-1]
     ids = (tokenizer.token_to_id(token) for token in SEPARATORS)
     return next((i for i in ids if i is not None), None)

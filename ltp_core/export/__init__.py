@@ -162,29 +162,9 @@ def running_encoder(model: PrunedModel) -> Encoder:
     return encoder
 
 
-SPECIAL_TOKENS = {
-    "bert": {
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "mask_token": "[MASK]",
-    },
-    "roberta": {
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "<unk>",
-        "mask_token": "<mask>",
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-    },
-}
-
-
 def _special_tokens(model: PrunedModel) -> dict[str, str]:
     """The family's special tokens that the tokenizer has."""
-    known = SPECIAL_TOKENS[model.encoder.config.family]
+    known = model.encoder.config.family.special_tokens
     has = model.tokenizer.token_to_id
     return {key: token for key, token in known.items() if has(token) is not None}
 

@@ -25,11 +25,13 @@ class EncoderNodes:
         self.graph = graph
         self.encoder = encoder
         self.config = encoder.config
+        self.biases = encoder.encoder.position_biases()
+        self._tables: dict[int, Name] = {}
 
     def position_ids(self, input_ids: Name) -> Name:
         """Position of each token of a padded batch (`Embeddings.position_ids`)."""
         add = self.graph.add
-        if self.config.family == "bert":
+        if not self.config.family.counts_from_padding:
             width = add("Gather", add("Shape", input_ids), 1)
             return add("Expand", add("Range", 0, width, 1), add("Shape", input_ids))
         is_pad = add("Equal", input_ids, self.config.pad_id)
@@ -38,12 +40,31 @@ class EncoderNodes:
         return add("Add", counted, self.config.pad_id)
 
     def embed(self, input_ids: Name, token_type_ids: Name, position_ids: Name) -> Name:
-        """Sum of the three embeddings, normalised."""
+        """Sum of the embeddings, normalised."""
         tables, add = self.encoder.embeddings, self.graph.add
-        word = add("Gather", _array(tables.word_embeddings.weight), input_ids)
-        kind = add("Gather", _array(tables.token_type_embeddings.weight), token_type_ids)
+        total = add("Gather", _array(tables.word_embeddings.weight), input_ids)
+        if self.config.type_vocab_size:
+            kind = add("Gather", _array(tables.token_type_embeddings.weight), token_type_ids)
+            total = add("Add", total, kind)
         place = add("Gather", _array(tables.position_embeddings.weight), position_ids)
-        return self._norm(add("Add", add("Add", word, kind), place), tables.LayerNorm)
+        return self._norm(add("Add", total, place), tables.LayerNorm)
+
+    def bias(self, layer_index: int, query: Name, key: Name) -> Name | None:
+        """What a layer adds to its logits (`PositionBias`), `head … query key`; None: nothing.
+
+        Args:
+            layer_index: Zero-based.
+            query: Original positions of the queries, `… query`.
+            key: Those of the keys, `… key`.
+        """
+        bias, add = self.biases[layer_index], self.graph.add
+        if bias is None:
+            return None
+        if id(bias) not in self._tables:
+            self._tables[id(bias)] = self.graph.constant(_array(bias.by_distance))
+        distance = add("Sub", add("Unsqueeze", key, [-2]), add("Unsqueeze", query, [-1]))
+        cell = add("Add", add("Clip", distance, -bias.reach, bias.reach), bias.reach)
+        return add("Gather", self._tables[id(bias)], cell, axis=1)
 
     def projection(self, layer: EncoderLayer, hidden: Name) -> Name:
         """Query (scaled), key and value side by side."""
@@ -74,9 +95,9 @@ class EncoderNodes:
     def head(self, first: Name) -> Name:
         """Logits from the first token's final state, `batch hidden`."""
         encoder, add = self.encoder, self.graph.add
-        is_bert = self.config.family == "bert"
-        dense = encoder.pooler.dense if is_bert else encoder.classifier.dense
-        out = encoder.classifier if is_bert else encoder.classifier.out_proj
+        has_pooler = self.config.family.has_pooler
+        dense = encoder.pooler.dense if has_pooler else encoder.classifier.dense
+        out = encoder.classifier if has_pooler else encoder.classifier.out_proj
         inner = add("Tanh", self._linear(first, dense.weight, dense.bias))  # type: ignore[union-attr,arg-type]
         return self._linear(inner, out.weight, out.bias)  # type: ignore[union-attr,arg-type]
 

@@ -26,9 +26,13 @@ def padded_model(encoder: Encoder, properties: dict[str, str]) -> ModelProto:
     hidden = nodes.embed(ids, types, nodes.position_ids(ids))
     is_real = add("Unsqueeze", add("Cast", mask, to=TensorProto.BOOL), [1, 2])
     blank = add("Where", is_real, 0.0, -np.inf)
-    for layer in encoder.layers:
+    position = add("Range", 0, add("Gather", add("Shape", ids), 1), 1)
+    for index, layer in enumerate(encoder.layers):
         query, key, value = _split(nodes, layer, hidden)
-        probs = add("Softmax", add("Add", add("MatMul", query, key), blank), axis=-1)
+        logits = add("Add", add("MatMul", query, key), blank)
+        if (bias := nodes.bias(index, position, position)) is not None:
+            logits = add("Add", logits, bias)
+        probs = add("Softmax", logits, axis=-1)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
         hidden = nodes.feed_forward(
             layer, nodes.attend(layer, add("Reshape", context, [0, 0, -1]), hidden)

@@ -93,11 +93,10 @@ def pruned_model(
     running = [i for i in range(encoder.config.num_layers) if method.runs_layer(i)]
     survived = []
     for index in running:
-        layer = encoder.layers[index]
         if finishes_first and index == running[-1]:
-            first = attention.finish_first(layer, live)
+            first = attention.finish_first(index, live)
             break
-        live = attention.run(layer, live, Rule(method, index))
+        live = attention.run(live, Rule(method, index))
         survived.append(live.cell)
     else:
         first = attention.first(live)
@@ -114,6 +113,7 @@ class _Attention(ABC):
         self.nodes = nodes
         self.graph = nodes.graph
         self.config = nodes.config
+        self.layers = nodes.encoder.layers
         self.shape = shape
         self.batch, self.width = (nodes.graph.add("Gather", shape, [axis]) for axis in (0, 1))
 
@@ -134,7 +134,7 @@ class _Attention(ABC):
         special = first
         if separator_id is not None:
             special = add("Or", first, add("Equal", token, separator_id))
-        if self.config.family != "bert":
+        if self.config.family.counts_from_padding:
             position = self._pick(self.nodes.position_ids(ids), cell)
         return Live(
             hidden=self.nodes.embed(token, self._pick(types, cell), position),
@@ -248,7 +248,7 @@ class _Attention(ABC):
         """Sum of the live tokens' values over the sequence that each belongs to."""
 
     @abstractmethod
-    def run(self, layer: EncoderLayer, live: Live, rule: Rule) -> Live:
+    def run(self, live: Live, rule: Rule) -> Live:
         """One layer; without a threshold everything stays."""
 
     @abstractmethod
@@ -256,7 +256,7 @@ class _Attention(ABC):
         """State of the first token of each sequence, `batch hidden`."""
 
     @abstractmethod
-    def finish_first(self, layer: EncoderLayer, live: Live) -> Name:
+    def finish_first(self, index: int, live: Live) -> Name:
         """One layer for the first token of each sequence alone, `batch hidden`."""
 
 
@@ -272,10 +272,11 @@ class _OneSequence(_Attention):
     def per_sequence(self, live: Live, values: Name) -> Name:
         return self.graph.add("ReduceSum", values, [0], keepdims=1)
 
-    def run(self, layer: EncoderLayer, live: Live, rule: Rule) -> Live:
-        add = self.graph.add
+    def run(self, live: Live, rule: Rule) -> Live:
+        add, layer = self.graph.add, self.layers[rule.index]
         query, key, value = self._split(self.nodes.projection(layer, live.hidden), 3)
-        probs = self._probabilities(query, key)
+        bias = self.nodes.bias(rule.index, live.cell, live.cell)
+        probs = self._probabilities(query, key, bias)
         score = add("ReduceSum", probs, [0, 1, 2], keepdims=0)
         kept = None
         if rule.threshold is not None and not rule.method.reads_states:
@@ -290,13 +291,14 @@ class _OneSequence(_Attention):
     def first(self, live: Live) -> Name:
         return self.graph.add("Gather", live.hidden, [0])
 
-    def finish_first(self, layer: EncoderLayer, live: Live) -> Name:
-        add, config = self.graph.add, self.config
+    def finish_first(self, index: int, live: Live) -> Name:
+        add, config, layer = self.graph.add, self.config, self.layers[index]
         first = self.first(live)
         asked = self.nodes.query(layer, first)
         query = add("Reshape", asked, [1, config.num_heads, 1, config.head_size])
         key, value = self._split(self.nodes.key_value(layer, live.hidden), 2)
-        context = add("MatMul", self._probabilities(query, key), value)
+        bias = self.nodes.bias(index, add("Gather", live.cell, [0]), live.cell)
+        context = add("MatMul", self._probabilities(query, key, bias), value)
         return self._finished(layer, add("Reshape", context, [1, config.hidden_size]), first)
 
     def _split(self, projected: Name, count: int) -> list[Name]:
@@ -306,11 +308,12 @@ class _OneSequence(_Attention):
         heads = self.graph.add("Transpose", split, perm=[1, 2, 0, 3])
         return self.graph.add_many("Split", count, heads, axis=0, num_outputs=count)
 
-    def _probabilities(self, query: Name, key: Name) -> Name:
+    def _probabilities(self, query: Name, key: Name, bias: Name | None) -> Name:
         add = self.graph.add
-        return add(
-            "Softmax", add("MatMul", query, add("Transpose", key, perm=[0, 1, 3, 2])), axis=-1
-        )
+        logits = add("MatMul", query, add("Transpose", key, perm=[0, 1, 3, 2]))
+        if bias is not None:
+            logits = add("Add", logits, bias)
+        return add("Softmax", logits, axis=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,11 +349,12 @@ class _Batch(_Attention):
         )
         return self.graph.add("Gather", sums, live.sequence)
 
-    def run(self, layer: EncoderLayer, live: Live, rule: Rule) -> Live:
-        add = self.graph.add
+    def run(self, live: Live, rule: Rule) -> Live:
+        add, layer = self.graph.add, self.layers[rule.index]
         places = self._places(live)
         query, key, value = self._pad(self.nodes.projection(layer, live.hidden), 3, places)
-        probs = self._probabilities(query, key, places)
+        bias = self._bias(rule.index, live, places)
+        probs = self._probabilities(query, key, places, bias)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
         rows = add("Reshape", context, [-1, self.config.hidden_size])
         if rule.threshold is None:
@@ -366,14 +370,15 @@ class _Batch(_Attention):
     def first(self, live: Live) -> Name:
         return self.graph.add("Gather", live.hidden, self._places(live).start)
 
-    def finish_first(self, layer: EncoderLayer, live: Live) -> Name:
-        add, config = self.graph.add, self.config
+    def finish_first(self, index: int, live: Live) -> Name:
+        add, config, layer = self.graph.add, self.config, self.layers[index]
         places = self._places(live)
         first = add("Gather", live.hidden, places.start)
         asked = self.nodes.query(layer, first)
         query = add("Reshape", asked, [-1, config.num_heads, 1, config.head_size])
         key, value = self._pad(self.nodes.key_value(layer, live.hidden), 2, places)
-        context = add("MatMul", self._probabilities(query, key, places), value)
+        bias = self._bias(index, live, places, num_queries=1)
+        context = add("MatMul", self._probabilities(query, key, places, bias), value)
         return self._finished(layer, add("Reshape", context, [-1, config.hidden_size]), first)
 
     def _places(self, live: Live) -> _Places:
@@ -414,10 +419,34 @@ class _Batch(_Attention):
             for part, order in zip(parts, orders, strict=True)
         ]
 
-    def _probabilities(self, query: Name, key: Name, places: _Places) -> Name:
+    def _bias(
+        self, index: int, live: Live, places: _Places, num_queries: int | None = None
+    ) -> Name | None:
+        """What is added to the logits of each sequence's first queries, all by default."""
+        if self.nodes.biases[index] is None:
+            return None
+        add = self.graph.add
+        size = add("Mul", self.batch, places.width)
+        flat = add(
+            "ScatterElements",
+            self.graph.filled(size, ZERO),
+            places.cell,
+            self.position(live.cell),
+            axis=0,
+        )
+        key = add("Reshape", flat, add("Concat", self.batch, places.width, axis=0))
+        query = key if num_queries is None else add("Slice", key, [0], [num_queries], [1])
+        bias = self.nodes.bias(index, query, key)
+        assert bias is not None
+        return add("Transpose", bias, perm=[1, 0, 2, 3])
+
+    def _probabilities(self, query: Name, key: Name, places: _Places, bias: Name | None) -> Name:
         add = self.graph.add
         blank = add("Unsqueeze", add("Where", places.is_live, 0.0, -np.inf), [1, 2])
-        return add("Softmax", add("Add", add("MatMul", query, key), blank), axis=-1)
+        logits = add("Add", add("MatMul", query, key), blank)
+        if bias is not None:
+            logits = add("Add", logits, bias)
+        return add("Softmax", logits, axis=-1)
 
     def _column_sums(self, probs: Name, places: _Places) -> Name:
         """Sum over heads and live queries, `batch 1 width`."""

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from ltp_core.encoder.model import PositionBias
 from ltp_core.pruning.base import LayerState, PruningMethod, decide
 from ltp_core.pruning.importance import self_attention_share
 from ltp_core.runners.blocks import Block
@@ -73,6 +74,7 @@ def attend(
     group: Group,
     num_heads: int,
     rule: Rule | None,
+    bias: PositionBias | None = None,
 ) -> Attended:
     """Attention of a group, and the decision about its tokens unless it needs their states.
 
@@ -82,11 +84,13 @@ def attend(
         group: Which of its sequences.
         num_heads: Attention heads.
         rule: Who decides; None keeps everything, and no score is computed.
+        bias: What is added to the logits, by original positions.
     """
     query, key, value = _split(projected, group, 3, num_heads)
+    added = _added(bias, block, group, query.dtype)
     if rule is None and projected.is_cuda:
-        return _whole(_fused(query, key, value, group, num_heads), group)
-    probs = _probabilities(query, key, group.live, num_heads)
+        return _whole(_fused(query, key, value, group, num_heads, added), group)
+    probs = _probabilities(query, key, group.live, num_heads, added)
     if rule is None:
         return _whole(torch.bmm(probs.to(value.dtype), value), group)
     score = _score(probs, group, num_heads)
@@ -176,6 +180,20 @@ def _split(
     return _wide(parts.permute(2, 0, 3, 1, 4)).flatten(1, 2).unbind(0)
 
 
+def _added(
+    bias: PositionBias | None,
+    block: Block,
+    group: Group,
+    dtype: torch.dtype,
+    num_queries: int | None = None,
+) -> Float[Tensor, "batch head query seq"] | None:
+    """What is added to the logits of the group's first queries, all by default; None: nothing."""
+    if bias is None:
+        return None
+    position = block.position.index_select(0, group.padded_rows).view(len(group), group.width)
+    return bias(position[:, :num_queries], position).to(dtype)
+
+
 def _wide(values: Tensor) -> Tensor:
     """In float32 on a processor: there oneDNN would compile the small products of each shape anew."""
     if values.device.type != "cpu" or values.dtype.itemsize >= 4:
@@ -188,19 +206,31 @@ def _probabilities(
     key: Float[Tensor, "batch_head seq head_size"],
     live: Bool[Tensor, "batch seq"] | None,
     num_heads: int,
+    added: Float[Tensor, "batch head query seq"] | None = None,
 ) -> Float[Tensor, "batch_head query seq"]:
-    """Softmax over the live keys, in float32 or wider."""
+    """Softmax over the live keys of the logits with what is added, in float32 or wider."""
     logits = torch.bmm(query, key.transpose(1, 2))
+    if added is not None:
+        logits.view(len(added), num_heads, *logits.shape[1:]).add_(added)
     if live is not None:
         blank = torch.zeros_like(live, dtype=logits.dtype).masked_fill_(~live, -torch.inf)
         logits.view(len(live), num_heads, -1, live.shape[1]).add_(blank[:, None, None, :])
     return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, group: Group, num_heads: int) -> Tensor:
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    group: Group,
+    num_heads: int,
+    added: Float[Tensor, "batch head seq seq"] | None,
+) -> Tensor:
     """Context by the fastest attention that PyTorch has for the device; it gives no scores."""
     shape = (len(group), num_heads, group.width, -1)
     mask = None if group.live is None else group.live[:, None, None, :]
+    if added is not None:
+        mask = added if mask is None else added.masked_fill(~mask, -torch.inf)
     context = functional.scaled_dot_product_attention(
         query.reshape(shape), key.reshape(shape), value.reshape(shape), attn_mask=mask, scale=1.0
     )
@@ -267,18 +297,23 @@ def _count(kept: Int[Tensor, " kept"], group: Group) -> list[int]:
 def attend_from_first(
     query: Float[Tensor, "sequence hidden"],
     projected: Float[Tensor, "packed two_hidden"],
+    block: Block,
     group: Group,
     num_heads: int,
+    bias: PositionBias | None = None,
 ) -> Float[Tensor, "batch hidden"]:
     """Attention output of the first token of each sequence of a group.
 
     Args:
         query: Query (scaled) of the first token of each of the block's sequences.
         projected: Key and value of all tokens of the block.
-        group: Which sequences.
+        block: The tokens.
+        group: Which of its sequences.
         num_heads: Attention heads.
+        bias: What is added to the logits, by original positions.
     """
     key, value = _split(projected, group, 2, num_heads)
     asking = _wide(query.index_select(0, group.member)).view(len(group) * num_heads, 1, -1)
-    probs = _probabilities(asking, key, group.live, num_heads)
+    added = _added(bias, block, group, asking.dtype, num_queries=1)
+    probs = _probabilities(asking, key, group.live, num_heads, added)
     return torch.bmm(probs.to(value.dtype), value).view(len(group), -1)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.model import Encoder, bias_at
 from ltp_core.pruning.base import (
     MethodConfig,
     PruningMethod,
@@ -59,6 +59,7 @@ def run_masked(
     entered: list[Tensor] = []
     left: list[Tensor] = []
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    biases, position = encoder.encoder.position_biases(), _positions(hidden)
     width = hidden.shape[1] if encoder.config.reads_every_token else 1
     states = hidden[:, :width]
     for index, layer in enumerate(encoder.layers):
@@ -66,7 +67,7 @@ def run_masked(
             entered.append(torch.zeros_like(inputs.length))
             left.append(torch.zeros_like(inputs.length))
             continue
-        probs = layer.attention_probs(hidden, live)
+        probs = layer.attention_probs(hidden, live, bias=bias_at(biases[index], position))
         score = importance_score(probs, live)
         attended = layer.attend(layer.context(probs, hidden), hidden)
         state = padded_state(
@@ -160,10 +161,12 @@ def run_soft(
     weights = [weight]
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
     mixed, share = hidden, weight
+    biases, position = encoder.encoder.position_biases(), _positions(hidden)
     for index, layer in enumerate(encoder.layers):
         cumulative = form == "softmax"
         log_weight = _safe_log(weight) if cumulative else None
-        probs = layer.attention_probs(hidden, mask, log_weight)
+        bias = bias_at(biases[index], position)
+        probs = layer.attention_probs(hidden, mask, log_weight, bias)
         score = importance_score(probs, query_weight=weight if cumulative else mask.float())
         signals = _soft_signals(method, probs, mask)
         fade = method.soft_mask(score, inputs.protected, index, temperature, **signals) * mask
@@ -218,9 +221,11 @@ def run_straight_through(
     kept = [cost_mask.sum(dim=1)]
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
     mixed = hidden
+    biases, position = encoder.encoder.position_biases(), _positions(hidden)
     for index, layer in enumerate(encoder.layers):
         # Attention to all real tokens, then only to those that are left: e^x m / sum of e^x m.
-        probs = layer.attention_probs(hidden, real) * mask[:, None, None, :]
+        bias = bias_at(biases[index], position)
+        probs = layer.attention_probs(hidden, real, bias=bias) * mask[:, None, None, :]
         probs = probs / probs.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(probs.dtype).tiny)
         score = importance_score(probs, live)
         attended = layer.attend(layer.context(probs, hidden), hidden)
@@ -249,6 +254,11 @@ def run_straight_through(
         live = live & _placed(retained.float(), live).bool()
     logits = head_logits(encoder, mixed, is_answerable(inputs, method, live))
     return StraightOutput(logits, torch.stack(kept, dim=1))
+
+
+def _positions(hidden: Float[Tensor, "batch seq hidden"]) -> Int[Tensor, "1 seq"]:
+    """Original positions, the same for every sequence: here no token moves."""
+    return torch.arange(hidden.shape[1], device=hidden.device)[None]
 
 
 def _placed(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ltp_core.encoder.model import Encoder
+from ltp_core.encoder.model import Encoder, PositionBias
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.runners.attention import (
     Attended,
@@ -55,6 +55,8 @@ class PackedRunner:
         is_processor = next(encoder.parameters()).device.type == "cpu"
         self._limits = limits or (PROCESSOR if is_processor else ACCELERATOR)
         self._layers = [LayerWeights(layer, dtype) for layer in encoder.layers]
+        with torch.no_grad():
+            self._biases = encoder.encoder.position_biases()
 
     @torch.inference_mode()
     def __call__(
@@ -94,7 +96,8 @@ class PackedRunner:
             done.take(blocks)
         for index in running:
             finishes_first = last_layer == "first" and index == running[-1]
-            blocks = done.layer(index, self._layers[index], blocks, finishes_first=finishes_first)
+            weights, bias = self._layers[index], self._biases[index]
+            blocks = done.layer(index, weights, bias, blocks, finishes_first=finishes_first)
         done.take(blocks)
         return done.output(blocks)
 
@@ -134,15 +137,21 @@ class _Pass:
         self._states = weight.new_zeros(num_read, weight.shape[1])
 
     def layer(
-        self, index: int, weights: LayerWeights, blocks: list[Block], *, finishes_first: bool
+        self,
+        index: int,
+        weights: LayerWeights,
+        bias: PositionBias | None,
+        blocks: list[Block],
+        *,
+        finishes_first: bool,
     ) -> list[Block]:
         """All blocks through one layer, one after another."""
         is_short_cut = finishes_first and self.is_read_at_the_end and not self._is_recorded
         if is_short_cut:
-            after = [_finish_first(weights, block) for block in blocks]
+            after = [_finish_first(weights, bias, block) for block in blocks]
         else:
             rule = self._rule(index, finishes_first=finishes_first)
-            after = merge([self._step(weights, block, rule) for block in blocks])
+            after = merge([self._step(weights, bias, block, rule) for block in blocks])
         _note(self._entered[index], blocks)
         _note(self._asked[index], after if is_short_cut else blocks)
         _note(self._left[index], after)
@@ -163,11 +172,13 @@ class _Pass:
             finishes_first=finishes_first,
         )
 
-    def _step(self, weights: LayerWeights, block: Block, rule: Rule | None) -> Block:
+    def _step(
+        self, weights: LayerWeights, bias: PositionBias | None, block: Block, rule: Rule | None
+    ) -> Block:
         """One block through one layer."""
         projected = weights.projection(block.hidden)
         results = [
-            attend(projected, block, group, weights.num_heads, rule)
+            attend(projected, block, group, weights.num_heads, rule, bias)
             for group in block.layout.groups
         ]
         if rule is None or not rule.method.reads_states:
@@ -283,7 +294,7 @@ def _carry(results: list[Attended]) -> Tensor | None:
     return join(carries) if carries else None
 
 
-def _finish_first(weights: LayerWeights, block: Block) -> Block:
+def _finish_first(weights: LayerWeights, bias: PositionBias | None, block: Block) -> Block:
     """The whole layer for the first token of each sequence alone."""
     layout = block.layout
     starts = torch.tensor(layout.starts[:-1], device=block.hidden.device)
@@ -291,7 +302,7 @@ def _finish_first(weights: LayerWeights, block: Block) -> Block:
     query, projected = weights.query(first), weights.key_value(block.hidden)
     context = torch.empty_like(first)
     for group in layout.groups:
-        asked = attend_from_first(query, projected, group, weights.num_heads)
+        asked = attend_from_first(query, projected, block, group, weights.num_heads, bias)
         context.index_copy_(0, group.member, asked.to(context.dtype))
     return Block(
         hidden=weights.finish(context, first),

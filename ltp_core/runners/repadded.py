@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ltp_core.encoder.model import Encoder, EncoderLayer
+from ltp_core.encoder.model import Encoder, EncoderLayer, PositionBias, bias_at
 from ltp_core.pruning.base import PruningMethod, decide
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
@@ -77,6 +77,7 @@ def run_repadded(
         special=inputs.special,
         carry=None,
     )
+    biases = encoder.encoder.position_biases()
     states = batch.hidden if encoder.config.reads_every_token else batch.hidden[:, :1]
     for index, layer in enumerate(encoder.layers):
         if not method.runs_layer(index):
@@ -84,7 +85,9 @@ def run_repadded(
             left.append(torch.zeros_like(inputs.length))
             continue
         entered.append(batch.live.sum(dim=1))
-        after, found = _run_layer(index, layer, method, batch, inputs, computes_blanks)
+        after, found = _run_layer(
+            index, layer, biases[index], method, batch, inputs, computes_blanks
+        )
         if record:
             records.append(_in_place(inputs, batch, found))
         batch = after
@@ -99,6 +102,7 @@ def run_repadded(
 def _run_layer(
     index: int,
     layer: EncoderLayer,
+    bias: PositionBias | None,
     method: PruningMethod,
     batch: Padded,
     inputs: Inputs,
@@ -106,7 +110,7 @@ def _run_layer(
 ) -> tuple[Padded, LayerRecord]:
     """A layer whose output has only the retained tokens, moved to the front; scores, who stays."""
     live = batch.live
-    probs = layer.attention_probs(batch.hidden, live)
+    probs = layer.attention_probs(batch.hidden, live, bias=bias_at(bias, batch.position))
     score = importance_score(probs, live)
     # Tokens that go have an attention output only for a method that reads it, or as blanks have.
     attended = None

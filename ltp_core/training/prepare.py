@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import TrainConfig
 from ltp_core.encoder.adapter import inject, restore_adapter
-from ltp_core.encoder.loading import find_base, load_encoder
+from ltp_core.encoder.bases import find_base
+from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.model import Encoder, Head
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
 from ltp_core.environment import downloads_allowed

@@ -14,7 +14,7 @@ from ltp_core import environment, store
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
 from ltp_core.encoder.adapter import save_adapter
-from ltp_core.encoder.loading import base_sha256
+from ltp_core.encoder.bases import base_sha256
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from ltp_core import store
 from ltp_core.checkpoint_places import holds_weights, weights_sha256
 from ltp_core.config import StageConfig, TrainConfig, parent_config, resolve
-from ltp_core.encoder.loading import DEFAULT_BASE, ModelError, base_sha256, find_base
+from ltp_core.encoder.bases import KNOWN_BASES, base_sha256, find_base
+from ltp_core.encoder.errors import ModelError
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.training.loop import run_stage
@@ -158,7 +159,7 @@ def _complete(name: str, target: Path, needs_weights: bool = False) -> Path | No
 
 def _check_base(config: TrainConfig, folder: Path) -> None:
     """Refuses a complete run whose base model has other weights by now; an absent base is no matter."""
-    if config.base == DEFAULT_BASE:
+    if config.base in KNOWN_BASES:
         return  # its weights are known
     trained_on = store.read_manifest(folder).base.get("sha256")
     try:

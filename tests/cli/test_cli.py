@@ -385,6 +385,7 @@ def test_doctor_document(tiny_store: Path, tmp_path: Path) -> None:
     """`doctor --json` says what is here: versions, devices, base model, data, stores."""
     found = document(run("doctor", "--data-dir", str(tmp_path), "--json"))
     assert found["base"]["found"]
+    assert "sentence-transformers/all-mpnet-base-v2" == found["second_base"]["name"]
     assert found["data"]["rotten_tomatoes"]["found"]
     assert not found["data"]["sst2"]["found"]
     assert "--data-dir" in found["data"]["sst2"]["detail"]

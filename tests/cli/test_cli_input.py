@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -192,16 +193,17 @@ def test_no_base_model_and_no_network_is_answered_at_once(
 ) -> None:
     """Within a second, with what to do; nothing is downloaded unasked."""
     import ltp_core.training.train  # noqa: F401  # importing torch is not what is timed
-    from ltp_core.encoder import loading
+    from ltp_core.encoder import bases
 
+    known = dataclasses.replace(bases.KNOWN_BASES[bases.DEFAULT_BASE], packaged=lambda: None)
     monkeypatch.delenv("LTP_ALLOW_DOWNLOADS", raising=False)
-    monkeypatch.setattr(loading, "_packaged", lambda: None)
-    monkeypatch.setattr(loading, "_cached", lambda name: None)
+    monkeypatch.setitem(bases.KNOWN_BASES, bases.DEFAULT_BASE, known)
+    monkeypatch.setattr(bases, "_cached", lambda name: None)
     began = time.perf_counter()
     assert_run_refused = run("train", preset)
     assert time.perf_counter() - began < 1
     assert "neither a folder nor in the Hugging Face cache" in assert_run_refused.stderr
-    assert "install the requirements" in assert_run_refused.stderr
+    assert "pip install -r requirements.txt" in assert_run_refused.stderr
     assert 2 == assert_run_refused.status
 
 
@@ -222,10 +224,10 @@ def test_a_base_with_another_hash_is_refused(
     broken: Path, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The default base is used only if it is the very file that results were made with."""
-    from ltp_core.encoder import loading
+    from ltp_core.encoder import bases
 
     other = tiny.save_hugging_face("bert", tmp_path / "other")
-    monkeypatch.setattr(loading, "_cached", lambda name: other)
+    monkeypatch.setattr(bases, "_cached", lambda name: other)
     ran = run("train", preset)
     assert 2 == ran.status
     assert "SHA-256" in ran.stderr

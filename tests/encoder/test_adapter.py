@@ -19,7 +19,8 @@ from ltp_core.encoder.adapter import (
     restore_adapter,
     save_adapter,
 )
-from ltp_core.encoder.loading import ModelError, load_encoder
+from ltp_core.encoder.errors import ModelError
+from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.model import Encoder
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.masked import run_masked

@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ltp_core.encoder.loading import ModelError, find_base, load_encoder
+from ltp_core.encoder.bases import find_base
+from ltp_core.encoder.errors import ModelError
+from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.saving import save_encoder
 from tests import tiny
 from tests.against_hugging_face import ATOL, assert_equal_models, batch_for, ours, theirs

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ltp_core.encoder.adapter import inject, merge_adapter, save_adapter
-from ltp_core.encoder.loading import ModelError, load_encoder
+from ltp_core.encoder.errors import ModelError
+from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.pruning.base import PrunedAnswers
@@ -53,7 +54,7 @@ def test_equals_hugging_face(architecture: str, tmp_path: Path) -> None:
     theirs = tiny.hugging_face(architecture, kind="ForQuestionAnswering").float()
     theirs.save_pretrained(tmp_path)
     theirs = theirs.double()
-    family = "bert" if architecture == "bert" else "roberta"
+    family = tiny.ARCHITECTURES[architecture][0]
     inputs = tiny.inputs((11, 1, 6, 2), 7, family=family, extra_padding=2)
     inputs = replace(inputs, token_type_ids=torch.zeros_like(inputs.token_type_ids))
     encoder = load_encoder(tmp_path).double()

@@ -37,7 +37,7 @@ from tests.running import is_far_from, ltp
 THRESHOLDS = (0.6, 0.8, 0.9)
 NUM_LAYERS = len(THRESHOLDS)
 TOLERANCE = 1e-4
-both_families = pytest.mark.parametrize("family", ["bert", "roberta"])
+every_family = pytest.mark.parametrize("family", tiny.FAMILIES)
 
 lengths = st.lists(st.integers(1, 37), min_size=1, max_size=5)
 """Lengths of a batch; the tiny encoders have 40 positions."""
@@ -84,7 +84,7 @@ def num_survived(output: RunOutput, num_layers: int) -> list[list[int]]:
 # --- equality with the packed runner --------------------------------------------------------------
 
 
-@both_families
+@every_family
 @given(
     lengths=lengths,
     seed=st.integers(0, 10_000),
@@ -141,7 +141,7 @@ def test_relative_and_learned_scores_in_onnx(
     assert survived == onnx_model.num_survived(inputs).tolist()
 
 
-@both_families
+@every_family
 @given(lengths=lengths, seed=st.integers(0, 10_000))
 @settings(max_examples=30)
 def test_unpruned_onnx_equals_the_encoder(family: str, lengths: list[int], seed: int) -> None:
@@ -262,7 +262,7 @@ def test_int8_is_near_and_smaller(is_pruned: bool) -> None:
     assert not torch.equal(small, whole)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-r"])
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_transformers_opens_the_folder(
     architecture: str, hugging_face_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ltp_core.encoder.model import bias_at
 from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.importance import importance_score, relative_to_mean
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
@@ -79,7 +80,9 @@ def test_the_learned_score_equals_the_loops(case: Case) -> None:
     record = run_masked(case.encoder, inputs, method, record=True).layers[0]
     hidden = case.encoder.embed(inputs.input_ids, inputs.token_type_ids)
     layer = case.encoder.layers[0]
-    probs = layer.attention_probs(hidden, inputs.attention_mask)
+    position = torch.arange(hidden.shape[1])[None]
+    bias = bias_at(case.encoder.encoder.position_biases()[0], position)
+    probs = layer.attention_probs(hidden, inputs.attention_mask, bias=bias)
     attention = importance_score(probs, inputs.attention_mask)
     attended = layer.attention.output(layer.context(probs, hidden), hidden)
     assert method.direction is not None

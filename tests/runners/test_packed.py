@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ltp_core.encoder.bert import BERT
 from ltp_core.encoder.model import Encoder, EncoderConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
@@ -233,7 +234,7 @@ class _Largest(TorchDispatchMode):
 def test_memory_is_bounded(method: Any) -> None:
     """64 documents of 512 tokens never have their attention in memory together."""
     config = EncoderConfig(
-        family="bert", vocab_size=tiny.VOCAB_SIZE, hidden_size=16, num_layers=2, num_heads=4,
+        family=BERT, vocab_size=tiny.VOCAB_SIZE, hidden_size=16, num_layers=2, num_heads=4,
         intermediate_size=32, max_positions=512, type_vocab_size=2, pad_id=0, num_labels=2,
     )  # fmt: skip
     encoder = Encoder(config).double().eval()

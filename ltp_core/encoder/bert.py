@@ -1,0 +1,20 @@
+"""BERT, and what shares its architecture: MiniLM, TinyBERT, BGE, E5."""
+
+from __future__ import annotations
+
+from ltp_core.encoder.model import Family, LayerStack
+
+BERT = Family(
+    name="bert",
+    model_types=("bert",),
+    class_prefix="Bert",
+    special_tokens={
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "mask_token": "[MASK]",
+    },
+    has_pooler=True,
+    stack=LayerStack,
+)
