@@ -1,69 +1,41 @@
-"""A checkpoint over a set of encoded inputs, batch by batch, and what comes of it."""
+"""A checkpoint over a set of encoded inputs, batch by batch: the one loop over data without training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
-from tokenizers import Encoding
+import torch
+from jaxtyping import Int, Shaped
 
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.flops import relative_flops
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
-from ltp_core.token_categories import KindCounter
-from ltp_core.tokenize import Batch, Encoded, collate, sorted_batches
+from ltp_core.tasks.task import predictions_from
+from ltp_core.tokenize import Encoded, collate, sorted_batches
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.pruning.base import PruningMethod
 
+InputBatch = tuple[Int[np.ndarray, " batch"], Inputs]
+"""Positions in a set of inputs, and these inputs, padded."""
 
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """What a pass over a data set gave.
+OnBatch = Callable[[Int[np.ndarray, " batch"], RunOutput], None]
+"""Is given the positions of a batch and what its pass gave, every decision recorded."""
 
-    Attributes:
-        task: Task whose metrics were computed.
-        split: Split of it.
-        metrics: Fractions, the headline first.
-        relative_flops: By accounting, sums over the data set before division.
-        mean_retained: Per layer, tokens that go on as a fraction of all tokens of the data set.
-        examples: One row per example, columns of the store's `examples` table.
-        layers: One row per example and layer, columns of the store's `layers` table.
-        dataset: Source, rows and SHA-256 of the data.
+
+def model_inputs(
+    model: PrunedModel, encoded: Encoded, index: Sequence[int] | Int[np.ndarray, " batch"]
+) -> Inputs:
+    """The inputs at `index`, padded to the longest, on the model's device.
+
+    Marked are the tokens that the model's method protects.
     """
-
-    task: str
-    split: str
-    metrics: dict[str, float]
-    relative_flops: dict[str, float]
-    mean_retained: list[float]
-    examples: pd.DataFrame
-    layers: pd.DataFrame
-    dataset: dict[str, Any]
-
-    @property
-    def rows(self) -> int:
-        """Number of examples."""
-        return len(self.examples)
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What a manifest says of it."""
-        return {
-            "rows": self.rows,
-            "metrics": self.metrics,
-            "relative_flops": self.relative_flops,
-            "mean_retained": self.mean_retained,
-        }
-
-
-def model_inputs(model: PrunedModel, batch: Batch) -> Inputs:
-    """A collated batch with the tokens marked that the model's method protects."""
+    batch = collate(encoded, index, None, model.encoder.config.pad_id)
     config = model.method.config
     return make_inputs(
         batch.input_ids,
@@ -73,11 +45,19 @@ def model_inputs(model: PrunedModel, batch: Batch) -> Inputs:
         protect_separators=config.protect_separators,
         separator_id=separator_id(model.tokenizer),
         protected=batch.question if config.protect_question else None,
-    )
+    ).to(model.device)
+
+
+def input_batches(
+    model: PrunedModel, encoded: Encoded, batch_size: int = 64
+) -> Iterator[InputBatch]:
+    """All inputs in padded batches, the longest first; keep them to run the same ones repeatedly."""
+    for index in sorted_batches(encoded.length, batch_size):
+        yield index, model_inputs(model, encoded, index)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class Predictions:
     """What all inputs gave, in their order.
 
     Attributes:
@@ -95,12 +75,17 @@ class Passes:
     reads_states: bool = False
 
     @property
+    def answers(self) -> Shaped[np.ndarray, " inputs"]:
+        """Class index of each input, or the value itself where there is one output."""
+        return predictions_from(np.stack(self.logits))
+
+    @property
     def mean_retained(self) -> list[float]:
         """Per layer, tokens that go on as a fraction of all tokens."""
         return [float(x) for x in self.ffn_length.sum(axis=0) / self.length.sum()]
 
     def relative_flops(self, model: PrunedModel) -> dict[str, float]:
-        """Fraction of the unpruned, unpadded FLOPs by accounting."""
+        """Fraction of the unpruned, unpadded FLOPs by accounting, sums before division."""
         config = model.encoder.config
         return relative_flops(
             self.length,
@@ -111,10 +96,15 @@ class Passes:
             reads_states=self.reads_states,
         )
 
-    def layers_frame(self, split: str, row: Int[np.ndarray, " inputs"]) -> pd.DataFrame:
-        """Columns of the store's `layers` table."""
+    def layers_frame(
+        self,
+        split: str,
+        row: Int[np.ndarray, " inputs"],
+        window: Int[np.ndarray, " inputs"] | None,
+    ) -> pd.DataFrame:
+        """Columns of the store's `layers` table; `window` only where a row has several inputs."""
         num_layers = self.attention_length.shape[1]
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "split": split,
                 "row": np.repeat(row, num_layers),
@@ -123,65 +113,45 @@ class Passes:
                 "ffn_length": self.ffn_length.ravel(),
             }
         )
+        return frame if window is None else frame.assign(window=np.repeat(window, num_layers))
 
 
-Describe = Callable[[int], tuple[Encoding, tuple[str, ...]]]
-"""Gives an input's tokens and the texts that their offsets refer to."""
-
-
-def run_passes(
+def predict(
     model: PrunedModel,
     encoded: Encoded,
-    method: PruningMethod,
+    method: PruningMethod | None = None,
     *,
-    batch_size: int = 64,
-    counter: KindCounter | None = None,
-    describe: Describe | None = None,
-) -> Passes:
-    """Runs all inputs with the packed runner, the longest first.
+    batches: Iterable[InputBatch] | None = None,
+    on_batch: OnBatch | None = None,
+) -> Predictions:
+    """Runs all inputs with the packed runner.
 
     Args:
         model: Loaded checkpoint.
         encoded: The inputs.
-        method: What prunes.
-        batch_size: Inputs per pass; no result depends on it.
-        counter: Is given every decision; needs `describe`.
-        describe: Tokens and texts of an input.
+        method: What prunes; None takes the checkpoint's own method.
+        batches: The inputs as `input_batches` gives them, where they are at hand already.
+        on_batch: Looks at each batch; without it no decision is recorded.
     """
-    config = model.encoder.config
+    method = model.method if method is None else method
+    num_layers = model.encoder.config.num_layers
     logits: list[np.ndarray] = [np.empty(0)] * len(encoded)
-    lengths = np.empty((2, len(encoded), config.num_layers), dtype=np.int64)
-    device = model.device
-    for index in sorted_batches(encoded.length, batch_size):
-        inputs = model_inputs(model, collate(encoded, index, None, config.pad_id)).to(device)
-        output: RunOutput = model.packed(inputs, method, record=counter is not None)
-        if counter is not None and describe is not None:
-            _count(counter, [describe(int(i)) for i in index], method, output)
-        found = output.logits.float().cpu().numpy()
-        for i, values in zip(index, found, strict=True):
+    attention_length = np.empty((len(encoded), num_layers), dtype=np.int64)
+    ffn_length = np.empty_like(attention_length)
+    for index, inputs in input_batches(model, encoded) if batches is None else batches:
+        output = model.packed(inputs, method, record=on_batch is not None)
+        if on_batch is not None:
+            on_batch(index, output)
+        # NumPy has no bfloat16; float64 stays what it is.
+        found = output.logits.to(torch.promote_types(output.logits.dtype, torch.float32))
+        for i, values in zip(index, found.cpu().numpy(), strict=True):
             logits[i] = values[: encoded.length[i]] if values.ndim == 2 else values
-        lengths[0, index] = output.attention_length.numpy()
-        lengths[1, index] = output.ffn_length.numpy()
-    return Passes(
+        attention_length[index] = output.attention_length.numpy()
+        ffn_length[index] = output.ffn_length.numpy()
+    return Predictions(
         logits=logits,
         length=encoded.length,
-        attention_length=lengths[0],
-        ffn_length=lengths[1],
+        attention_length=attention_length,
+        ffn_length=ffn_length,
         reads_states=method.reads_states,
     )
-
-
-def _count(
-    counter: KindCounter,
-    described: Sequence[tuple[Encoding, tuple[str, ...]]],
-    method: PruningMethod,
-    output: RunOutput,
-) -> None:
-    """Hands a batch over to the counter, with what `Encoded` does not keep of its tokens."""
-    ran = [layer for layer in range(method.num_layers) if method.runs_layer(layer)]
-    layers = {
-        layer: (record.live.cpu().numpy(), record.retained.cpu().numpy())
-        for layer, record in zip(ran, output.layers, strict=True)
-    }
-    encodings, texts = zip(*described, strict=True)
-    counter.add(encodings, texts, layers)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Num, Shaped
-
-from ltp_core.records import UserError, nearest
 
 Vector = Num[np.ndarray, " examples"]
 
@@ -65,55 +64,48 @@ def _answer_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
     return {name: float(predictions[x].mean()) for name, x in groups.items() if x.any()}
 
 
-_SCORES: dict[str, Callable[[Vector, Vector], dict[str, float]]] = {
-    "sst2": _accuracy_scores,
-    "rotten_tomatoes": _accuracy_scores,
-    "imdb": _accuracy_scores,
-    "rte": _accuracy_scores,
-    "qnli": _accuracy_scores,
-    "mnli": _accuracy_scores,
-    "mrpc": _accuracy_f1_scores,
-    "qqp": _accuracy_f1_scores,
-    "stsb": _correlation_scores,
-    "squad": _answer_scores,
-    "squad_v2": _answer_scores,
+Metric = Literal["accuracy", "accuracy_f1", "correlation", "answers"]
+"""What tasks are judged by."""
+
+_SCORES: dict[Metric, Callable[[Vector, Vector], dict[str, float]]] = {
+    "accuracy": _accuracy_scores,
+    "accuracy_f1": _accuracy_f1_scores,
+    "correlation": _correlation_scores,
+    "answers": _answer_scores,
 }
 
 
 def compute_metrics(
-    task: str,
+    metric: Metric,
     predictions: Shaped[np.ndarray, " examples"],
     labels: Shaped[np.ndarray, " examples"],
 ) -> dict[str, float]:
-    """Metrics of a task by name; the first one is the headline.
+    """Scores by name, the headline first.
 
-    Accuracy; for mrpc and qqp the mean of accuracy and F1 (of class 1), then both; for stsb the mean
-    of Pearson's and Spearman's correlation, then both; for squad and squad_v2 the mean over all
-    questions, over those with an answer and over those without. F1 is 0 where class 1 occurs neither in the
-    predictions nor in the labels; a correlation is 0 where either side is constant.
+    `accuracy`; `accuracy_f1`: the mean of accuracy and F1 (of class 1), then both; `correlation`: the
+    mean of Pearson's and Spearman's, then both; `answers`: the mean over all questions, over those with
+    an answer and over those without. F1 is 0 where class 1 occurs neither in the predictions nor in the
+    labels; a correlation is 0 where either side is constant.
 
     Args:
-        task: Name of a task.
-        predictions: Class index of each example, or the predicted value for stsb; for squad and
-            squad_v2 the F1 of each answer.
-        labels: The truth in the same form; for squad and squad_v2 1 where there is an answer.
+        metric: What is computed.
+        predictions: Class index of each example, or the predicted value; for `answers` the F1 of each.
+        labels: The truth in the same form; for `answers` 1 where there is an answer.
 
     Raises:
-        UserError: The task has no metric.
         ValueError: There is no example, or the numbers of predictions and labels differ.
 
     Example:
-        >>> compute_metrics("mrpc", np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0]))
+        >>> compute_metrics("accuracy_f1", np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0]))
         {'accuracy_f1': 0.7083333333333333, 'accuracy': 0.75, 'f1': 0.6666666666666666}
     """
-    scores = _scores_of(task)
     if len(predictions) != len(labels) or not len(labels):
-        raise ValueError(f"{task}: {len(predictions)} predictions do not fit {len(labels)} labels")
-    return scores(predictions, labels)
+        raise ValueError(f"{len(predictions)} predictions do not fit {len(labels)} labels")
+    return _SCORES[metric](predictions, labels)
 
 
 def paired_interval(
-    task: str,
+    metric: Metric,
     labels: Shaped[np.ndarray, " examples"],
     predictions_a: Shaped[np.ndarray, " examples"],
     predictions_b: Shaped[np.ndarray, " examples"],
@@ -128,7 +120,7 @@ def paired_interval(
     differences are the bounds. Spread over training seeds is not in it.
 
     Args:
-        task: Name of a task.
+        metric: What is computed.
         labels: The truth.
         predictions_a: What model a says about the same examples.
         predictions_b: What model b says.
@@ -140,32 +132,23 @@ def paired_interval(
         Difference, lower bound, upper bound; fractions.
 
     Raises:
-        UserError: The task has no metric.
         ValueError: There is no example, or the lengths differ.
     """
-    difference = _headline(task, predictions_a, labels) - _headline(task, predictions_b, labels)
+
+    def headline(predictions: Vector, truth: Vector) -> float:
+        return next(iter(compute_metrics(metric, predictions, truth).values()))
+
+    difference = headline(predictions_a, labels) - headline(predictions_b, labels)
     random = np.random.default_rng(seed)
     draws = np.empty(num_resamples)
     # Of accuracies the difference is a mean over examples, so a draw needs nothing but that.
-    is_accuracy = list(compute_metrics(task, predictions_a, labels)) == ["accuracy"]
     gains = (predictions_a == labels).astype(np.int64) - (predictions_b == labels)
     for i in range(num_resamples):
         index = random.integers(len(labels), size=len(labels))
-        if is_accuracy:
+        if metric == "accuracy":
             draws[i] = gains[index].sum() / len(labels)
-            continue
-        draws[i] = _headline(task, predictions_a[index], labels[index]) - _headline(
-            task, predictions_b[index], labels[index]
-        )
+        else:
+            a, b, truth = predictions_a[index], predictions_b[index], labels[index]
+            draws[i] = headline(a, truth) - headline(b, truth)
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return difference, float(low), float(high)
-
-
-def _headline(task: str, predictions: Vector, labels: Vector) -> float:
-    return next(iter(compute_metrics(task, predictions, labels).values()))
-
-
-def _scores_of(task: str) -> Callable[[Vector, Vector], dict[str, float]]:
-    if task in _SCORES:
-        return _SCORES[task]
-    raise UserError(f"There is no metric for the task {task!r}{nearest(task, _SCORES)}")

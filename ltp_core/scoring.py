@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.inference import model_inputs
+from ltp_core.inference import input_batches
 from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, run_masked
-from ltp_core.tokenize import collate, encode, sorted_batches
+from ltp_core.tokenize import encode
 
 RunnerName = Literal["packed", "onnx", "masked"]
 RUNNERS: dict[str, tuple[str, ...]] = {
@@ -87,9 +87,7 @@ class Scorer:
         encoded = encode(model.tokenizer, texts, model.max_length)
         logits = np.empty((len(encoded), model.encoder.config.num_labels), dtype=np.float32)
         with torch.inference_mode():
-            for index in sorted_batches(encoded.length, self.batch_size):
-                batch = collate(encoded, index, None, model.encoder.config.pad_id)
-                inputs = model_inputs(model, batch).to(model.device)
+            for index, inputs in input_batches(model, encoded, self.batch_size):
                 logits[index] = self._run(inputs).float().cpu().numpy()
         return Scores(logits=logits, num_tokens=encoded.length, num_cut=encoded.cut)
 

@@ -86,11 +86,11 @@ def encode(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: i
         max_length: Greatest length in tokens.
 
     Raises:
-        UserError: A text cannot be written as UTF-8.
-        ValueError: `max_length` leaves no room beside the special tokens.
+        UserError: `max_length` leaves no room beside the special tokens, or a text cannot be written
+            as UTF-8.
     """
     if max_length <= tokenizer.num_special_tokens_to_add(any(len(t) == 2 for t in texts)):
-        raise ValueError(f"max_length {max_length} leaves no room beside the special tokens")
+        raise UserError(f"max_length {max_length} leaves no room beside the special tokens.")
     inputs = [text[0] if len(text) == 1 else text for text in texts]
     with own_settings(tokenizer):
         encodings = _encode_batch(tokenizer, inputs)

@@ -12,17 +12,17 @@ from jaxtyping import Float
 from tokenizers import Encoding
 from torch import Tensor
 
+from ltp_core.ask import Asked, answer, ask
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.flops import relative_flops
 from ltp_core.inference import model_inputs
 from ltp_core.pruning.base import Decision, LayerState, PruningMethod, ThresholdMethod
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.questions.ask import Asked, answer, ask
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
 from ltp_core.runners import Inputs, RunOutput, run_masked
 from ltp_core.scoring import holding, probabilities
 from ltp_core.tasks.catalogue import TASKS
-from ltp_core.tokenize import Encoded, collate, encode_text
+from ltp_core.tokenize import Encoded, encode_text
 
 
 class Forced(PruningMethod):
@@ -256,8 +256,7 @@ def _sequence(
         length=np.array([len(encoding)]),
         cut=np.array([num_cut]),
     )
-    batch = collate(encoded, [0], None, model.encoder.config.pad_id)
-    return _Sequence(encoding, model_inputs(model, batch).to(model.device), num_cut)
+    return _Sequence(encoding, model_inputs(model, encoded, [0]), num_cut)
 
 
 def _words(encoding: Encoding) -> tuple[int | None, ...]:

@@ -11,7 +11,7 @@ import pandas as pd
 from ltp_core import store
 from ltp_core.analysis.example_records import ExampleRecords, ModelSize, read_examples
 from ltp_core.flops import relative_flops
-from ltp_core.metrics import compute_metrics
+from ltp_core.tasks.catalogue import find_task
 from ltp_core.token_categories import GROUPINGS
 from tests import runs
 
@@ -154,9 +154,7 @@ def _summary(task: str, examples: pd.DataFrame, layers: pd.DataFrame) -> dict[st
     )
     return {
         "rows": len(length),
-        "metrics": compute_metrics(
-            task, examples["prediction"].to_numpy(), examples["label"].to_numpy()
-        ),
+        "metrics": find_task(task).metrics(examples),
         "relative_flops": relative_flops(length, attention, ffn, hidden=16, intermediate=24),
         "mean_retained": (ffn.sum(axis=0) / length.sum()).tolist(),
     }

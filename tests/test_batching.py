@@ -80,9 +80,9 @@ def test_threads_share_a_tokenizer(tiny_tokenizer: Tokenizer) -> None:
 def test_a_length_without_room_is_an_error(tiny_tokenizer: Tokenizer) -> None:
     """Two special tokens for one text, three for a pair."""
     assert encode(tiny_tokenizer, [("the a",)], 3).length.tolist() == [3]
-    with pytest.raises(ValueError, match="max_length 2 leaves no room"):
+    with pytest.raises(UserError, match="max_length 2 leaves no room"):
         encode(tiny_tokenizer, [("the",)], 2)
-    with pytest.raises(ValueError, match="max_length 3 leaves no room"):
+    with pytest.raises(UserError, match="max_length 3 leaves no room"):
         encode(tiny_tokenizer, [("the", "a")], 3)
 
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
-from ltp_core.evaluation.curve import measure_curve, save_curve
-from ltp_core.evaluation.evaluate import evaluate_checkpoint
+from ltp_core.evaluate import evaluate_checkpoint, measure_curve, save_curve
 from ltp_core.records import UserError
 from tests import checkpoints, trainings
 from tests.commands import run

@@ -13,10 +13,8 @@ import pytest
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.encoder.model import Encoder
-from ltp_core.evaluation.evaluate import evaluate_checkpoint
+from ltp_core.evaluate import Evaluation, evaluate_checkpoint
 from ltp_core.flops import layer_macs
-from ltp_core.inference import Evaluation
-from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import LearnedTokenPruning, Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners.packed import PackedRunner
@@ -76,7 +74,7 @@ def test_metrics_are_those_of_the_records(data: Path, task: str) -> None:
     rows = load_rows(task, "validation", data_dir=data)
     assert rows.labels.tolist() == examples["label"].tolist()
     assert rows.row.tolist() == examples["row"].tolist()
-    metrics = compute_metrics(task, examples["prediction"].to_numpy(), rows.labels)
+    metrics = TASKS[task].score(examples["prediction"].to_numpy(), rows.labels)
     assert metrics == found.metrics
     assert next(iter(metrics)) == next(iter(found.metrics))
 

@@ -15,7 +15,7 @@ from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.checkpoint_places import list_checkpoints
 from ltp_core.config import from_dict
-from ltp_core.evaluation.evaluate import evaluate_checkpoint
+from ltp_core.evaluate import evaluate_checkpoint
 from ltp_core.files import write_json
 from ltp_core.trace import trace_text
 

@@ -26,12 +26,12 @@ ALLOWED: dict[str, set[str]] = {
     "tables": {"records", "files"},
     "encoder": {"records", "files", "environment", "store"},
     "pruning": {"records", "strict"},
-    "tasks": {"records", "environment", "lengths", "tokenize"},
+    "tasks": {"records", "environment", "lengths", "tokenize", "metrics"},
     "lengths": {"records", "environment", "tasks"},
     "tokenize": {"records"},
     "token_categories": {"records"},
     "flops": {"records"},
-    "metrics": {"records"},
+    "metrics": set(),
     "store": {"records", "files", "tables"},
     "sections": {"strict"},
     "config": {"records", "strict", "toml_writer", "sections", "pruning"},
@@ -40,23 +40,22 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": PARTS | {"runners", "checkpoint_places"},
     "checkpoint_tokenizer": {"checkpoint_places", "config", "lengths", "encoder", "store"} | BASE,
     "inference": PARTS | {"runners", "checkpoint"},
-    "questions": PARTS | {"runners", "checkpoint", "inference"},
+    "ask": PARTS | {"runners", "checkpoint", "inference"},
     "scoring": PARTS | {"runners", "checkpoint", "inference", "export"},
     "join": {"tasks", "files"},
     "predict": {"records", "files", "tasks", "checkpoint", "scoring", "join"},
-    "trace": PARTS | {"runners", "checkpoint", "inference", "questions", "scoring"},
-    "evaluation": PARTS | {"checkpoint", "inference", "questions"},
-    "bench": PARTS | {"runners", "checkpoint", "inference", "evaluation", "export"},
+    "trace": PARTS | {"runners", "checkpoint", "inference", "ask", "scoring"},
+    "evaluate": PARTS | {"runners", "checkpoint", "inference"},
+    "bench": PARTS | {"runners", "checkpoint", "inference", "evaluate", "export"},
     "export": PARTS | {"runners", "checkpoint"},
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
-    | {"runners", "checkpoint", "checkpoint_places", "inference", "questions", "evaluation"}
-    | {"calibration"},
+    | {"runners", "checkpoint", "checkpoint_places", "inference", "evaluate", "calibration"},
     "sweep": {"records", "strict", "config", "store", "checkpoint_places"},
     "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"},
     "cli": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}
-    | {"evaluation", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"}
+    | {"evaluate", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"}
     | {"scoring", "join", "predict"},
     "__main__": {"cli"},
 }

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ltp_core import store
 from ltp_core.config import TrainConfig, dense_config, load_config, parent_config, to_dict
-from ltp_core.metrics import compute_metrics
+from ltp_core.tasks.catalogue import find_task
 from tests import runs
 
 ROWS = {"heldout": 400, "validation": 300}
@@ -119,7 +119,7 @@ def save_run(
 
 def _summary(task: str, frame: pd.DataFrame, split: str, flops: float) -> dict[str, Any]:
     part = frame[frame["split"] == split]
-    metrics = compute_metrics(task, part["prediction"].to_numpy(), part["label"].to_numpy())
+    metrics = find_task(task).metrics(part)
     return {
         "rows": len(part),
         "metrics": metrics,

@@ -13,7 +13,8 @@ from jaxtyping import Int, Num
 from ltp_core.analysis.example_records import ExampleRecords
 from ltp_core.analysis.intervals import Estimate, bootstrap_estimate, ratio_estimate, share_estimate
 from ltp_core.flops import ACCOUNTINGS
-from ltp_core.metrics import compute_metrics, paired_interval
+from ltp_core.metrics import paired_interval
+from ltp_core.tasks.catalogue import find_task
 
 TABLE_3 = (0.5, 0.75)
 """Quantiles between the paper's bands ~Q2, Q2~Q3 and Q3~."""
@@ -164,7 +165,7 @@ def metric_name(task: str) -> str:
     F1 is left out where it is part of the headline: it depends on how frequent a class is, and that
     differs between short and long inputs.
     """
-    names = list(compute_metrics(task, np.array([0, 1]), np.array([0, 1])))
+    names = list(find_task(task).score(np.array([0, 1]), np.array([0, 1])))
     return "accuracy" if "accuracy" in names else names[0]
 
 
@@ -178,7 +179,7 @@ def metric_estimate(records: ExampleRecords) -> Estimate:
         return share_estimate(int(np.count_nonzero(records.is_correct)), len(records))
 
     def metric(index: Int[np.ndarray, " drawn"]) -> float:
-        values = compute_metrics(records.task, records.prediction[index], records.label[index])
+        values = find_task(records.task).score(records.prediction[index], records.label[index])
         return next(iter(values.values()))
 
     return bootstrap_estimate(metric, len(records))
@@ -232,7 +233,7 @@ def _difference(
         paired = a.is_correct.astype(np.int64) - b.is_correct.astype(np.int64)
         return ratio_estimate(paired, np.ones(len(paired)))
     value, low, high = paired_interval(
-        a.task, a.label, a.prediction, b.prediction, num_resamples=1000
+        find_task(a.task).metric, a.label, a.prediction, b.prediction, num_resamples=1000
     )
     return Estimate(value=value, low=low, high=high)
 

@@ -29,6 +29,7 @@ from ltp_core.bench.variants import CONTROL
 from ltp_core.metrics import paired_interval
 from ltp_core.records import RunManifest
 from ltp_core.store import StoreError
+from ltp_core.tasks.catalogue import find_task
 
 GIGA = 1e9
 PACKED = "packed"
@@ -111,7 +112,7 @@ def paired_difference(task: str, folder: Path, dense: Path, split: str = REPORTE
     if ours.empty or theirs["prediction"].isna().any():
         raise StoreError(f"{folder.name} and {dense.name} were not evaluated on the same rows.")
     value, low, high = paired_interval(
-        task,
+        find_task(task).metric,
         ours["label"].to_numpy(),
         ours["prediction"].to_numpy(),
         theirs["prediction"].to_numpy(),

@@ -17,8 +17,8 @@ from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.variants import VARIANTS
 from ltp_core.bench.workload import Batches
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.evaluation.evaluate import predictions_from
-from ltp_core.metrics import compute_metrics
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.task import predictions_from
 from ltp_core.tokenize import Encoded, sorted_batches
 
 Predictions = Num[np.ndarray, " examples"]
@@ -76,9 +76,10 @@ def compare_answers(
         logits[index] = entry.logits(encoded, index).float().cpu().numpy()
     predictions = predictions_from(logits)
     expected = reference.predictions[entry.variant.is_pruned]
+    task = find_task(reference.task)
     scores = {
-        "metric": compute_metrics(reference.task, predictions, reference.labels),
-        "reference_metric": compute_metrics(reference.task, expected, reference.labels),
+        "metric": task.score(predictions, reference.labels),
+        "reference_metric": task.score(expected, reference.labels),
     }
     return {
         "equal_predictions": float(np.mean(predictions == expected)),

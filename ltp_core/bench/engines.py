@@ -27,7 +27,7 @@ from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, run_masked, run_repadded
-from ltp_core.tokenize import Encoded, collate, sorted_batches
+from ltp_core.tokenize import Encoded, sorted_batches
 
 Pass = Callable[[Inputs], Tensor]
 """Runs a padded batch and gives its logits."""
@@ -170,8 +170,7 @@ def device_of(model: PrunedModel) -> torch.device:
 
 def batch_inputs(model: PrunedModel, encoded: Encoded, index: np.ndarray) -> Inputs:
     """The sequences at `index`, padded to the longest of them, on the model's device."""
-    batch = collate(encoded, index, None, model.encoder.config.pad_id)
-    return model_inputs(model, batch).to(device_of(model))
+    return model_inputs(model, encoded, index)
 
 
 def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerLengths:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ltp_core.calibration.search import (
@@ -26,22 +26,18 @@ from ltp_core.calibration.search import (
 )
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.encoder.tokenizer import separator_id
-from ltp_core.flops import relative_flops
-from ltp_core.inference import model_inputs
+from ltp_core.inference import input_batches, predict
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
-from ltp_core.runners.base import Inputs
-from ltp_core.tokenize import Encoded, collate, sorted_batches
+from ltp_core.tokenize import Encoded
 
 COARSE_SHARE = 4
 """Shapes are compared on every fourth text."""
 
 MIN_COARSE = 64
 """Unless that would be fewer than this."""
-
-BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,23 +159,18 @@ def _with_thresholds(method: CalibratedThreshold, thresholds: Thresholds) -> Cal
 
 def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded) -> Measure:
     """What runs thresholds over these texts and compares with the unpruned predictions."""
-    device = model.device
-    config = model.encoder.config
-    protected = replace(model, method=method)
-    batches = [
-        (index, model_inputs(protected, collate(encoded, index, None, config.pad_id)).to(device))
-        for index in sorted_batches(encoded.length, BATCH_SIZE)
-    ]
-    unpruned, _ = _run(model, Unpruned(method.config, method.num_layers), batches)
+    # Protected are the tokens that these thresholds protect, not those of the model's own method.
+    model = replace(model, method=method)
+    batches = list(input_batches(model, encoded))
+
+    def run(candidate: PruningMethod) -> tuple[Float[Tensor, "examples label"], dict[str, float]]:
+        found = predict(model, encoded, candidate, batches=batches)
+        return torch.from_numpy(np.stack(found.logits)).double(), found.relative_flops(model)
+
+    unpruned, _ = run(Unpruned(method.config, method.num_layers))
 
     def measure(thresholds: Thresholds) -> Candidate:
-        pruned, lengths = _run(model, _with_thresholds(method, thresholds).to(device), batches)
-        relative = relative_flops(
-            encoded.length,
-            *lengths,
-            hidden=config.hidden_size,
-            intermediate=config.intermediate_size,
-        )
+        pruned, relative = run(_with_thresholds(method, thresholds).to(model.device))
         return Candidate(
             thresholds=thresholds,
             relative_flops=relative,
@@ -189,20 +180,6 @@ def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded
         )
 
     return measure
-
-
-def _run(
-    model: PrunedModel, method: PruningMethod, batches: list[tuple[np.ndarray, Inputs]]
-) -> tuple[Float[Tensor, "examples label"], Int[np.ndarray, "two examples layer"]]:
-    """Logits, and the tokens that enter each layer's attention and its FFN."""
-    num_rows = sum(len(index) for index, _ in batches)
-    logits = torch.empty(num_rows, model.encoder.config.num_labels, dtype=torch.float64)
-    lengths = np.empty((2, num_rows, method.num_layers), dtype=np.int64)
-    for index, inputs in batches:
-        output = model.packed(inputs, method)
-        logits[index] = output.logits.cpu().double()
-        lengths[0, index], lengths[1, index] = output.attention_length, output.ffn_length
-    return logits, lengths
 
 
 def divergence(

@@ -26,8 +26,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
-    from ltp_core.evaluation.curve import CurvePoint
-    from ltp_core.inference import Evaluation
+    from ltp_core.evaluate import CurvePoint, Evaluation
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -70,8 +69,7 @@ def run(arguments: Namespace) -> Output:
     _check(arguments)
     device = usable_device(arguments.device)
 
-    from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter
-    from ltp_core.evaluation.save import save_evaluation
+    from ltp_core.evaluate import evaluate_checkpoint, kind_counter, save_evaluation
     from ltp_core.pruning import Unpruned
 
     load = partial(_load, device=device, dtype=arguments.dtype)
@@ -173,9 +171,10 @@ def _document(
 def _difference(pruned: Evaluation, dense: Evaluation) -> dict[str, float]:
     """Headline metric, pruned minus dense, with the 95 % interval of a paired bootstrap."""
     from ltp_core.metrics import paired_interval
+    from ltp_core.tasks.catalogue import find_task
 
     value, low, high = paired_interval(
-        pruned.task,
+        find_task(pruned.task).metric,
         pruned.examples["label"].to_numpy(),
         pruned.examples["prediction"].to_numpy(),
         dense.examples["prediction"].to_numpy(),
@@ -187,7 +186,7 @@ def _curve(
     arguments: Namespace, model: PrunedModel, evaluate: Callable[..., Evaluation]
 ) -> dict[str, Any]:
     """The part of the document about other strengths; empty if none was asked for."""
-    from ltp_core.evaluation.curve import measure_curve, save_curve
+    from ltp_core.evaluate import measure_curve, save_curve
     from ltp_core.store import own_run
 
     if not arguments.scales:

@@ -12,6 +12,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,57 +22,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int, Num
 
-from ltp_core.tasks.catalogue import Task, find_task
+from ltp_core.records import QuestionSettings, UserError
+from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.hub import is_cached, read_split
-from ltp_core.tasks.questions import Answers, read_answers
+from ltp_core.tasks.questions import Answers, make_unanswerable, read_answers
+from ltp_core.tasks.task import Rows, Task
 
 DATA_DIR_VARIABLE = "LTP_DATA_DIR"
 HELDOUT_FRACTION = 0.1
 MAX_HELDOUT = 2_000
 
 _SPLIT_SHARES = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Labelled inputs of one split.
-
-    Attributes:
-        task: Name of the task.
-        split: Name of the split.
-        row: Row number of each input in the source split (zero-based), ascending. The join key
-            between stored records and texts.
-        texts: One or two strings per input, untouched.
-        labels: Class indices (int64), or float64 for regression. For questions 1 where the text
-            answers it, else 0.
-        sha256: Hash of rows, texts and labels.
-        source: Where the rows come from, without a path of this machine.
-        answers: The accepted answers of each question; None for other tasks.
-    """
-
-    task: str
-    split: str
-    row: Int[np.ndarray, " examples"]
-    texts: list[tuple[str, ...]]
-    labels: Num[np.ndarray, " examples"]
-    sha256: str
-    source: str
-    answers: tuple[Answers, ...] | None = None
-
-    def __len__(self) -> int:
-        """Number of inputs."""
-        return len(self.texts)
-
-    def take(self, index: Int[np.ndarray, " chosen"]) -> Rows:
-        """The inputs at these positions; `sha256` stays that of the whole split."""
-        return dataclasses.replace(
-            self,
-            row=self.row[index],
-            texts=[self.texts[i] for i in index],
-            labels=self.labels[index],
-            answers=self.answers and tuple(self.answers[i] for i in index),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +65,7 @@ def load_rows(
     limit: int | None = None,
     seed: int = 0,
     allow_downloads: bool = False,
-    heldout_by: Literal["text", "article"] = "text",
+    questions: QuestionSettings | None = None,
 ) -> Rows:
     """Labelled inputs of one split, in the order of the source.
 
@@ -123,13 +85,45 @@ def load_rows(
         limit: Take that many rows at random; smaller limits are subsets of larger ones.
         seed: Seed of that choice.
         allow_downloads: Ask the hub for what is not on this machine.
-        heldout_by: What is held out: texts, or whole articles, so that no paragraph of a held-out
-            question has been trained on.
+        questions: For training and held-out questions: the task that they are taken from, the share
+            that is made unanswerable by another context of the article, and whether texts or whole
+            articles are held out, so that no paragraph of a held-out question has been trained on.
 
     Raises:
-        UserError: There is no such task.
+        UserError: There is no such task, or questions are to be taken from a task that asks none.
         DataError: There is no such split, the data set is absent, or its file cannot be used.
     """
+    settings = questions or QuestionSettings()
+    is_training = split in ("train", "heldout")
+    source = settings.train_task if is_training and settings.train_task else task
+    if source != task and not find_task(source).asks_questions:
+        raise UserError(f"data.train_task = {source!r}: it must be a task of questions, as squad.")
+    load = partial(
+        _load_rows,
+        source,
+        data_dir=data_dir,
+        allow_downloads=allow_downloads,
+        heldout_by=settings.heldout_by,
+    )
+    rows = load(split, limit=limit, seed=seed)
+    if is_training and settings.unanswerable_share:
+        # Of the article itself: held-out articles are not among the training rows.
+        pool = load(split if settings.heldout_by == "article" else "train")
+        rows = make_unanswerable(rows, settings.unanswerable_share, pool)
+    return dataclasses.replace(rows, task=task)
+
+
+def _load_rows(
+    task: str,
+    split: str,
+    *,
+    data_dir: Path | None,
+    allow_downloads: bool,
+    heldout_by: Literal["text", "article"],
+    limit: int | None = None,
+    seed: int = 0,
+) -> Rows:
+    """Rows of one split as its source has them."""
     spec = find_task(task)
     if split not in spec.splits:
         raise DataError(f"{task} has no split {split!r}; it has {', '.join(spec.splits)}.")

@@ -1,24 +1,101 @@
-"""Questions about a text: their answers, and questions made unanswerable."""
+"""Questions about a text: the task, accepted answers, and questions made unanswerable. Torch-free."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from ltp_core.records import UserError
+from ltp_core.tasks.answers import at_threshold, best_scores, find_answers, mean_scores
+from ltp_core.tasks.task import Rows, Task, TaskInputs
 
 if TYPE_CHECKING:
-    from ltp_core.tasks.loading import Rows
+    from tokenizers import Tokenizer
+
+    from ltp_core.tasks.windows import Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionTask(Task):
+    """Questions whose answer is a part of a text, or which have none.
+
+    A long text is read in windows; a model names the start and the end of the answer in each. Of the
+    records `label` says whether a question has an answer, and `prediction` is the F1 of what was answered.
+    """
+
+    asks_questions: ClassVar[bool] = True
+    head: ClassVar[Literal["classification", "span"]] = "span"
+
+    def encode(
+        self, tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, stride: int
+    ) -> Windows:
+        """Windows of each question's context.
+
+        Raises:
+            UserError: A question leaves no room for its context, or a text is not valid Unicode.
+        """
+        from ltp_core.tasks.windows import encode_windows
+
+        return encode_windows(tokenizer, texts, max_length, stride)
+
+    def targets(self, rows: Rows, inputs: TaskInputs) -> Int[np.ndarray, "windows 2"]:
+        """First and last token of the answer in each window."""
+        from ltp_core.tasks.windows import Windows, answer_positions
+
+        assert isinstance(inputs, Windows)
+        assert rows.answers is not None
+        return answer_positions(inputs, rows.answers)
+
+    def decode(self, rows: Rows, inputs: TaskInputs, logits: Sequence[np.ndarray]) -> pd.DataFrame:
+        """The best answer of each question; `with_threshold` says what was answered."""
+        from ltp_core.tasks.windows import Windows
+
+        assert isinstance(inputs, Windows)
+        assert rows.answers is not None
+        bounds = np.searchsorted(inputs.example, np.arange(len(rows) + 1))
+        found = []
+        for i, (_, context) in enumerate(rows.texts):
+            answers = find_answers(inputs, range(bounds[i], bounds[i + 1]), logits)
+            begin, end = (answers.spans[0].begin, answers.spans[0].end) if answers.spans else (0, 0)
+            match, f1 = best_scores(context[begin:end], rows.answers[i].texts)
+            found.append((answers.null_difference, match, f1, begin, end))
+        difference, matches, f1s, begins, ends = (np.array(x) for x in zip(*found, strict=True))
+        return pd.DataFrame(
+            {
+                "split": rows.split,
+                "row": rows.row,
+                "length": np.add.reduceat(inputs.encoded.length, bounds[:-1]),
+                "label": rows.labels,
+                "null_difference": difference.astype(np.float32),
+                "answer_exact_match": matches,
+                "answer_f1": f1s,
+                "answer_begin": begins,
+                "answer_end": ends,
+            }
+        )
+
+    def with_threshold(self, examples: pd.DataFrame, threshold: float) -> pd.DataFrame:
+        """F1 and exact match where "no answer" has to be likelier by `threshold`.
+
+        Where every question has an answer, as in SQuAD 1.1, none is left unanswered.
+        """
+        return at_threshold(examples, threshold if self.allows_no_answer else math.inf)
+
+    def metrics(self, examples: pd.DataFrame) -> dict[str, float]:
+        """F1 and exact match over all questions, those with an answer and those without."""
+        return mean_scores(examples)
 
 
 @dataclass(frozen=True, kw_only=True)

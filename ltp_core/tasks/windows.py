@@ -11,6 +11,7 @@ from tokenizers import Encoding, Tokenizer
 
 from ltp_core.records import UserError
 from ltp_core.tasks.questions import Answers
+from ltp_core.tasks.task import TaskInputs
 from ltp_core.tokenize import Encoded, own_settings
 
 MIN_CONTEXT = 8
@@ -18,19 +19,15 @@ MIN_CONTEXT = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Windows:
+class Windows(TaskInputs):
     """Windows of a set of questions, all windows of a question one after another.
 
     Attributes:
-        encoded: Token ids; question first, then context.
-        example: Which question each window is of.
         encodings: Tokens with their offsets.
         context_begin: Position of the first token of the context.
         context_end: Position behind its last one.
     """
 
-    encoded: Encoded
-    example: Int[np.ndarray, " windows"]
     encodings: list[Encoding]
     context_begin: Int[np.ndarray, " windows"]
     context_end: Int[np.ndarray, " windows"]
@@ -83,6 +80,7 @@ def encode_windows(
     flat = [window for windows in encodings for window in windows]
     spans = np.array([_context_span(window) for window in flat], dtype=np.int64).reshape(-1, 2)
     ends = [1 + max(_positions_of(window, 0), default=0) for window in flat]
+    example = np.repeat(np.arange(len(encodings)), [len(windows) for windows in encodings])
     return Windows(
         encoded=Encoded(
             input_ids=[window.ids for window in flat],
@@ -91,7 +89,8 @@ def encode_windows(
             cut=np.zeros(len(flat), dtype=np.int64),
             question_end=np.array(ends, dtype=np.int64),
         ),
-        example=np.repeat(np.arange(len(encodings)), [len(windows) for windows in encodings]),
+        example=example,
+        tokens=lambda i: (flat[i], (questions[example[i]], texts[example[i]][1])),
         encodings=flat,
         context_begin=spans[:, 0],
         context_end=spans[:, 1],

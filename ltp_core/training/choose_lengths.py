@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,11 @@ import torch
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import TrainConfig
-from ltp_core.evaluation.evaluate import predictions_from
-from ltp_core.flops import relative_flops
-from ltp_core.inference import model_inputs
-from ltp_core.metrics import compute_metrics
+from ltp_core.inference import input_batches, predict
 from ltp_core.pruning.lat import LengthAdaptive, Lengths
-from ltp_core.runners.base import Inputs
-from ltp_core.tasks.loading import Rows
-from ltp_core.tokenize import Encoded, collate, encode, sorted_batches
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.task import Rows
+from ltp_core.tokenize import Encoded, encode
 from ltp_core.training.losses import task_loss
 from ltp_core.training.search import (
     Candidate,
@@ -27,8 +24,6 @@ from ltp_core.training.search import (
     length_cost,
     search,
 )
-
-BATCH_SIZE = 64
 
 
 def choose_lengths(
@@ -80,24 +75,17 @@ def _adaptive(model: PrunedModel) -> LengthAdaptive:
 
 def _measure(model: PrunedModel, rows: Rows, encoded: Encoded) -> Callable[[Lengths], Candidate]:
     """Evaluates configurations on the same rows again and again."""
-    method, config = _adaptive(model), model.encoder.config
-    batches = list(_batches(model, encoded))
+    method, task = _adaptive(model), find_task(rows.task)
+    batches = list(input_batches(model, encoded))
     labels = torch.from_numpy(rows.labels)
 
     def measure(lengths: Lengths) -> Candidate:
-        logits = torch.empty(len(rows), config.num_labels)
-        sizes = np.empty((2, len(rows), config.num_layers), dtype=np.int64)
-        for index, inputs in batches:
-            output = model.packed(inputs, method.with_lengths(lengths))
-            logits[index] = output.logits.float().cpu()
-            sizes[0, index], sizes[1, index] = output.attention_length, output.ffn_length
-        metrics = compute_metrics(rows.task, predictions_from(logits.numpy()), rows.labels)
-        relative = relative_flops(
-            encoded.length, *sizes, hidden=config.hidden_size, intermediate=config.intermediate_size
-        )
+        found = predict(model, encoded, method.with_lengths(lengths), batches=batches)
+        metrics = task.score(found.answers, rows.labels)
+        logits = torch.from_numpy(np.stack(found.logits))
         return Candidate(
             lengths=lengths,
-            relative_flops=_stored(relative["paper"]),
+            relative_flops=_stored(found.relative_flops(model)["paper"]),
             metric=_stored(next(iter(metrics.values()))),
             loss=_stored(float(task_loss(logits, labels))),
         )
@@ -108,10 +96,3 @@ def _measure(model: PrunedModel, rows: Rows, encoded: Encoded) -> Callable[[Leng
 def _stored(value: float) -> float:
     """As the store's tables hold it, so that a choice from a stored search is the same."""
     return float(np.float32(value))
-
-
-def _batches(model: PrunedModel, encoded: Encoded) -> Iterator[tuple[np.ndarray, Inputs]]:
-    device = model.device
-    for index in sorted_batches(encoded.length, BATCH_SIZE):
-        batch = collate(encoded, index, None, model.encoder.config.pad_id)
-        yield index, model_inputs(model, batch).to(device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +16,15 @@ from ltp_core.config import TrainConfig
 from ltp_core.encoder.adapter import inject, restore_adapter
 from ltp_core.encoder.bases import find_base
 from ltp_core.encoder.loading import load_encoder
-from ltp_core.encoder.model import Encoder, Head
+from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
 from ltp_core.environment import downloads_allowed
 from ltp_core.pruning import METHODS, PruningMethod, method_config
-from ltp_core.questions.rows import load_questions
 from ltp_core.records import QuestionSettings, UserError
-from ltp_core.tasks.catalogue import Task, find_task
-from ltp_core.tasks.loading import Rows, load_rows
-from ltp_core.tasks.windows import answer_positions, encode_windows
-from ltp_core.tokenize import Encoded, encode
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import load_rows
+from ltp_core.tasks.task import Rows, Task
+from ltp_core.tokenize import Encoded
 from ltp_core.training.loop import TrainingSet
 from ltp_core.training.teacher import stored_teacher_logits
 
@@ -67,8 +65,7 @@ def prepare(
     task = find_task(config.task)
     torch.manual_seed(config.seed)
     base = find_base(config.base, allow_downloads=downloads_allowed())
-    head: Head = "span" if task.asks_questions else "classification"
-    encoder = load_encoder(base, num_labels=task.num_labels, head=head)
+    encoder = load_encoder(base, num_labels=task.num_labels, head=task.head)
     method = make_method(config, encoder.config.num_layers)
     method.fit_width_(encoder.config.hidden_size)
     tokenizer = load_tokenizer(base)
@@ -165,37 +162,21 @@ def training_rows(
         raise UserError(
             f"data.max_length = {settings.max_length}: {config.base} takes at most {longest} tokens."
         )
-    questions = question_settings(config)
-    options: dict[str, Any] = {
-        "data_dir": data_dir,
-        "limit": settings.train_rows,
-        "seed": config.seed,
-        "allow_downloads": downloads_allowed(),
-    }
-    if questions is None:
-        rows = load_rows(config.task, "train", **options)
-        found = _classified(rows, tokenizer, settings.max_length)
-    else:
-        rows = load_questions(config.task, "train", questions, **options)
-        found = _asked(rows, tokenizer, settings.max_length, settings.stride)
+    task = find_task(config.task)
+    rows = load_rows(
+        config.task,
+        "train",
+        data_dir=data_dir,
+        limit=settings.train_rows,
+        seed=config.seed,
+        allow_downloads=downloads_allowed(),
+        questions=question_settings(config),
+    )
+    inputs = task.encode(tokenizer, rows.texts, settings.max_length, settings.stride)
+    found = TrainingRows(rows=rows, encoded=inputs.encoded, labels=task.targets(rows, inputs))
     if settings.max_train_length is None:
         return found
     return _short_ones(found, settings.max_train_length)
-
-
-def _classified(rows: Rows, tokenizer: Tokenizer, max_length: int) -> TrainingRows:
-    try:
-        encoded = encode(tokenizer, rows.texts, max_length)
-    except ValueError as error:
-        raise UserError(f"data.max_length: {error}.") from error
-    return TrainingRows(rows=rows, encoded=encoded, labels=rows.labels)
-
-
-def _asked(rows: Rows, tokenizer: Tokenizer, max_length: int, stride: int) -> TrainingRows:
-    assert rows.answers is not None
-    windows = encode_windows(tokenizer, rows.texts, max_length, stride)
-    positions = answer_positions(windows, rows.answers)
-    return TrainingRows(rows=rows, encoded=windows.encoded, labels=positions)
 
 
 def _short_ones(found: TrainingRows, longest: int) -> TrainingRows:

@@ -17,15 +17,14 @@ from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.bases import base_sha256
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
-from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter, load_split
-from ltp_core.inference import Evaluation, model_inputs
+from ltp_core.evaluate import Evaluation, evaluate_checkpoint, kind_counter
+from ltp_core.inference import model_inputs
 from ltp_core.pruning import PruningMethod
-from ltp_core.questions.measure import answer_scores, with_threshold
-from ltp_core.questions.scores import best_threshold
 from ltp_core.records import QuestionSettings, RunManifest
-from ltp_core.tasks.loading import Rows
-from ltp_core.tasks.windows import encode_windows
-from ltp_core.tokenize import Encoded, collate, encode
+from ltp_core.tasks.answers import best_threshold
+from ltp_core.tasks.catalogue import find_task
+from ltp_core.tasks.loading import load_rows
+from ltp_core.tasks.task import Task
 from ltp_core.training.prepare import Prepared, question_settings
 from ltp_core.training.resume import SNAPSHOT_FILE
 from ltp_core.training.select import Selection
@@ -84,8 +83,18 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
         results[split] = evaluate_checkpoint(
             model, split=split, data_dir=data_dir, counter=counter, limit=_limit(trained, split)
         )
-        if split == "heldout" and trained.prepared.task.allows_no_answer:
-            model, results[split] = _with_null_threshold(trained, folder, model, results[split])
+        task = trained.prepared.task
+        if split == "heldout" and task.allows_no_answer:
+            # Above which difference a question is left unanswered is chosen on held-out rows.
+            assert model.questions is not None
+            examples = results[split].examples
+            threshold = best_threshold(examples)
+            model = replace(model, questions=replace(model.questions, null_threshold=threshold))
+            _save_pruning(trained, folder, model.questions)
+            examples = task.with_threshold(examples, threshold)
+            results[split] = replace(
+                results[split], examples=examples, metrics=task.metrics(examples)
+            )
     store.write_json(folder / "config.json", to_dict(trained.prepared.config))
     for table in ("examples", "layers"):
         frames = [getattr(result, table) for result in results.values()]
@@ -104,17 +113,6 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
 def _limit(trained: Trained, split: str) -> int | None:
     data = trained.prepared.config.data
     return data.heldout_rows if split == "heldout" else data.validation_rows
-
-
-def _with_null_threshold(
-    trained: Trained, folder: Path, model: PrunedModel, heldout: Evaluation
-) -> tuple[PrunedModel, Evaluation]:
-    """The threshold above which a question is left unanswered, chosen on held-out training rows."""
-    assert model.questions is not None
-    threshold = best_threshold(answer_scores(heldout.examples))
-    questions = replace(model.questions, null_threshold=threshold)
-    _save_pruning(trained, folder, questions)
-    return replace(model, questions=questions), with_threshold(heldout, threshold)
 
 
 def _save_weights(trained: Trained, folder: Path) -> None:
@@ -184,7 +182,7 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
         git=environment.git_state(),
         packages=environment.packages(),
         hardware=environment.hardware(trained.device),
-        dataset={"train": _dataset(trained.prepared.rows)}
+        dataset={"train": trained.prepared.rows.about}
         | {split: result.dataset for split, result in results.items()},
         base=_base(trained),
         parent=trained.parent.name if trained.parent else None,
@@ -193,13 +191,6 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=round(trained.duration_s, 1),
     )
-
-
-def _dataset(rows: Rows) -> dict[str, Any]:
-    about = {"source": rows.source, "rows": len(rows), "sha256": rows.sha256}
-    if rows.answers is not None:
-        about["unanswerable_rows"] = int((rows.labels == 0).sum())
-    return about
 
 
 def _traces(
@@ -211,31 +202,28 @@ def _traces(
     """Positions, scores and masks of the first examples of each split; no token, no text."""
     frames = []
     for split, result in results.items():
-        rows = load_split(
-            result.task, split, model.questions, data_dir=data_dir, limit=limits[split]
+        rows = load_rows(
+            result.task,
+            split,
+            data_dir=data_dir,
+            limit=limits[split],
+            allow_downloads=environment.downloads_allowed(),
+            questions=model.questions,
         )
         texts = rows.texts[: TRACED_ROWS if rows.answers is None else TRACED_QUESTIONS]
         for row, text in zip(rows.row, texts, strict=False):
             frames += [
-                frame.assign(split=split, row=int(row)) for frame in _layer_frames(model, text)
+                frame.assign(split=split, row=int(row))
+                for frame in _layer_frames(model, find_task(result.task), text)
             ]
     return pd.concat(frames, ignore_index=True)
 
 
-def _first_input(model: PrunedModel, text: tuple[str, ...]) -> Encoded:
-    """The tokens of an example; of a question its first window."""
-    if model.questions is None:
-        return encode(model.tokenizer, [text], model.max_length)
-    stride = model.questions.stride
-    return encode_windows(model.tokenizer, [text], model.max_length, stride).encoded
-
-
-def _layer_frames(model: PrunedModel, text: tuple[str, ...]) -> list[pd.DataFrame]:
-    """Per layer, position, score and mask of the tokens that entered it."""
-    encoded = _first_input(model, text)
-    batch = collate(encoded, [0], None, model.encoder.config.pad_id)
-    inputs = model_inputs(model, batch).to(model.device)
-    output = model.packed(inputs, model.method, record=True)
+def _layer_frames(model: PrunedModel, task: Task, text: tuple[str, ...]) -> list[pd.DataFrame]:
+    """Per layer, position, score and mask of the tokens that entered it; of a question its first window."""
+    stride = (model.questions or QuestionSettings()).stride
+    inputs = task.encode(model.tokenizer, [text], model.max_length, stride)
+    output = model.packed(model_inputs(model, inputs.encoded, [0]), model.method, record=True)
     frames = []
     running = filter(model.method.runs_layer, range(model.method.num_layers))
     for layer, record in zip(running, output.layers, strict=True):

@@ -17,15 +17,14 @@ from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import UNTRAINED, TrainConfig
 from ltp_core.environment import downloads_allowed
-from ltp_core.evaluation.evaluate import predictions_from
-from ltp_core.inference import Passes, run_passes
-from ltp_core.metrics import compute_metrics
+from ltp_core.inference import predict
 from ltp_core.pruning import METHODS, PruningMethod
 from ltp_core.pruning.base import Choice, ThresholdMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
-from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tasks.loading import load_rows
+from ltp_core.tasks.task import Rows
 from ltp_core.tokenize import encode
 from ltp_core.training.choose_lengths import choose_lengths
 from ltp_core.training.prepare import make_method
@@ -166,9 +165,9 @@ def _scale_to_budget(
     def cost(factor: float) -> float:
         scaled = model.method.scaled(factor)
         assert scaled is not None
-        passes = run_passes(model, encoded, scaled)
-        found = passes.relative_flops(model)["paper"]
-        metric = _headline(config.task, passes, rows)
+        passed = predict(model, encoded, scaled)
+        found = passed.relative_flops(model)["paper"]
+        metric = next(iter(find_task(config.task).score(passed.answers, rows.labels).values()))
         tried.append({"factor": factor, "relative_flops": found, "metric": metric})
         return found
 
@@ -190,11 +189,6 @@ def _scale_to_budget(
 
 SCALES_TRIED = 14
 """Bisections of the scale: enough for a thousandth of the FLOPs."""
-
-
-def _headline(task: str, passes: Passes, rows: Rows) -> float:
-    predictions = predictions_from(np.stack(passes.logits))
-    return next(iter(compute_metrics(task, predictions, rows.labels).values()))
 
 
 def select_method(

@@ -16,8 +16,8 @@ from torch import Tensor
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.files import atomic_write, json_text
-from ltp_core.inference import model_inputs
-from ltp_core.tokenize import Encoded, collate, sorted_batches
+from ltp_core.inference import predict
+from ltp_core.tokenize import Encoded
 
 FOLDER = "teachers"
 """Beside the store's runs; whatever is in there may be deleted at any time."""
@@ -57,18 +57,11 @@ def teacher_logits(teacher: PrunedModel, encoded: Encoded) -> Float[Tensor, "inp
 
     Of a span head `input seq label`, in half precision, -inf behind the end of an input.
     """
-    config = teacher.encoder.config
-    device = teacher.device
-    if config.reads_every_token:
-        shape = (len(encoded), int(encoded.length.max()), config.num_labels)
-        logits = torch.full(shape, -torch.inf, dtype=torch.float16)
-    else:
-        logits = torch.empty(len(encoded), config.num_labels)
-    for index in sorted_batches(encoded.length, 64):
-        inputs = model_inputs(teacher, collate(encoded, index, None, config.pad_id)).to(device)
-        found = teacher.packed(inputs, teacher.method).logits.cpu()
-        if config.reads_every_token:
-            logits[index, : found.shape[1]] = found.half()
-        else:
-            logits[index] = found
+    found = predict(teacher, encoded).logits
+    if not teacher.encoder.config.reads_every_token:
+        return torch.from_numpy(np.stack(found))
+    shape = (len(encoded), int(encoded.length.max()), teacher.encoder.config.num_labels)
+    logits = torch.full(shape, -torch.inf, dtype=torch.float16)
+    for i, values in enumerate(found):
+        logits[i, : len(values)] = torch.from_numpy(values)
     return logits

@@ -405,7 +405,7 @@ def test_a_choice_after_training_sees_short_rows_only(
 ) -> None:
     """Like the training itself: otherwise LAT's search would know the long inputs."""
     from ltp_core.config import DataConfig, MethodSettings, SelectConfig, TrainConfig
-    from ltp_core.tasks.loading import Rows
+    from ltp_core.tasks.task import Rows
     from ltp_core.training import select
     from tests.tasks.test_token_kinds import model_for
     from tests.trainings import save_data

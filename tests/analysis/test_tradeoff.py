@@ -255,7 +255,7 @@ def test_paired_difference_is_that_of_the_records(samples: Path) -> None:
     folders = every.loc[[point["run"], *point["counterparts"]], "folder"]
     tables = [tradeoff.read_split(folder, "examples", "validation") for folder in folders]
     expected = paired_interval(
-        point["task"],
+        "accuracy",
         tables[0]["label"].to_numpy(),
         tables[0]["prediction"].to_numpy(),
         tables[1]["prediction"].to_numpy(),

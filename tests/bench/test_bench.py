@@ -308,7 +308,7 @@ def test_document(model: PrunedModel, tmp_path: Path) -> None:
 
 def test_promises_are_the_relative_flops(model: PrunedModel) -> None:
     """Without padding, the promised speedup is one over the relative FLOPs of the same rows."""
-    from ltp_core.evaluation.evaluate import evaluate_checkpoint
+    from ltp_core.evaluate import evaluate_checkpoint
 
     found = bench(small(limit=6), model)
     packed = next(line for line in found["results"] if line["contender"] == "packed")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltp_core.metrics import compute_metrics
-from ltp_core.questions.scores import (
-    AnswerScores,
+from ltp_core.records import UserError
+from ltp_core.tasks.answers import (
+    MAX_ANSWER_TOKENS,
     at_threshold,
     best_scores,
+    best_spans,
     best_threshold,
+    find_answers,
     mean_scores,
     normalise,
     token_f1,
 )
-from ltp_core.questions.spans import MAX_ANSWER_TOKENS, best_spans, find_answers
-from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tasks.questions import Answers
 from ltp_core.tasks.windows import Windows, answer_positions, encode_windows
 from tests import tiny
@@ -74,42 +77,42 @@ def test_f1_is_symmetric_and_bounded(left: str, right: str) -> None:
     assert token_f1(left, left) == 1
 
 
-def scores(*rows: tuple[float, float, float]) -> AnswerScores:
+def scores(*rows: tuple[float, float, float]) -> pd.DataFrame:
     """Questions as (has answer, F1 of the best answer in the text, null difference)."""
-    has_answer, f1, difference = (
-        np.array(column, dtype=float) for column in zip(*rows, strict=True)
-    )
-    return AnswerScores(
-        has_answer=has_answer, exact_match=(f1 == 1) * 1.0, f1=f1, null_difference=difference
-    )
+    found = pd.DataFrame(rows, columns=["label", "answer_f1", "null_difference"], dtype=float)
+    return found.assign(answer_exact_match=(found["answer_f1"] == 1) * 1.0)
 
 
 def test_scores_at_a_threshold_by_hand() -> None:
     """Above the threshold a question counts as unanswered: right only where there is no answer."""
     found = scores((1, 0.5, -2.0), (1, 1.0, 3.0), (0, 0.0, 3.0), (0, 0.0, -1.0))
-    match, f1 = at_threshold(found, 0.0)
-    assert [0.0, 0.0, 1.0, 0.0] == match.tolist()
-    assert [0.5, 0.0, 1.0, 0.0] == f1.tolist()
+    settled = at_threshold(found, 0.0)
+    assert [0.0, 0.0, 1.0, 0.0] == settled["exact_match"].tolist()
+    assert [0.5, 0.0, 1.0, 0.0] == settled["prediction"].tolist()
     assert {
         "f1": 0.375,
         "exact_match": 0.25,
         "has_answer_f1": 0.25,
         "has_answer_exact_match": 0.0,
         "no_answer_f1": 0.5,
-    } == mean_scores(match, f1, found.has_answer)
-    assert [0.5, 1.0, 0.0, 0.0] == at_threshold(found, np.inf)[1].tolist()
-    assert [0.0, 0.0, 1.0, 1.0] == at_threshold(found, -np.inf)[1].tolist()
+    } == mean_scores(settled)
+    assert [0.5, 1.0, 0.0, 0.0] == at_threshold(found, np.inf)["prediction"].tolist()
+    assert [0.0, 0.0, 1.0, 1.0] == at_threshold(found, -np.inf)["prediction"].tolist()
 
 
 def test_metrics_of_a_group_without_questions_are_left_out() -> None:
-    """SQuAD 1.1 has no question without an answer."""
-    ones = np.ones(2)
-    assert "no_answer_f1" not in mean_scores(ones, ones, ones)
+    """SQuAD 1.1 has no question without an answer, and none is left unanswered there."""
+    found = scores((1, 1.0, 9.0), (1, 1.0, -9.0))
+    assert "no_answer_f1" not in mean_scores(at_threshold(found, np.inf))
+    settled = TASKS["squad"].with_threshold(found, 0.0)
+    assert {"f1": 1.0, "exact_match": 1.0} == {
+        name: value for name, value in mean_scores(settled).items() if "answer" not in name
+    }
     assert {"f1": 0.5, "has_answer_f1": 0.5} == compute_metrics(
-        "squad", np.array([1.0, 0.0]), np.array([1, 1])
+        "answers", np.array([1.0, 0.0]), np.array([1, 1])
     )
     assert ["f1", "has_answer_f1", "no_answer_f1"] == list(
-        compute_metrics("squad_v2", np.array([1.0, 0.0]), np.array([1, 0]))
+        compute_metrics("answers", np.array([1.0, 0.0]), np.array([1, 0]))
     )
 
 
@@ -127,9 +130,9 @@ def test_the_best_threshold_is_the_best_of_all(rows: list[tuple[int, float, floa
     rows = [(has, f1 if has else 0.0, difference) for has, f1, difference in rows]
     found = scores(*rows)
     chosen = best_threshold(found)
-    means = {t: at_threshold(found, t)[1].mean() for t in np.arange(-4.5, 5)}
-    assert at_threshold(found, chosen)[1].mean() == pytest.approx(max(means.values()))
-    assert chosen not in found.null_difference
+    means = {t: at_threshold(found, t)["prediction"].mean() for t in np.arange(-4.5, 5)}
+    assert at_threshold(found, chosen)["prediction"].mean() == pytest.approx(max(means.values()))
+    assert chosen not in found["null_difference"].to_numpy()
 
 
 def windows_of(context: str = CONTEXT, max_length: int = 16, stride: int = 4) -> Windows:

@@ -13,13 +13,14 @@ from tokenizers.normalizers import BertNormalizer
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.cli.trace import certainty, survival
+from ltp_core.inference import predict
 from ltp_core.pruning.ltp import LearnedTokenPruning
-from ltp_core.questions.measure import measure_questions
 from ltp_core.records import QuestionSettings, Trace, UserError
 from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.packed import PackedRunner
-from ltp_core.tasks.loading import Rows
+from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tasks.questions import Answers
+from ltp_core.tasks.task import Rows
 from ltp_core.trace import predict_text, received_attention, text_inputs, trace_text
 from tests import tiny
 from tests.encoder.test_span_head import method
@@ -75,7 +76,10 @@ def test_the_answer_is_that_of_the_evaluation(runner: str, max_length: int) -> N
         source="",
         answers=(Answers(texts=("fun",), begins=(0,), article=""),),
     )
-    found = measure_questions(model, rows, model.method).examples.iloc[0]
+    task = TASKS["squad_v2"]
+    windows = task.encode(model.tokenizer, rows.texts, model.max_length, stride=6)
+    logits = predict(model, windows.encoded).logits
+    found = task.decode(rows, windows, logits).iloc[0]
     assert trace.answer is not None
     best = trace.answer.best
     assert best is not None

@@ -13,7 +13,8 @@ from ltp_core.records import UserError
 from ltp_core.tasks import loading
 from ltp_core.tasks.catalogue import TASKS, find_task
 from ltp_core.tasks.files import DataError
-from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tasks.loading import load_rows
+from ltp_core.tasks.task import Rows
 
 MOVIE_REVIEWS = ("rotten_tomatoes", "imdb")
 

@@ -20,17 +20,16 @@ from ltp_core import store
 from ltp_core.analysis.example_records import read_examples
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.config import ConfigError, DataConfig, MethodSettings, TrainConfig
-from ltp_core.evaluation.evaluate import evaluate_checkpoint
+from ltp_core.evaluate import evaluate_checkpoint
 from ltp_core.flops import layer_macs
 from ltp_core.metrics import compute_metrics
 from ltp_core.pruning import METHODS, Unpruned
-from ltp_core.questions.measure import answer_scores
-from ltp_core.questions.rows import load_questions
-from ltp_core.questions.scores import best_threshold
 from ltp_core.records import QuestionSettings, UserError
 from ltp_core.tables import TABLES
-from ltp_core.tasks.loading import Rows, load_rows
+from ltp_core.tasks.answers import best_threshold
+from ltp_core.tasks.loading import load_rows
 from ltp_core.tasks.questions import make_unanswerable
+from ltp_core.tasks.task import Rows
 from ltp_core.training.losses import distillation_loss, divergence, task_loss
 from tests import tiny, trainings
 from tests.source_trees import ROOT
@@ -128,7 +127,7 @@ def test_the_context_with_most_words_of_the_question_is_taken(data: Path) -> Non
 
 TIE = """
 import numpy as np
-from ltp_core.tasks.loading import Rows
+from ltp_core.tasks.task import Rows
 from ltp_core.tasks.questions import Answers, make_unanswerable
 contexts = ["own", "six three two", "one", "six three", "six three too", "six two", "six", "six it"]
 rows = Rows(
@@ -174,7 +173,7 @@ def test_held_out_articles_are_not_trained_on(data: Path) -> None:
 
     def sides(settings: QuestionSettings) -> list[set[str]]:
         found = [
-            load_questions("squad", split, settings, data_dir=data)
+            load_rows("squad", split, questions=settings, data_dir=data)
             for split in ("train", "heldout")
         ]
         assert sorted([*found[0].row, *found[1].row]) == list(range(64))
@@ -186,7 +185,7 @@ def test_held_out_articles_are_not_trained_on(data: Path) -> None:
     train, heldout = sides(QuestionSettings())
     assert train & heldout
     made_up = QuestionSettings(heldout_by="article", unanswerable_share=1.0)
-    rows = load_questions("squad", "heldout", made_up, data_dir=data)
+    rows = load_rows("squad", "heldout", questions=made_up, data_dir=data)
     assert 0 in rows.labels
     assert {context for _, context in rows.texts} <= sides(QuestionSettings(heldout_by="article"))[
         1
@@ -199,15 +198,16 @@ def test_held_out_articles_are_not_trained_on(data: Path) -> None:
 def test_training_rows_may_come_from_another_task(data: Path) -> None:
     """squad_v2 learns from squad; its validation rows are its own, and nothing is made there."""
     settings = QuestionSettings(train_task="squad", unanswerable_share=0.5)
-    train = load_questions("squad_v2", "train", settings, data_dir=data)
-    heldout = load_questions("squad_v2", "heldout", settings, data_dir=data)
+    train = load_rows("squad_v2", "train", questions=settings, data_dir=data)
+    heldout = load_rows("squad_v2", "heldout", questions=settings, data_dir=data)
     assert "squad/train" in train.source
     assert {"squad_v2"} == {train.task, heldout.task}
     assert not set(train.row) & set(heldout.row)
-    validation = load_questions("squad_v2", "validation", settings, data_dir=data)
+    validation = load_rows("squad_v2", "validation", questions=settings, data_dir=data)
     assert load_rows("squad_v2", "validation", data_dir=data).texts == validation.texts
+    wrong = QuestionSettings(train_task="sst2")
     with pytest.raises(UserError, match="must be a task of questions"):
-        load_questions("squad_v2", "train", QuestionSettings(train_task="sst2"), data_dir=data)
+        load_rows("squad_v2", "train", questions=wrong, data_dir=data)
 
 
 # --- losses -------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_the_threshold_is_chosen_on_heldout_rows(run: Path) -> None:
     """It is the best one for them, the checkpoint keeps it, and the validation rows obey it."""
     examples = store.read_table(run, "examples")
     heldout = examples[examples["split"] == "heldout"]
-    threshold = best_threshold(answer_scores(heldout))
+    threshold = best_threshold(heldout)
     saved = json.loads((run / "pruning.json").read_text())["questions"]
     assert saved["null_threshold"] == pytest.approx(threshold)
     assert {"stride": 6, "train_task": "squad", "unanswerable_share": 0.4} == {
@@ -328,7 +328,7 @@ def test_metrics_are_those_of_the_records(run: Path) -> None:
     examples = store.read_table(run, "examples")
     for split, summary in store.read_manifest(run).summary.items():
         own = examples[examples["split"] == split]
-        found = compute_metrics("squad_v2", own["prediction"].to_numpy(), own["label"].to_numpy())
+        found = compute_metrics("answers", own["prediction"].to_numpy(), own["label"].to_numpy())
         for name, value in found.items():
             assert summary["metrics"][name] == pytest.approx(value)
         assert summary["metrics"]["exact_match"] == pytest.approx(own["exact_match"].mean())

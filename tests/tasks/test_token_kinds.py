@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from ltp_core import store
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.encoder.model import Encoder
-from ltp_core.evaluation.evaluate import evaluate_checkpoint, kind_counter
+from ltp_core.evaluate import evaluate_checkpoint, kind_counter
 from ltp_core.pruning import PruningMethod, Unpruned
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.tasks.loading import load_rows

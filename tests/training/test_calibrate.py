@@ -26,7 +26,7 @@ from ltp_core.checkpoint_places import (
     weights_folder,
 )
 from ltp_core.config import MethodSettings, SelectConfig, TrainConfig, dense_config, to_toml
-from ltp_core.evaluation.evaluate import evaluate_checkpoint
+from ltp_core.evaluate import evaluate_checkpoint
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.calibrated import CalibratedConfig, CalibratedThreshold
 from ltp_core.records import UserError

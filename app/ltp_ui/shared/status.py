@@ -14,9 +14,10 @@ from app.ltp_ui.shared.wording import counted
 from ltp_core import environment, store
 from ltp_core.encoder.bases import KNOWN_BASES, MPNET_BASE, is_mpnet_at_hand
 from ltp_core.records import UserError
-from ltp_core.tasks.catalogue import TASKS, Task
+from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tasks.hub import is_cached
 from ltp_core.tasks.loading import DATA_DIR_VARIABLE
+from ltp_core.tasks.task import Task
 
 
 class Line(NamedTuple):

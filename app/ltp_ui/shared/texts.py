@@ -9,7 +9,8 @@ import streamlit as st
 
 from app.ltp_ui.shared import state
 from app.ltp_ui.shared.examples import Example, examples
-from ltp_core.tasks.catalogue import TASKS, Task
+from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.task import Task
 
 EXAMPLE, FILLED = "texts.example", "texts.filled"
 CONTEXT_HEIGHT = 168

@@ -11,11 +11,10 @@ import torch
 
 from ltp_core.inference import model_inputs
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.questions.spans import Span, find_answers
 from ltp_core.records import Answer, Candidate, QuestionSettings, UserError
 from ltp_core.runners.base import Inputs
+from ltp_core.tasks.answers import Span, find_answers
 from ltp_core.tasks.windows import Windows, encode_windows
-from ltp_core.tokenize import collate
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
@@ -87,8 +86,7 @@ def ask(model: PrunedModel, question: str, context: str, window: int | None = No
         raise UserError("There is no token in the question: ask it in words.")
     _check_number(len(windows), window, model.max_length)
     everything = np.arange(len(windows))
-    batch = collate(windows.encoded, everything, None, model.encoder.config.pad_id)
-    inputs = model_inputs(model, batch).to(model.device)
+    inputs = model_inputs(model, windows.encoded, everything)
     asked = Asked(context=context, windows=windows, inputs=inputs, shown=(window or 1) - 1)
     if len(windows) == 1 or window is not None:
         return asked

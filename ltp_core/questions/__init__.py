@@ -1,1 +1,0 @@
-"""Question answering: windows become answers, answers become scores."""
