@@ -10,9 +10,10 @@ import functools
 import hashlib
 import json
 import math
+import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ltp_core import store
 from ltp_core.checkpoint_places import (
@@ -32,13 +33,12 @@ if TYPE_CHECKING:
     from ltp_core.pruning.base import PruningMethod
     from ltp_core.runners.packed import PackedRunner
 
-PROBLEM_TYPES = (
-    None,
-    "regression",
-    "single_label_classification",
-    "multi_label_classification",
-)
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+PROBLEM_TYPES = (None, *typing.get_args(ProblemType))
 """What `config.json` may say of a head, as transformers spells it."""
+
+NO_TASK = "custom"
+"""Task that is stored with a checkpoint that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,15 @@ class PrunedModel:
         """Where it runs."""
         return next(self.encoder.parameters()).device
 
+    @property
+    def problem_type(self) -> ProblemType:
+        """What the head's outputs are: values, classes of which one holds, or independent labels."""
+        if not self.label_names:
+            return "regression"
+        return (
+            "multi_label_classification" if self.is_multi_label else "single_label_classification"
+        )
+
     @functools.cached_property
     def weights_sha256(self) -> str:
         """Hex digest of the encoder's weights with their names."""
@@ -99,6 +108,7 @@ def save_pruning(
     dense: str | None,
     questions: QuestionSettings | None = None,
     weights: Path | None = None,
+    is_multi_label: bool = False,
 ) -> None:
     """Writes `pruning.json`: the method's state and what else the weights alone do not say.
 
@@ -116,6 +126,7 @@ def save_pruning(
             "dense": dense,
             **({} if questions is None else {"questions": questions.to_dict()}),
             **({"weights": shared} if shared else {}),
+            **({"problem_type": "multi_label_classification"} if is_multi_label else {}),
         },
     )
 
@@ -150,6 +161,7 @@ class _Pruning:
     base_sha256: str | None
     dense: str | None
     questions: QuestionSettings | None
+    is_multi_label: bool
 
 
 def _read_pruning(folder: Path) -> _Pruning:
@@ -187,6 +199,9 @@ def _parse_pruning(raw: dict[str, Any]) -> _Pruning:
     base = raw["base"]
     if not isinstance(raw["label_names"], list):
         raise TypeError("the label names")
+    problem = raw.get("problem_type")
+    if problem not in PROBLEM_TYPES:
+        raise ValueError("the problem type")
     return _Pruning(
         task=_text(raw, "task"),
         method=method,
@@ -196,6 +211,7 @@ def _parse_pruning(raw: dict[str, Any]) -> _Pruning:
         base_sha256=None if base.get("sha256") is None else _text(base, "sha256"),
         dense=None if raw["dense"] is None else _text(raw, "dense"),
         questions=QuestionSettings.from_dict(raw["questions"]) if "questions" in raw else None,
+        is_multi_label=problem == "multi_label_classification",
     )
 
 
@@ -221,13 +237,14 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
         raise CheckpointError(
             f"{folder} prunes {pruning.method.num_layers} layers, but its encoder has {layers}."
         )
-    if max(1, len(pruning.label_names)) != outputs:
+    # Without names the outputs are values.
+    if pruning.label_names and len(pruning.label_names) != outputs:
         raise CheckpointError(
             f"{folder} names {len(pruning.label_names)} labels, but its head has {outputs} outputs."
         )
     return _model(
         name=folder.resolve().name,
-        task=pruning.task,
+        task=None if pruning.task == NO_TASK else pruning.task,
         method=pruning.method,
         encoder=encoder,
         tokenizer=load_tokenizer(source),
@@ -237,6 +254,7 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
         base=pruning.base,
         device=device,
         questions=pruning.questions,
+        is_multi_label=pruning.is_multi_label,
     )
 
 

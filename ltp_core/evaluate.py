@@ -364,10 +364,10 @@ def _manifest(
 
 
 def _origin(model: PrunedModel) -> RunManifest | None:
-    """The run that the checkpoint was trained in; None for a foreign folder."""
-    if model.task is None:
-        return None
+    """The run of the checkpoint; None for a foreign folder."""
     try:
-        return store.read_manifest(store.find_run(model.name))
+        folder = store.find_run(model.name)
+        # The name of a folder may also be the beginning of a run's name.
+        return store.read_manifest(folder) if folder.name == model.name else None
     except UserError:
         return None

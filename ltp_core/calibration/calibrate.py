@@ -24,7 +24,7 @@ from ltp_core.calibration.search import (
     Thresholds,
     search,
 )
-from ltp_core.checkpoint import PrunedModel
+from ltp_core.checkpoint import ProblemType, PrunedModel
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.inference import input_batches, predict
 from ltp_core.pruning.base import PruningMethod
@@ -174,8 +174,8 @@ def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded
         return Candidate(
             thresholds=thresholds,
             relative_flops=relative,
-            divergence=divergence(unpruned, pruned),
-            agreement=agreement(unpruned, pruned),
+            divergence=divergence(unpruned, pruned, model.problem_type),
+            agreement=agreement(unpruned, pruned, model.problem_type),
             protects_separators=method.config.protect_separators,
         )
 
@@ -183,25 +183,36 @@ def measure_on(model: PrunedModel, method: CalibratedThreshold, encoded: Encoded
 
 
 def divergence(
-    unpruned: Float[Tensor, "examples label"], pruned: Float[Tensor, "examples label"]
+    unpruned: Float[Tensor, "examples label"],
+    pruned: Float[Tensor, "examples label"],
+    problem_type: ProblemType = "single_label_classification",
 ) -> float:
-    """Mean KL(unpruned || pruned) of the softmax; mean squared difference where there is one output.
+    """Mean KL(unpruned || pruned) of the softmax; of independent labels the sum over these.
+
+    Mean squared difference where the outputs are values.
 
     Example:
         >>> half, sure = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 0.0]])
         >>> divergence(half, half), round(divergence(half, sure), 4)
         (0.0, 0.8554)
     """
-    if unpruned.shape[1] == 1:
+    if problem_type == "regression":
         return float((unpruned - pruned).square().mean())
+    if problem_type == "multi_label_classification":
+        # Each label is a distribution over "holds" and "does not", whose logits differ by its logit.
+        unpruned, pruned = (torch.stack([x, torch.zeros_like(x)], 1) for x in (unpruned, pruned))
     expected, found = unpruned.log_softmax(dim=1), pruned.log_softmax(dim=1)
-    return float((expected.exp() * (expected - found)).sum(dim=1).mean())
+    return float((expected.exp() * (expected - found)).flatten(1).sum(dim=1).mean())
 
 
 def agreement(
-    unpruned: Float[Tensor, "examples label"], pruned: Float[Tensor, "examples label"]
+    unpruned: Float[Tensor, "examples label"],
+    pruned: Float[Tensor, "examples label"],
+    problem_type: ProblemType = "single_label_classification",
 ) -> float | None:
-    """Share of equal predictions; None where there is one output."""
-    if unpruned.shape[1] == 1:
+    """Share of equal predictions, of independent labels where all are equal; None for values."""
+    if problem_type == "regression":
         return None
+    if problem_type == "multi_label_classification":
+        return float(((unpruned >= 0) == (pruned >= 0)).all(dim=1).double().mean())
     return float((unpruned.argmax(dim=1) == pruned.argmax(dim=1)).double().mean())

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ltp_core import environment, store
 from ltp_core.calibration.calibrate import Calibration
-from ltp_core.checkpoint import PrunedModel, save_pruning
+from ltp_core.checkpoint import NO_TASK, PrunedModel, save_pruning
 from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.config import SelectConfig
 from ltp_core.encoder.saving import save_encoder
@@ -23,9 +23,6 @@ from ltp_core.records import RunManifest, UserError
 from ltp_core.tasks.own_texts import OwnTexts
 
 METHOD = "calibrated"
-
-NO_TASK = "custom"
-"""Task of a checkpoint that names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +108,7 @@ def save(request: Request, found: Calibration, folder: Path, *, duration_s: floa
             max_length=request.model.max_length,
             base=base,
             dense=_dense(request),
+            is_multi_label=request.model.is_multi_label,
         )
         config = _config(request)
         store.write_json(folder / "config.json", config)
@@ -126,7 +124,12 @@ def _save_weights(request: Request, folder: Path) -> None:
         shutil.copytree(adapter, folder / "adapter", dirs_exist_ok=True)
         return
     model = request.model
-    save_encoder(model.encoder, folder / "model", label_names=model.label_names)
+    save_encoder(
+        model.encoder,
+        folder / "model",
+        label_names=model.label_names,
+        is_multi_label=model.is_multi_label,
+    )
     model.tokenizer.save(str(folder / "model" / "tokenizer.json"))
 
 

@@ -20,6 +20,7 @@ def save_encoder(
     *,
     label_names: tuple[str, ...],
     task_specific_params: dict[str, Any] | None = None,
+    is_multi_label: bool = False,
 ) -> None:
     """Writes `config.json` and `model.safetensors` that transformers opens unpruned too.
 
@@ -29,8 +30,9 @@ def save_encoder(
     Args:
         encoder: What to save.
         folder: Where to.
-        label_names: Of the classes.
+        label_names: Of the classes; empty where the outputs are values.
         task_specific_params: Goes into `config.json` as it is, under this name.
+        is_multi_label: The labels are independent.
     """
     config = encoder.config
     prefixed = {
@@ -39,6 +41,8 @@ def save_encoder(
     }
     atomic_write(folder / "model.safetensors", save(prefixed, metadata={"format": "pt"}))
     described = _hf_config(config, label_names)
+    if is_multi_label:
+        described["problem_type"] = "multi_label_classification"
     if task_specific_params is not None:
         described["task_specific_params"] = task_specific_params
     text = json.dumps(described, indent=2, sort_keys=True)
@@ -65,6 +69,6 @@ def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str,
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         **family.required,
-        **({"problem_type": "regression"} if config.num_labels == 1 else {}),
+        **({"problem_type": "regression"} if config.num_labels == 1 or not label_names else {}),
         **{k: v for k, v in raw.items() if k not in ("family", "num_labels", "head")},
     }

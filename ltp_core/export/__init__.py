@@ -128,6 +128,7 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
         folder,
         label_names=model.label_names,
         task_specific_params=_question_params(model),
+        is_multi_label=model.is_multi_label,
     )
     names = _special_tokens(model)
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]

@@ -34,7 +34,7 @@ from ltp_core.sweep.plan import is_stored
 from ltp_core.tokenize import Encoded, encode
 from ltp_core.trace import trace_text
 from ltp_core.training import train as training
-from tests import tiny
+from tests import tiny, trainings
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
 from tests.trainings import Workplace, sentence
@@ -59,8 +59,18 @@ def test_divergence_and_agreement_by_hand() -> None:
     assert pytest.approx(first / 2) == divergence(unpruned, pruned)
     assert 0.5 == agreement(unpruned, pruned)
     values = torch.tensor([[1.0], [2.0]])
-    assert 2.5 == divergence(values, torch.tensor([[2.0], [4.0]]))
-    assert agreement(values, values) is None
+    assert 2.5 == divergence(values, torch.tensor([[2.0], [4.0]]), "regression")
+    assert agreement(values, values, "regression") is None
+
+
+def test_independent_labels_are_compared_one_by_one() -> None:
+    """The sum over labels of the divergence of "holds" and "does not"; equal only where all are."""
+    unpruned, pruned = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[0.0, 0.0]])
+    second = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    multi = "multi_label_classification"
+    assert pytest.approx(second) == divergence(unpruned, pruned, multi)
+    assert agreement(unpruned, pruned, multi) == 1.0
+    assert agreement(unpruned, -1 - pruned, multi) == 0.0
 
 
 def test_the_measure_is_that_of_single_texts(tiny_store: Path) -> None:
@@ -395,6 +405,45 @@ def test_any_hugging_face_folder_can_be_calibrated(
     refused = command(str(source), tmp_path / "texts.txt", *more)
     assert (2, True) == (refused.status, "is there already" in refused.stderr)
     assert 0 == command(str(output), tmp_path / "texts.txt", "--json", target="0.7").status
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_what_the_outputs_are_stays(own_store: Path, tmp_path: Path, problem: str) -> None:
+    """Independent labels stay so, and several values stay values."""
+    source = tiny.save_hugging_face("bert", tmp_path / "mine", num_labels=3)
+    edited = json.loads((source / "config.json").read_text()) | {"problem_type": problem}
+    (source / "config.json").write_text(json.dumps(edited))
+    found = json.loads(command(str(source), tmp_path / "texts.txt", "--json").stdout)
+    before, after = (load_checkpoint(str(path)) for path in (source, found["folder"]))
+    assert problem == before.problem_type == after.problem_type
+    assert (found["agreement"] is None) == (problem == "regression")
+    saved = json.loads((Path(found["folder"]) / "model" / "config.json").read_text())
+    assert problem == saved["problem_type"]
+
+
+def test_a_calibrated_model_without_a_task_is_evaluated_and_measured(
+    own_store: Path, tmp_path: Path
+) -> None:
+    """On the task that is named, as the model that it came from; unnamed, it says what to do."""
+    source = tiny.save_hugging_face("bert", tmp_path / "mine", num_labels=2)
+    data = tmp_path / "data"
+    trainings.save_data(data, "sst2", train=10, validation=12)
+    name = json.loads(command(str(source), tmp_path / "texts.txt", "--json").stdout)["checkpoint"]
+    assert name.startswith("custom-calibrated-")
+    refused = run("evaluate", name, "--data-dir", str(data))
+    assert (2, True) == (refused.status, "give one with --task" in refused.stderr)
+    ran = run("evaluate", name, "--task", "sst2", "--data-dir", str(data), "--records", "--json")
+    assert 0 == ran.status, ran.stderr
+    assert 12 == json.loads(ran.stdout)["rows"]
+    records = store.read_manifest(own_store / "runs" / json.loads(ran.stdout)["records"])
+    assert name == records.parent
+    few = ["--limit", "8", "--batch-sizes", "4", "--repeats", "1", "--seconds", "0.1"]
+    few += ["--lengths", "32", "--variants", "packed,packed_unpruned"]
+    ran = run("bench", name, "--task", "sst2", "--data-dir", str(data), *few, "--json")
+    assert 0 == ran.status, ran.stderr
+    assert {"packed", "packed_unpruned"} == {
+        line["contender"] for line in json.loads(ran.stdout)["results"]
+    }
 
 
 @pytest.mark.parametrize(
