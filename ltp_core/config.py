@@ -70,7 +70,7 @@ class TrainConfig:
     """
 
     task: str
-    """A name from `TASKS`."""
+    """A name from `TASKS`, or of an own task."""
     base: str = "sentence-transformers/all-MiniLM-L6-v2"
     """Hub name or folder of the pretrained encoder."""
     seed: int = 0
@@ -172,12 +172,19 @@ def to_toml(config: TrainConfig) -> str:
 def load_config(preset: str, overrides: list[str] | None = None) -> TrainConfig:
     """Reads a preset by name or a TOML file by path, then applies `key=value` overrides.
 
+    A file that the table `data` names becomes an own task.
+
     Raises:
         ConfigError: No such preset or file, no TOML, or a setting that is unknown or impossible.
     """
+    from ltp_core.tasks.own_data import (
+        with_own_task,
+    )  # imports pyarrow, which help must not wait for
+
     raw = load_table(preset)
     for override in overrides or []:
         apply_override(raw, override)
+    raw = with_own_task(raw)
     return resolve(from_dict(raw))
 
 

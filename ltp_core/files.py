@@ -88,7 +88,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise not_written(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -118,7 +118,7 @@ def replace_folder(old: Path, new: Path) -> None:
                 raise
         _sync_folder(old.parent)
     except OSError as error:
-        raise _not_written(old, error) from error
+        raise not_written(old, error) from error
     shutil.rmtree(retired, ignore_errors=True)
 
 
@@ -132,7 +132,8 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _not_written(path: Path, error: OSError) -> StoreError:
+def not_written(path: Path, error: OSError) -> StoreError:
+    """What to say where the disk does not take a file."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return StoreError(
             f"No space is left to write {path}: free some and run the same command again."
@@ -168,7 +169,7 @@ def _acquire(path: Path, holds: str) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise _not_written(path, error) from error
+            raise not_written(path, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_same_file(path, handle):
@@ -181,7 +182,7 @@ def _acquire(path: Path, holds: str) -> int:
             raise InUseError(f"{holds} by process {holder}: wait for it or stop it.") from error
         except OSError as error:
             os.close(handle)
-            raise _not_written(path, error) from error
+            raise not_written(path, error) from error
         os.close(handle)
 
 

@@ -21,7 +21,7 @@ from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
 from ltp_core.runners import Inputs, RunOutput, run_masked
 from ltp_core.scoring import holding, probabilities
-from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.catalogue import known_task
 from ltp_core.tokenize import Encoded, encode_text
 
 
@@ -236,7 +236,7 @@ def received_attention(
 def _sequence(
     model: PrunedModel, text: str, text_pair: str | None, window: int | None = None
 ) -> _Sequence:
-    task = TASKS.get(model.task or "")
+    task = known_task(model.task)
     if task is not None and task.is_pair != (text_pair is not None):
         wanted = "two texts" if task.is_pair else "one text"
         raise UserError(f"{model.name} was trained on {task.name}, which takes {wanted}.")

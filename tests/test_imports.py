@@ -26,7 +26,16 @@ ALLOWED: dict[str, set[str]] = {
     "tables": {"records", "files"},
     "encoder": {"records", "files", "environment", "store"},
     "pruning": {"records", "strict"},
-    "tasks": {"records", "environment", "lengths", "tokenize", "metrics"},
+    "tasks": {
+        "records",
+        "environment",
+        "lengths",
+        "tokenize",
+        "metrics",
+        "store",
+        "files",
+        "strict",
+    },
     "lengths": {"records", "environment", "tasks"},
     "tokenize": {"records"},
     "token_categories": {"records"},
@@ -34,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": set(),
     "store": {"records", "files", "tables"},
     "sections": {"strict"},
-    "config": {"records", "strict", "toml_writer", "sections", "pruning"},
+    "config": {"records", "strict", "toml_writer", "tasks", "sections", "pruning"},
     "runners": {"records", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places"},
@@ -51,7 +60,7 @@ ALLOWED: dict[str, set[str]] = {
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "inference", "evaluate", "calibration"},
-    "sweep": {"records", "strict", "config", "store", "checkpoint_places"},
+    "sweep": {"records", "tasks", "strict", "config", "store", "checkpoint_places"},
     "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"},
     "cli": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}

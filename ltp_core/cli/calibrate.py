@@ -114,10 +114,10 @@ def _request(arguments: Namespace, model: PrunedModel) -> Request:
     from ltp_core.calibration.calibrated_run import Request
     from ltp_core.checkpoint_places import checkpoint_folder
     from ltp_core.config import SelectConfig
-    from ltp_core.tasks.catalogue import TASKS
+    from ltp_core.tasks.catalogue import known_task
     from ltp_core.tasks.own_texts import sample_texts
 
-    task = TASKS.get(model.task or "")
+    task = known_task(model.task)
     texts = sample_texts(
         arguments.data,
         arguments.column,

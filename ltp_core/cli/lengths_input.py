@@ -31,10 +31,10 @@ def count(arguments: Namespace) -> Counted:
         UserError: It is not at hand, or cannot be read.
     """
     from ltp_core.lengths.sources import HUB
-    from ltp_core.tasks.catalogue import TASKS
+    from ltp_core.tasks.catalogue import known_task
 
     source = arguments.source
-    if source in TASKS:
+    if known_task(source) is not None:
         return _task(arguments)
     if source.startswith(HUB):
         return Counted(counts=_hub(arguments), is_new=True)

@@ -152,10 +152,10 @@ def _check(arguments: Namespace, to_stream: bool) -> None:
 
 
 def _columns(arguments: Namespace, source: Path | None, model: PrunedModel) -> tuple[str, ...]:
-    from ltp_core.tasks.catalogue import TASKS
+    from ltp_core.tasks.catalogue import known_task
     from ltp_core.tasks.own_texts import choose_columns
 
-    task = TASKS.get(model.task or "")
+    task = known_task(model.task)
     given = tuple(name for name in (arguments.text, arguments.text_pair) if name)
     if task is not None and given and task.is_pair != (len(given) == 2):
         raise UserError(

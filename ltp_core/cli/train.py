@@ -1,19 +1,35 @@
-"""`train`: from a preset to a finished run in the store."""
+"""`train`: from a preset, or a file of one's own, to a finished run in the store."""
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from ltp_core.cli.base import Command, Output, add_data, columns, percent
-from ltp_core.config import load_config
-from ltp_core.records import RunManifest
+from ltp_core.config import TrainConfig, load_config
+from ltp_core.records import RunManifest, UserError
+
+if TYPE_CHECKING:
+    from ltp_core.tasks.own_data import OwnTask
+
+OWN_PRESET = "rotten_tomatoes_ltp"
+"""Settings that own data is trained with unless others are named: short texts, few of them."""
+LENGTH_ROWS = 2_000
+"""Training texts whose lengths are shown before the training."""
+MAX_SHOWN_CLASSES = 12
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("preset", metavar="PRESET", help="name of a preset, or a .toml file")
+    parser.add_argument(
+        "preset",
+        metavar="PRESET",
+        nargs="?",
+        help=f"name of a preset, or a .toml file (with --data by default {OWN_PRESET})",
+    )
     parser.add_argument(
         "overrides",
         metavar="KEY=VALUE",
@@ -24,12 +40,38 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--force", action="store_true", help="train again although the run is complete"
     )
     add_data(parser)
+    own = parser.add_argument_group("own data")
+    own.add_argument(
+        "--data",
+        metavar="FILE",
+        help="labelled CSV, TSV, JSON lines or Parquet, or a folder with such files train, validation "
+        "and test",
+    )
+    own.add_argument("--text", metavar="COLUMN", help="column of the text")
+    own.add_argument("--text-pair", metavar="COLUMN", help="column of the second text of a pair")
+    own.add_argument("--label", metavar="COLUMN", help="column of the label")
+    own.add_argument(
+        "--kind",
+        choices=("classification", "regression", "multi_label"),
+        help="what the label is (default: guessed, and shown)",
+    )
+    own.add_argument(
+        "--dry-run", action="store_true", help="show the data and the run's name, and train nothing"
+    )
 
 
 def run(arguments: Namespace) -> Output:
     """Trains what the store does not hold yet; a killed training goes on where it was."""
-    config = load_config(arguments.preset, arguments.overrides)
+    from ltp_core.tasks.own_data import own_task
+
+    config = _config(arguments)
+    own = own_task(config.task)
+    if own is not None:
+        print(about_data(own), *_lengths(config), sep="\n", file=sys.stderr)
     print(f"Run {config.name}", file=sys.stderr)
+    if arguments.dry_run:
+        document = {"name": config.name, "task": config.task, "own_data": own and asdict(own)}
+        return Output(document=document, text=f"{config.name}: nothing is trained")
     if arguments.force:
         _name_dependents(config.name)
 
@@ -40,6 +82,89 @@ def run(arguments: Namespace) -> Output:
     manifest = read_manifest(folder)
     document = {"name": manifest.name, "folder": str(folder), "summary": manifest.summary}
     return Output(document=document, text=_card(manifest, str(folder)))
+
+
+def _config(arguments: Namespace) -> TrainConfig:
+    """The run; what the options say of own data goes into the table `data`."""
+    preset, overrides = arguments.preset, list(arguments.overrides)
+    if preset is not None and "=" in preset and not preset.endswith(".toml"):
+        preset, overrides = None, [preset, *overrides]
+    options = {
+        "file": arguments.data,
+        "text": arguments.text,
+        "label": arguments.label,
+        "text_pair": arguments.text_pair,
+        "kind": arguments.kind,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    if given and arguments.data is None:
+        option = next(iter(given)).replace("_", "-")
+        raise UserError(f"--{option} says how a file is read: name the file with --data.")
+    if arguments.data is not None:
+        for key in ("text", "label"):
+            if key not in given:
+                raise UserError(
+                    f"--data {arguments.data}: name the column of the {key} with --{key}."
+                )
+    elif preset is None:
+        raise UserError(
+            "Name a preset, as `presets` lists them, or a file of your own with --data."
+        )
+    return load_config(
+        preset or OWN_PRESET,
+        [*overrides, *(f"data.{key}={json.dumps(value)}" for key, value in given.items())],
+    )
+
+
+def about_data(task: OwnTask) -> str:
+    """What was made of a user's data: kind, splits, classes, and every row that is left out."""
+    *texts, label = map(repr, task.columns)
+    why = f", guessed from {task.guess}" if task.guess else ""
+    shown = task.label_names[:MAX_SHOWN_CLASSES]
+    header = ["split", "rows", *shown, *["more"] * (len(task.label_names) > len(shown))]
+    rows = []
+    for split, total in task.rows.items():
+        counts = task.classes.get(split, ())
+        rest = sum(counts[len(shown) :])
+        cells = [*counts[: len(shown)], *[rest] * (len(counts) > len(shown))]
+        rows.append([split, f"{total:,}", *(percent(n / total, 0) for n in cells)])
+    lines = [
+        f"Task {task.name} from {task.source}: texts in {' and '.join(texts)}, labels in {label}",
+        f"{task.kind.replace('_', ' ').capitalize()}{why}",
+        "",
+        columns(header, rows),
+        "",
+    ]
+    for reason, left_out in task.left_out.items():
+        more = ", …" if left_out.count > len(left_out.first) else ""
+        lines.append(
+            f"left out: {left_out.count:,} with {reason} ({'; '.join(left_out.first)}{more})"
+        )
+    return "\n".join(lines)
+
+
+def _lengths(config: TrainConfig) -> list[str]:
+    """Lengths of some training texts in tokens, beside the longest that is taken."""
+    import numpy as np
+
+    from ltp_core.checkpoint_tokenizer import load_tokenizer_of
+    from ltp_core.tasks.loading import load_rows
+    from ltp_core.tokenize import encode
+
+    tokenizer, _ = load_tokenizer_of(config.base)
+    texts = load_rows(config.task, "train", limit=LENGTH_ROWS).texts
+    encoded = encode(tokenizer, texts, config.data.max_length)
+    full = encoded.length + encoded.cut
+    middle, most, longest = (int(x) for x in np.quantile(full, [0.5, 0.95, 1.0]))
+    lines = [
+        f"tokens of {len(texts):,} training texts: median {middle}, 95 % up to {most}, longest {longest}"
+    ]
+    if share := float((encoded.cut > 0).mean()):
+        lines.append(
+            f"{percent(share)} are longer than data.max_length = {config.data.max_length}: only their "
+            f"beginning counts; data.max_length={most} takes 95 % whole"
+        )
+    return lines
 
 
 def _name_dependents(name: str) -> None:
@@ -73,7 +198,10 @@ def _headline(result: dict[str, Any]) -> tuple[str, str]:
 COMMAND = Command(
     name="train",
     summary="train a preset, or go on with a training that was stopped",
-    examples=("sst2_ltp", "sst2_ltp seed=1 soft.epochs=2 --data-dir DATA"),
+    examples=(
+        "sst2_ltp seed=1 soft.epochs=2 --data-dir DATA",
+        "--data reviews.csv --text review --label stars",
+    ),
     add_arguments=add_arguments,
     run=run,
 )

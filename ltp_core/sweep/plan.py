@@ -188,6 +188,10 @@ def _group_runs(sweep: Sweep, group: RunGroup) -> Iterator[PlannedRun]:
 
 def _table(sweep: Sweep, group: RunGroup, point: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of one run: preset, method, shared, of the group, of the point; the last one wins."""
+    from ltp_core.tasks.own_data import (
+        with_own_task,
+    )  # imports pyarrow, which help must not wait for
+
     raw = load_table(group.preset or sweep.preset)
     method = raw.get("method")
     is_same = isinstance(method, Mapping) and method.get("name") == group.method
@@ -198,7 +202,7 @@ def _table(sweep: Sweep, group: RunGroup, point: Mapping[str, Any]) -> dict[str,
         apply_override(raw, override)
     for key, value in point.items():
         _set(raw, key, value)
-    return raw
+    return with_own_task(raw)
 
 
 def _merge(raw: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ltp_core.metrics import Metric
 from ltp_core.records import UserError, nearest
+from ltp_core.tasks.own_data import OwnTask, own_names, own_task
 from ltp_core.tasks.questions import QuestionTask
 from ltp_core.tasks.task import Task
 
@@ -87,12 +88,37 @@ _ALL = (
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
+def known_task(name: str | None) -> Task | None:
+    """The task of this name, own ones among them; None where there is none.
+
+    Raises:
+        StoreError: It is an own one whose record is damaged.
+    """
+    if name is None or name in TASKS:
+        return TASKS.get(name or "")
+    own = own_task(name)
+    return None if own is None else _from_own(own)
+
+
+def _from_own(own: OwnTask) -> Task:
+    return Task(
+        name=own.name,
+        text_columns=own.text_columns,
+        num_labels=len(own.label_names) or 1,
+        label_names=own.label_names,
+        source="own",
+        hub_path=None,
+        metric="accuracy" if own.label_names else "correlation",
+        extra_splits=tuple(split for split in own.rows if split not in ("train", "validation")),
+    )
+
+
 def find_task(name: str) -> Task:
     """The task of this name.
 
     Raises:
         UserError: There is none; the message names the nearest one.
     """
-    if name in TASKS:
-        return TASKS[name]
-    raise UserError(f"There is no task {name!r}{nearest(name, TASKS)}")
+    if (task := known_task(name)) is not None:
+        return task
+    raise UserError(f"There is no task {name!r}{nearest(name, [*own_names(), *TASKS])}")

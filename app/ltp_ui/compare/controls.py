@@ -12,7 +12,7 @@ from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.live import Card, Question, WhatIf
 from app.ltp_ui.shared.texts import Texts
 from ltp_core.checkpoint_places import CheckpointInfo
-from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.catalogue import known_task
 
 HALF = 0.5
 """Multiplier of B where it is the same checkpoint as A: as it was trained, nothing would differ."""
@@ -137,7 +137,8 @@ def swap() -> None:
 
 def asks_alike(a: Card, b: Card) -> bool:
     """Whether both take as many texts; says so on the page where they do not."""
-    kinds = {card.task: TASKS[card.task].is_pair for card in (a, b) if card.task in TASKS}
+    tasks = [known_task(card.task) for card in (a, b)]
+    kinds = {task.name: task.is_pair for task in tasks if task is not None}
     if len(set(kinds.values())) < 2:
         return True
     one, two = (

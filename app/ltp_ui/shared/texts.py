@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.ltp_ui.shared import state
 from app.ltp_ui.shared.examples import Example, examples
-from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.catalogue import known_task
 from ltp_core.tasks.task import Task
 
 EXAMPLE, FILLED = "texts.example", "texts.filled"
@@ -29,7 +29,7 @@ def ask(task_name: str | None) -> Texts | None:
     Args:
         task_name: Task of the checkpoint that will read them; None if it is not known.
     """
-    task = TASKS.get(task_name or "")
+    task = known_task(task_name)
     first, second = _labels(task)
     _fill_in(task_name)
     text = _text_area(first, state.TEXT, task_name)
