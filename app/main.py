@@ -12,12 +12,18 @@ import streamlit as st  # noqa: E402
 from app.ltp_ui.lengths import uploads  # noqa: E402
 from app.ltp_ui.shared import navigation, state  # noqa: E402
 from app.ltp_ui.shared.boundary import boundary  # noqa: E402
+from ltp_core.threads import fit_threads  # noqa: E402
+
+THREADS_S = 10
+"""So long the number of threads stays: what else runs on the machine changes."""
 
 st.set_page_config(
     page_title="Token Pruning Explorer",
     page_icon=str(ROOT / "app" / "ltp_ui" / "icon.png"),
     layout="wide",
 )
+with boundary("Choosing the number of threads"):
+    st.cache_resource(ttl=THREADS_S, show_spinner=False)(fit_threads)()
 page = st.navigation(navigation.pages())
 state.enter(page.title)
 with boundary("Removing old uploads"):

@@ -32,6 +32,13 @@ def downloads_allowed() -> bool:
     return os.environ.get("LTP_ALLOW_DOWNLOADS", "") == "1"
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def load_average() -> float | None:
     """Load average of the last minute per core; None where the system does not say."""
     try:
@@ -57,9 +64,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
     card: dict[str, Any] = {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "device": device,

@@ -120,6 +120,7 @@ def _document(what: str, lines: list[dict[str, Any]], **changes: Any) -> dict[st
         "what": what,
         "checkpoint": None if what == "topk" else CHECKPOINT,
         "task": None if what == "topk" else "sst2",
+        "texts": None if what == "topk" else "a Parquet folder",
         "settings": {"split": "validation", "dtype": "float32", "batch_sizes": [1, 8, 32]},
         "environment": {"processor": "A processor", "threads": 2, "device": "cpu"},
         "git": {"commit": None, "dirty": None},

@@ -10,7 +10,7 @@ from tests.source_trees import ROOT, imported, module_name, sources
 
 CHARTS = {"altair", "plotly", "vl_convert", "matplotlib", "bokeh", "pydeck"}
 
-BASE = {"records", "strict", "toml_writer", "files", "tables", "environment"}
+BASE = {"records", "strict", "toml_writer", "files", "tables", "environment", "threads"}
 """Small torch-free modules that know nothing of models, data or runs."""
 
 PARTS = {"encoder", "pruning", "tasks", "tokenize", "token_categories", "lengths", "flops"} | BASE
@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "records": set(),
     "toml_writer": set(),
     "environment": set(),
+    "threads": {"records", "environment"},
     "strict": {"records"},
     "files": {"records"},
     "tables": {"records", "files"},

@@ -32,22 +32,26 @@ class Reference:
 
     Attributes:
         task: Task of the rows.
-        labels: The truth.
+        labels: The truth; None where nobody knows it.
         predictions: Class of each row, with pruning and without.
     """
 
-    task: str
-    labels: Shaped[np.ndarray, " examples"]
+    task: str | None
+    labels: Shaped[np.ndarray, " examples"] | None
     predictions: dict[bool, Predictions]
 
     def take(self, index: np.ndarray) -> Reference:
         """The rows at these positions."""
         predictions = {key: values[index] for key, values in self.predictions.items()}
-        return Reference(task=self.task, labels=self.labels[index], predictions=predictions)
+        labels = None if self.labels is None else self.labels[index]
+        return Reference(task=self.task, labels=labels, predictions=predictions)
 
 
 def reference_of(
-    model: PrunedModel, task: str, encoded: Encoded, labels: Shaped[np.ndarray, " examples"]
+    model: PrunedModel,
+    task: str | None,
+    encoded: Encoded,
+    labels: Shaped[np.ndarray, " examples"] | None,
 ) -> Reference:
     """The packed runner's answers; the model must still be in float32."""
     answers = {}
@@ -63,7 +67,7 @@ def reference_of(
 def compare_answers(
     entry: Entry, encoded: Encoded, batches: Batches, reference: Reference
 ) -> dict[str, float]:
-    """Share of equal predictions and the headline metric on these rows.
+    """Share of equal predictions and, where there are labels, the headline metric on these rows.
 
     Args:
         entry: Who answers.
@@ -76,15 +80,13 @@ def compare_answers(
         logits[index] = entry.logits(encoded, index).float().cpu().numpy()
     predictions = predictions_from(logits)
     expected = reference.predictions[entry.variant.is_pruned]
-    task = find_task(reference.task)
-    scores = {
-        "metric": task.score(predictions, reference.labels),
-        "reference_metric": task.score(expected, reference.labels),
-    }
-    return {
-        "equal_predictions": float(np.mean(predictions == expected)),
-        **{name: next(iter(found.values())) for name, found in scores.items()},
-    }
+    found = {"equal_predictions": float(np.mean(predictions == expected))}
+    if reference.task is not None and reference.labels is not None:
+        task = find_task(reference.task)
+        for name, given in (("metric", predictions), ("reference_metric", expected)):
+            metrics = task.score(given, reference.labels)
+            found[name] = next(iter(metrics.values()))
+    return found
 
 
 def is_coarse(entry: Entry) -> bool:

@@ -16,7 +16,9 @@ from ltp_core.bench.variants import ENGINES, VARIANTS
 from ltp_core.records import UserError
 
 
-def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str, Any]:
+def card(
+    settings: BenchSettings, *, task: str | None, texts: str | None, device: str
+) -> dict[str, Any]:
     """Settings and environment; `plan` is what a stopped benchmark is recognised by."""
     optional = {
         name for key in settings.variants for name in ENGINES[VARIANTS[key].engine].packages
@@ -27,6 +29,7 @@ def card(settings: BenchSettings, *, task: str | None, device: str) -> dict[str,
         "what": settings.what,
         "checkpoint": settings.checkpoint,
         "task": task,
+        "texts": texts,
         "settings": settings.to_json(),
         "environment": environment.hardware(device) | {"packages": versions},
         "git": environment.git_state(),

@@ -30,21 +30,20 @@ from ltp_core.bench.measure import Probe, Report, seconds_of, take_turns, using_
 from ltp_core.bench.pieces import Place, finish, measure_pieces
 from ltp_core.bench.results import Session, open_session
 from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.texts import sequences_of
 from ltp_core.bench.workload import (
     Batches,
     LayerLengths,
     attention_padding_flops,
     batches_of,
-    fixed_length,
     flops_of,
+    with_lengths,
     with_padding,
     without_pruning,
 )
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.environment import downloads_allowed
 from ltp_core.records import UserError
-from ltp_core.tasks.loading import load_rows
-from ltp_core.tokenize import Encoded, encode
+from ltp_core.tokenize import Encoded
 
 FEWEST_BATCHES = 4
 
@@ -75,30 +74,21 @@ def bench(
         The document that `data_cache/README.md` describes.
 
     Raises:
-        UserError: The data is absent, a length is too long for the model, or no task is named.
+        UserError: The data of a named task is absent, or a length is too long for the model.
     """
-    task = settings.task or model.task
-    if task is None:
-        raise UserError(f"{model.name} does not say what task it is for; give one with --task.")
-    _check([model, *against], settings.lengths)
-    rows = load_rows(
-        task,
-        settings.split,
-        data_dir=data_dir,
-        limit=settings.limit,
-        allow_downloads=downloads_allowed(),
-    )
+    given = (model, *against)
+    _check(given, settings.lengths)
+    sequences = sequences_of(settings, given, data_dir)
+    task, encoded = sequences.task, sequences.encoded
     with using_threads(settings.threads):
-        given = (model, *against)
-        encoded = {m.name: encode(m.tokenizer, rows.texts, m.max_length) for m in given}
         references = {
-            m.name: reference_of(m, task, encoded[m.name], rows.labels)
+            m.name: reference_of(m, task, encoded[m.name], sequences.labels)
             for m in given
             if needs_reference(settings, m)
         }
         models = [cast(each, getattr(torch, settings.dtype)) for each in given]
         entries = enter(models[0], settings.variants, models[1:])
-        facts = card(settings, task=task, device=settings.device)
+        facts = card(settings, task=task, texts=sequences.source, device=settings.device)
         with open_session(facts["plan"], store) as session:
             measurement = _Measurement(settings, entries, encoded, references, session, report)
             return measurement.run(facts)
@@ -193,7 +183,7 @@ class _Measurement:
         """The sequences of a point: fewer than the limit where time is short."""
         settings = self._settings
         whole = {
-            name: rows if length is None else fixed_length(rows, length, settings.limit)
+            name: rows if length is None else with_lengths(rows, np.full(settings.limit, length))
             for name, rows in self._encoded.items()
         }
         chosen = np.random.default_rng(0).permutation(len(next(iter(whole.values()))))

@@ -62,7 +62,7 @@ def bench_topk(
         for size, length in settings.points
         for ratio in settings.retain_ratios
     ]
-    facts = card(settings, task=None, device=settings.device)
+    facts = card(settings, task=None, texts=None, device=settings.device)
     with using_threads(settings.threads), open_session(facts["plan"], store) as session:
         probe = Probe(*PROBE_SHAPE, device, torch.float32)
 

@@ -62,7 +62,7 @@ def bench_training(
     """
     _check(settings, model)
     device = next(model.encoder.parameters()).device
-    facts = card(settings, task=model.task, device=settings.device)
+    facts = card(settings, task=model.task, texts=None, device=settings.device)
     config = model.encoder.config
     with using_threads(settings.threads):
         sizes = (config.hidden_size, config.intermediate_size)

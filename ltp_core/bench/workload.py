@@ -46,16 +46,17 @@ class LayerLengths:
         return LayerLengths(*lengths, reads_states=self.reads_states)
 
 
-def fixed_length(encoded: Encoded, length: int, count: int, *, seed: int = 0) -> Encoded:
-    """Sequences of exactly `length` tokens: real texts in random order, one after another, cut.
+def with_lengths(
+    encoded: Encoded, lengths: Int[np.ndarray, " examples"], *, seed: int = 0
+) -> Encoded:
+    """Sequences of exactly these lengths: real texts in random order, one after another, cut.
 
     The first and last token of the set's inputs (`[CLS]`, `[SEP]`) stand once at the beginning and
     the end of each sequence; everything is of token type 0.
 
     Args:
         encoded: Real inputs.
-        length: Tokens of each sequence, special ones included; at least 3.
-        count: Sequences to make.
+        lengths: Tokens of each sequence, special ones included; at least 3.
         seed: Seed of the order.
     """
     begin, end = encoded.input_ids[0][0], encoded.input_ids[0][-1]
@@ -64,13 +65,13 @@ def fixed_length(encoded: Encoded, length: int, count: int, *, seed: int = 0) ->
     stream = stream[(stream != begin) & (stream != end)]
     if not len(stream):
         raise ValueError("the inputs have no token but special ones")
-    inner = np.resize(stream, (count, length - 2))
-    ids = [[begin, *row, end] for row in inner.tolist()]
+    inner = np.resize(stream, int((lengths - 2).sum()))
+    parts = np.split(inner, np.cumsum(lengths - 2)[:-1])
     return Encoded(
-        input_ids=ids,
-        token_type_ids=[[0] * length for _ in ids],
-        length=np.full(count, length, dtype=np.int64),
-        cut=np.zeros(count, dtype=np.int64),
+        input_ids=[[begin, *part.tolist(), end] for part in parts],
+        token_type_ids=[[0] * int(length) for length in lengths],
+        length=lengths.astype(np.int64),
+        cut=np.zeros(len(lengths), dtype=np.int64),
     )
 
 

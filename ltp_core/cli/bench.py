@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,11 @@ from ltp_core.cli.events import Report, reporter
 from ltp_core.records import UserError
 
 DATA_LENGTHS = "data"
+
+QUICK_S = 40.0
+"""Measuring time of a quick benchmark; loading and warming up come on top."""
+
+SAY_EVERY_S = 5.0
 
 SCALING_VARIANTS = (METHOD, CONTROL, BASELINE)
 
@@ -111,12 +119,28 @@ def _add_extent(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--repeats", type=positive, default=5, metavar="N", help="rounds (default: 5)"
     )
-    parser.add_argument(
+    limit = parser.add_mutually_exclusive_group()
+    limit.add_argument(
+        "--quick",
+        dest="seconds",
+        action="store_const",
+        const=QUICK_S,
+        help=f"measure for {QUICK_S:.0f} s, about a minute with loading (default)",
+    )
+    limit.add_argument(
+        "--full",
+        dest="seconds",
+        action="store_const",
+        const=math.inf,
+        help="no time limit: every sequence in every round",
+    )
+    limit.add_argument(
         "--seconds",
         type=factor,
         metavar="S",
-        help="time for measuring; fewer sequences a round where it is short (default: no limit)",
+        help="time for measuring; fewer sequences a round where it is short",
     )
+    parser.set_defaults(seconds=QUICK_S)
     parser.add_argument("--threads", type=positive, metavar="N", help="processor threads")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of weights"
@@ -147,7 +171,7 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.store import default_store
 
     keep = None if arguments.no_store else default_store()
-    report = reporter(arguments)
+    report = reporter(arguments) if arguments.events else _say_progress()
     if arguments.what == "topk":
         from ltp_core.bench.topk import bench_topk
 
@@ -158,6 +182,34 @@ def run(arguments: Namespace) -> Output:
         return Output(document=document, text=training_card(document))
     document = _bench(arguments, device, keep, report)
     return Output(document=document, text=throughput_card(document))
+
+
+def _say_progress() -> Report:
+    """Tells stderr, terminal or not, what is measured and every few seconds how far it is."""
+    began = said = time.monotonic()
+    plan: dict[str, Any] = {}
+
+    def report(event: str, fields: dict[str, Any]) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if event == "plan":
+            plan.update(fields)
+            titles = ", ".join(each["title"] for each in fields["contenders"].values())
+            _say(f"Measuring {titles}")
+        elif event == "point" or now - said >= SAY_EVERY_S:
+            done, turns = fields.get("done"), plan.get("turns")
+            counted = "" if None in (done, turns) else f"{done} of at most {turns} turns, "
+            size = fields.get("batch_size")
+            _say(f"{counted}{now - began:.0f} s" + (f", batch {size}" if size else ""))
+        else:
+            return
+        said = now
+
+    return report
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _training(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
@@ -178,6 +230,7 @@ def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report)
     from ltp_core.bench.throughput import bench
     from ltp_core.checkpoint import load_checkpoint
 
+    _say(f"Loading {', '.join([arguments.checkpoint, *arguments.against])}")
     model = load_checkpoint(arguments.checkpoint, device=device)
     against = [load_checkpoint(name, device=device) for name in arguments.against]
     names = tuple(other.name for other in against)
@@ -209,7 +262,7 @@ def _settings(
         retain_ratios=tuple(arguments.retain_ratios),
         variants=_variants(arguments, device, dtype),
         repeats=arguments.repeats,
-        seconds=arguments.seconds,
+        seconds=None if math.isinf(arguments.seconds) else arguments.seconds,
         device=device,
         dtype=dtype,
         threads=arguments.threads,
@@ -240,7 +293,7 @@ def _variants(arguments: Namespace, device: str, dtype: str) -> tuple[str, ...]:
 COMMAND = Command(
     name="bench",
     summary="measure speed against unpruned controls and peers",
-    examples=("rotten_tomatoes-ltp", "sst2-ltp --batch-sizes 1,32 --lengths 32,128 --seconds 120"),
+    examples=("rotten_tomatoes-ltp", "sst2-ltp --batch-sizes 1,32 --lengths 32,128 --full"),
     add_arguments=add_arguments,
     run=run,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ltp_core.bench.noise import TOO_NOISY, is_too_noisy
 from ltp_core.cli.base import columns, percent
 
 _HEADER = (
@@ -23,7 +24,8 @@ _HEADER = (
 def throughput_card(document: dict[str, Any]) -> str:
     """Every variant at every place, what each is, and what else was found."""
     lines = [
-        f"{document['checkpoint']} on {document['task']}/{document['settings']['split']}",
+        f"{document['checkpoint']} on {document['task'] or 'no task'}/"
+        f"{document['settings']['split']} ({document['texts']})",
         *_machine(document),
         "",
         columns(
@@ -45,7 +47,7 @@ def _ceilings(document: dict[str, Any]) -> list[str]:
         f"{_times(line['ceiling_speedup'])} as fast; {percent(line['ceiling_share'], 0)} of that is "
         "realised"
         for line in document["results"]
-        if "ceiling_speedup" in line
+        if not is_too_noisy(line, "ceiling_share")
     ]
 
 
@@ -54,10 +56,17 @@ def _answers(document: dict[str, Any]) -> list[str]:
     return [
         f"batch {line['batch_size']}, {document['contenders'][line['contender']]['title']}: "
         f"{percent(line['equal_predictions'])} of {line['sequences']} predictions are those of "
-        f"float32; metric {percent(line['metric'])}, there {percent(line['reference_metric'])}"
+        f"float32{_metrics(line)}"
         for line in document["results"]
         if "equal_predictions" in line
     ]
+
+
+def _metrics(line: dict[str, Any]) -> str:
+    """The headline metric in both, where the texts have labels."""
+    if "metric" not in line:
+        return ""
+    return f"; metric {percent(line['metric'])}, there {percent(line['reference_metric'])}"
 
 
 def _machine(document: dict[str, Any]) -> list[str]:
@@ -81,12 +90,29 @@ def _row(line: dict[str, Any], document: dict[str, Any]) -> tuple[str, ...]:
         document["contenders"][line["contender"]]["title"],
         f"{line['rounds']} × {line['sequences']}",
         f"{speed} ({quartiles})",
-        _times(line.get("relative_to_sorted")),
-        _times(line.get("relative_throughput")),
-        _times(line.get("speedup")),
+        _measured(line, "relative_to_sorted"),
+        _measured(line, "relative_throughput"),
+        _measured(line, "speedup"),
         _times(line.get("theoretical_speedup")),
-        percent(line.get("realised_share"), 0),
+        _realised(line),
     )
+
+
+def _measured(line: dict[str, Any], figure: str) -> str:
+    """A ratio, unless it is too noisy."""
+    if line.get(figure) is None:
+        return "–"
+    return TOO_NOISY if is_too_noisy(line, figure) else _times(line[figure])
+
+
+def _realised(line: dict[str, Any]) -> str:
+    """The share with its quartiles: above 100 % it is a matter of these."""
+    if line.get("realised_share") is None:
+        return "–"
+    if is_too_noisy(line, "realised_share"):
+        return TOO_NOISY
+    low, high = (f"{100 * line[f'realised_share_{q}']:.0f}" for q in ("q1", "q3"))
+    return f"{percent(line['realised_share'], 0)} ({low}–{high})"
 
 
 def _times(ratio: float | None) -> str:

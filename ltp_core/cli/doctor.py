@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -25,6 +26,7 @@ def run(arguments: Namespace) -> Output:
     document = {
         "packages": environment.packages(),
         "hardware": environment.hardware(),
+        "threads": _threads(),
         "devices": _devices(),
         "code": environment.git_state(),
         "downloads_allowed": downloads_allowed(),
@@ -34,6 +36,19 @@ def run(arguments: Namespace) -> Output:
         "data": _data(arguments.data_dir),
     }
     return Output(document=document, text=_card(document), status=0 if base["found"] else 1)
+
+
+def _threads() -> dict[str, Any]:
+    """What was chosen, and how threads wait for each other."""
+    import torch
+
+    from ltp_core.threads import WAITING, choose_threads
+
+    return {
+        "number": torch.get_num_threads(),
+        "reason": choose_threads().reason,
+        "waiting": {name: os.environ.get(name) for name in WAITING},
+    }
 
 
 def _devices() -> list[str]:
@@ -106,6 +121,7 @@ def _card(document: dict[str, Any]) -> str:
     rows = [
         *((name, version) for name, version in document["packages"].items()),
         ("processor", document["hardware"]["processor"]),
+        ("threads", f"{document['threads']['number']}: {document['threads']['reason']}"),
         ("devices", ", ".join(document["devices"])),
         ("downloads", "allowed" if document["downloads_allowed"] else "not allowed"),
         *(

@@ -18,6 +18,7 @@ from pathlib import Path
 from ltp_core.cli import COMMANDS, events
 from ltp_core.cli.base import Command, CommandParser, Output
 from ltp_core.records import UserError
+from ltp_core.threads import fit_threads
 
 DEBUG_VARIABLE = "LTP_DEBUG"
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
+        fit_threads()
         # What libraries print must not mix with the document.
         with contextlib.redirect_stdout(sys.stderr):
             output: Output = arguments.command.run(arguments)

@@ -35,6 +35,10 @@ HELDOUT_FRACTION = 0.1
 MAX_HELDOUT = 2_000
 
 
+class AbsentDataError(DataError):
+    """The data set is not on this machine, and downloads are not allowed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Source:
     """All labelled rows of one split as the source gives them."""
@@ -256,7 +260,7 @@ def _load_hub(task: Task, split: str, data_dir: Path | None, allow_downloads: bo
     path, config = str(task.hub_path), str(task.hub_config)
     # Looked up before the import of `datasets`, which takes seconds.
     if not allow_downloads and not is_cached(path, config):
-        raise DataError(absent)
+        raise AbsentDataError(absent)
     try:
         table = read_split(path, config, split, allow_downloads=allow_downloads)
     except Exception as error:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
+from ltp_core import store
 from ltp_core.bench import engines, measure, results, throughput
 from ltp_core.bench.engines import BUILDERS, count_tokens, enter
 from ltp_core.bench.figures import figures, own_control
@@ -25,6 +26,7 @@ from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.results import list_benches
 from ltp_core.bench.settings import BenchSettings
+from ltp_core.bench.texts import sequences_of
 from ltp_core.bench.throughput import bench
 from ltp_core.bench.training import bench_training
 from ltp_core.bench.variants import DEFAULT, ENGINES, VARIANTS, Variant, available_variants
@@ -32,14 +34,15 @@ from ltp_core.bench.workload import (
     LayerLengths,
     attention_padding_flops,
     batches_of,
-    fixed_length,
     flops_of,
+    with_lengths,
     with_padding,
 )
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.cli.bench_cards import training_card
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
+from ltp_core.tables import read_table
 from ltp_core.tokenize import Encoded, encode
 from tests import tiny
 from tests.checkpoints import REVIEWS, REVIEWS_DENSE
@@ -255,7 +258,7 @@ def test_fixed_length_is_real_text(length: int, count: int, seed: int) -> None:
     """Exactly that long, special tokens at both ends only, tokens of the texts in between."""
     tokenizer = tiny.tokenizer()
     real = encode(tokenizer, TEXTS, 32)
-    made = fixed_length(real, length, count, seed=seed)
+    made = with_lengths(real, np.full(count, length), seed=seed)
     words = {i for ids in real.input_ids for i in ids[1:-1]}
     assert [length] * count == made.length.tolist() == [len(ids) for ids in made.input_ids]
     for ids in made.input_ids:
@@ -266,7 +269,7 @@ def test_fixed_length_is_real_text(length: int, count: int, seed: int) -> None:
 def test_texts_without_a_token_make_no_sequence() -> None:
     """Nothing to repeat."""
     with pytest.raises(ValueError, match="no token but special"):
-        fixed_length(encode(tiny.tokenizer(), [("",)], 32), 8, 2)
+        with_lengths(encode(tiny.tokenizer(), [("",)], 32), np.array([8, 8]))
 
 
 @pytest.mark.parametrize("name", ["packed", "hugging_face_sorted"])
@@ -601,9 +604,34 @@ def test_what_does_not_fit_is_refused(model: PrunedModel) -> None:
         bench(small(lengths=(41,)), model)
     with pytest.raises(UserError, match="named twice"):
         bench(small(), model, against=[model])
+
+
+def test_texts_stand_in_where_the_data_is_absent(
+    model: PrunedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Real words as long as the run's own inputs; a task that is named is never replaced."""
     nameless = dataclasses.replace(model, task=None)
-    with pytest.raises(UserError, match="give one with --task"):
-        bench(small(), nameless)
+    found = bench(small(dtype="bfloat16", variants=("packed",)), nameless)
+    assert found["task"] is None
+    assert "not at hand" in found["texts"]
+    (line,) = found["results"]
+    assert "equal_predictions" in line
+    assert "metric" not in line
+    monkeypatch.setattr(store, "_DATA_CACHE", ROOT / "data_cache")
+    shipped = dataclasses.replace(nameless, name="imdb-ltp-eb998117ef")
+    examples = read_table(store.find_run(shipped.name), "examples").query("split == 'validation'")
+    whole = sequences_of(small(limit=len(examples)), [shipped], None)
+    expected = np.clip(examples["length"].astype(int), 3, model.max_length)
+    assert sorted(expected) == sorted(whole.encoded[shipped.name].length)
+    foreign = dataclasses.replace(nameless, name="some-folder")
+    assert 6 == len(sequences_of(small(), [foreign], None).encoded["some-folder"])
+    for name in ("HF_DATASETS_CACHE", "HF_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("LTP_DATA_DIR", raising=False)
+    glue = dataclasses.replace(model, task="sst2")
+    assert "not at hand" in sequences_of(small(), [glue], None).source
+    with pytest.raises(UserError, match="not in the Hugging Face cache"):
+        sequences_of(small(task="sst2"), [glue], None)
 
 
 def test_builders_are_shared(model: PrunedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from ltp_core.bench import results
+from ltp_core.bench.noise import TOO_NOISY, is_too_noisy
 from ltp_core.bench.results import list_benches, open_session, parse_document, results_frame
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.throughput import bench
 from ltp_core.bench.topk import bench_topk
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.cli.bench_cards import throughput_card
 from ltp_core.store import StoreError
+from tests import bench_samples
 from tests.checkpoints import REVIEWS
 from tests.source_trees import ROOT
 
@@ -188,3 +192,33 @@ def test_a_store_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         open_session(plan, tmp_path / "file"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("changes", "noisy"),
+    [
+        ({}, False),
+        ({"rounds": 2}, True),
+        ({"rounds": None}, True),
+        ({"speedup_q1": 1.7, "speedup_q3": 2.19}, False),
+        ({"speedup_q1": 1.7, "speedup_q3": 2.21}, True),
+        ({"speedup_q3": math.nan}, True),
+        ({"speedup": None}, True),
+    ],
+)
+def test_nothing_is_concluded_from_noise(changes: dict[str, Any], noisy: bool) -> None:
+    """Fewer than three rounds, or quartiles further apart than a quarter of the median."""
+    line = {"rounds": 3, "speedup": 2.0, "speedup_q1": 1.9, "speedup_q3": 2.1, **changes}
+    assert noisy == is_too_noisy(line, "speedup")
+
+
+def test_a_card_says_what_is_too_noisy() -> None:
+    """A ratio from one round is none; a share stands with its quartiles."""
+    measured = bench_samples.throughput(batch_sizes=(32,))
+    assert TOO_NOISY not in throughput_card(measured)
+    assert "79 % (76–81)" in throughput_card(measured)
+    for line in measured["results"]:
+        line["rounds"] = 1
+    card = throughput_card(measured)
+    assert TOO_NOISY in card
+    assert "1.73×" not in card

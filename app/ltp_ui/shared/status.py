@@ -13,6 +13,7 @@ from app.ltp_ui.shared import live, state, warm_up
 from app.ltp_ui.shared.wording import counted
 from ltp_core import environment, store
 from ltp_core.encoder.bases import KNOWN_BASES, MPNET_BASE, is_mpnet_at_hand
+from ltp_core.environment import available_cores
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tasks.hub import is_cached
@@ -72,9 +73,7 @@ def is_at_hand(task: Task) -> bool:
 
 def device() -> str:
     """Processor cores, and the accelerator once torch is there to ask."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    text = f"CPU, {counted(cores, 'core')}"
+    text = f"CPU, {counted(available_cores(), 'core')}"
     torch = sys.modules.get("torch")
     if torch is not None and warm_up.is_done() and torch.cuda.is_available():
         text += f"; {torch.cuda.get_device_name(0)} (for training)"
