@@ -54,20 +54,21 @@ class Forced(PruningMethod):
 
 
 class _Replay(PruningMethod):
-    """The decisions of a trace."""
+    """The decisions of a trace up to a layer; those behind it are left out."""
 
     name = "replay"
 
-    def __init__(self, trace: Trace, method: PruningMethod) -> None:
+    def __init__(self, trace: Trace, method: PruningMethod, last: int) -> None:
         super().__init__(method.config, method.num_layers)
         self._layers = trace.layers
+        self._last = last
 
     def retain(self, state: LayerState) -> Decision:
         retained = torch.tensor(self._layers[state.layer_index].retained)
         return Decision(retained.to(state.position.device)[state.position])
 
     def runs_layer(self, layer_index: int) -> bool:
-        return self._layers[layer_index].runs
+        return layer_index <= self._last and self._layers[layer_index].runs
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def received_attention(
             attention[:] = probs[0].mean(dim=0).cpu().numpy()
 
     with torch.inference_mode():
-        replay = _Replay(trace, model.method)
+        replay = _Replay(trace, model.method, layer_index)
         run_masked(model.encoder, sequence.inputs, replay, observer=keep_probs)
     return np.where(live[:, None] & live[None, :], attention, 0.0)
 

@@ -5,7 +5,7 @@ import streamlit as st
 from app.ltp_ui.compare import controls, panels
 from app.ltp_ui.compare.wording import SAME, verdict
 from app.ltp_ui.explore.controls import words_and_specials
-from app.ltp_ui.shared import blocks, live, texts
+from app.ltp_ui.shared import blocks, texts
 
 st.title("Compare", anchor=False)
 st.markdown(
@@ -30,12 +30,12 @@ with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
 
 both = panels.sides(choices, asked, words=merge_words, special=show_special)
 panels.notes(choices, both)
-panels.outcomes(choices, both)
+panels.outcomes(choices, asked, both)
 shown = panels.comparison(choices, both)
 if shown is None:
     st.stop()
 same = controls.is_same(a, b)
-sentence = SAME if same else verdict(shown, live.words(a.question(asked)))
+sentence = SAME if same else verdict(shown, both[0].trace.words)
 panels.tokens_section(shown, repr((a.card.name_or_path, b.card.name_or_path, asked)), sentence)
 panels.layers_section(shown)
 with st.expander("How this is computed"):

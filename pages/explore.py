@@ -28,22 +28,27 @@ if question is None:
     st.stop()
 
 with st.spinner("Reading the text; a long one takes a while", show_time=True):
-    learned = live.learned_trace(question)
+    length = len(live.learned_trace(question).tokens)
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-    what_if = controls.what_if(card, len(learned.tokens))
+    what_if = controls.what_if(card, length)
     with st.container(horizontal=True, width="content", height="content"):
         merge_words, show_special = controls.words_and_specials(card)
     export_slot = st.container(width="content")
+verdict_slot = st.container()
 
+# The picture first: what it is compared with takes two more passes, and the panels some time.
 shown = picture(question, what_if, words=merge_words, special=show_special)
 panels.length_notes(card, shown.trace)
-panels.outcomes(card, question, what_if, shown.trace)
+tokens.tokens_section(shown)
+others = panels.references(card, question)
+with verdict_slot:
+    panels.verdict(card, what_if, shown.trace, others)
 if shown.trace.answer is not None:
     answer.answer_section(card, question, shown.trace, shown.trace.answer)
-tokens.tokens_section(shown)
+panels.outcomes(card, question, what_if, shown.trace, others)
 panels.summary_section(shown.view, shown.trace, shown.learned)
 with export_slot:
-    exports.export_popover(shown.view, shown.trace, shown.learned)
+    exports.export_popover(shown)
 
 with st.expander("How this is computed"):
     panels.how_computed(card)

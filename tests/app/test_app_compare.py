@@ -15,7 +15,7 @@ from app.ltp_ui.shared import live
 from app.ltp_ui.shared.live import Question, WhatIf
 from ltp_core.pruning.spatten import SpAtten
 from tests import app_samples, tiny
-from tests.app.test_pages import EXPLORE, ROOT, app, healthy, metrics, shown
+from tests.app.test_pages import EXPLORE, ROOT, app, healthy, metrics, reasons, shown
 from tests.app_samples import MOVIES, MOVIES_DENSE, PAIRS, SHALLOW, SPATTEN
 
 COMPARE = str(ROOT / "pages" / "compare.py")
@@ -283,7 +283,7 @@ def test_explore_shows_a_method_without_thresholds() -> None:
     view = shown(at)
     assert [None] * 3 == view["thresholds"]
     assert list(expected(SPATTEN).lengths) == view["lengths"]
-    left = next(why for why in view["why"] if "left after" in why)
+    left = next(why for why in reasons(view) if "left after" in why)
     assert "tokens there stay" in left
     assert "Pruning multiplier" == at.slider[0].label
     assert any("has no thresholds; this moves" in c.value for c in at.caption)
@@ -296,7 +296,7 @@ def test_explore_shows_a_shallow_network() -> None:
     view = shown(at)
     assert ["-" * 13] == view["grid"][2:]
     assert "layer left out" in view["legend"]
-    assert "stayed through the 2 of 3 layers that run" in view["why"][3]
+    assert "stayed through the 2 of 3 layers that run" in reasons(view)[3]
     assert at.slider[0].disabled
     assert {"With pruning", "Same weights, unpruned"}.isdisjoint(metrics(at))
     assert any("2 of 3 layers run" in c.value for c in at.caption)

@@ -1,20 +1,29 @@
 """Times the app as a person meets it: `python -m tests.browser.measure_app`, one JSON document.
 
 First paint: from opening the address in a new browser to the page's title, server running. Answer: a
-new text typed into Explore, from the key press to its first token on screen; and what of that is the
-core's call (pruned and same-weights unpruned pass). Medians with quartiles.
+new text typed into Explore, from the key press to the frame that shows its tokens. Multiplier: from
+the release of the slider's key to the frame that shows the changed tokens. Both with what the server
+does for it, from its question to its last message and in bytes, and with the core's call alone
+(pruned pass). Medians with quartiles, taken by the browser's own clock.
+
+`--runs 5000` adds that many manifests to the store that is read, to see that their number costs nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ltp_core import environment
+from ltp_core import environment, store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.trace import trace_text
 from tests.browser.conftest import CHROMIUM, READY_TIMEOUT_MS, ROOT, serve
@@ -45,21 +54,85 @@ LENGTHS = (40, 512)
 SETTLE_MS = 2_500
 """Between two questions: the page still times the passes and draws what is below the tokens."""
 
+WATCH = """
+(() => {
+  const watch = { frames: [], sent: 0 };
+  window.watch = watch;
+  const Native = window.WebSocket;
+  window.WebSocket = class extends Native {
+    constructor(...all) {
+      super(...all);
+      this.addEventListener("message", (event) => {
+        const size = event.data.byteLength ?? event.data.size ?? event.data.length;
+        watch.frames.push([performance.now(), size]);
+      });
+    }
+    send(data) {
+      if (watch.armed && !watch.sent) { watch.sent = performance.now(); watch.frames = []; }
+      super.send(data);
+    }
+  };
+  const chips = () => {
+    const hosts = [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")];
+    return hosts.map((host) => host.shadowRoot.querySelector(".chips")).find((found) => found);
+  };
+  watch.arm = (kind, key, word) => {
+    Object.assign(watch, { armed: true, sent: 0, frames: [], shown: 0 });
+    const before = chips().innerHTML;
+    const look = () => {
+      const now = chips();
+      const isOther = now?.textContent.includes(word) && now.innerHTML !== before;
+      requestAnimationFrame(isOther ? () => (watch.shown = performance.now()) : look);
+    };
+    const begin = (event) => {
+      if (event.key !== key) return;
+      document.removeEventListener(kind, begin, { capture: true });
+      watch.began = performance.now();
+      requestAnimationFrame(look);
+    };
+    document.addEventListener(kind, begin, { capture: true });
+  };
+})();
+"""
+"""Notes in the browser when a key moved, when the page asked, and when other tokens were drawn."""
+
 
 def main() -> None:
     """Measures and prints."""
     from playwright.sync_api import sync_playwright
 
-    with serve(ROOT, {}) as url, sync_playwright() as playwright:
+    parser = argparse.ArgumentParser(description="Times the app in a browser.")
+    parser.add_argument("--runs", type=int, default=0, help="stored runs added for the measurement")
+    num_runs = parser.parse_args().runs
+    with (
+        _store_of(num_runs) as folder,
+        serve(ROOT, {store.STORE_VARIABLE: str(folder)}) as url,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         document = {
             "environment": environment.hardware() | {"packages": environment.packages()},
             "checkpoint": CHECKPOINT,
+            "more_runs": num_runs,
             "first_paint_ms": _spread([_first_paint_ms(browser, url) for _ in range(REPEATS)]),
             "answers": {str(length): _answers(browser, url, length) for length in LENGTHS},
         }
         browser.close()
     print(json.dumps(document, indent=2))  # noqa: T201
+
+
+@contextmanager
+def _store_of(num_runs: int) -> Iterator[Path]:
+    """A store of its own with copies of a manifest; none of them has weights."""
+    manifest = store.find_run(load_checkpoint(CHECKPOINT).name) / store.MANIFEST
+    document = json.loads(manifest.read_text(encoding="utf-8")) | {"files": []}
+    with tempfile.TemporaryDirectory() as name:
+        for index in range(num_runs):
+            folder = store.run_folder(Path(name), f"other-ltp-{index:010x}")
+            folder.mkdir(parents=True)
+            store.write_json(folder / store.MANIFEST, document | {"name": folder.name})
+        yield Path(name)
+        shutil.rmtree(name, ignore_errors=True)
 
 
 def _text(num_tokens: int, repeat: int) -> str:
@@ -71,43 +144,67 @@ def _text(num_tokens: int, repeat: int) -> str:
 def _first_paint_ms(browser: Browser, url: str) -> float:
     context = browser.new_context()
     page = context.new_page()
-    taken = _time_ms(
-        lambda: (
-            page.goto(url),
-            page.get_by_role("heading", name="Token Pruning Explorer").wait_for(),
-        )
-    )
+    began = time.perf_counter()
+    page.goto(url)
+    page.get_by_role("heading", name="Token Pruning Explorer").wait_for()
+    taken = 1_000 * (time.perf_counter() - began)
     context.close()
     return taken
 
 
-def _answers(browser: Browser, url: str, length: int) -> dict[str, dict[str, float]]:
+def _answers(browser: Browser, url: str, length: int) -> dict[str, Any]:
     model = load_checkpoint(CHECKPOINT)
     page = browser.new_page()
+    page.add_init_script(WATCH)
     page.goto(f"{url}/explore")
     page.locator(".chip").first.wait_for(timeout=3 * READY_TIMEOUT_MS)
-    on_screen = [_answer_ms(page, length, repeat) for repeat in range(REPEATS + 1)][1:]
-    core = [
-        _time_ms(lambda repeat=repeat: trace_text(model, _text(length, repeat)))  # type: ignore[misc]
-        for repeat in range(REPEATS + 1)
-    ][1:]
+    page.wait_for_timeout(SETTLE_MS)
+    typed = [_typed(page, length, repeat) for repeat in range(REPEATS + 1)][1:]
+    moved = [_moved(page, repeat) for repeat in range(REPEATS + 1)][1:]
     page.close()
-    return {"on_screen_ms": _spread(on_screen), "core_ms": _spread(core)}
+    core = [_core_ms(model, _text(length, repeat)) for repeat in range(REPEATS + 1)][1:]
+    return {"text": _by_name(typed), "multiplier": _by_name(moved), "core_ms": _spread(core)}
 
 
-def _answer_ms(page: Page, length: int, repeat: int) -> float:
+def _core_ms(model: Any, text: str) -> float:
+    began = time.perf_counter()
+    trace_text(model, text, same_weights_unpruned=False)
+    return 1_000 * (time.perf_counter() - began)
+
+
+def _typed(page: Page, length: int, repeat: int) -> dict[str, float]:
     box = page.get_by_role("textbox", name="Text", exact=True)
     box.fill(_text(length, repeat))
-    chip = page.locator(".chip", has_text=str(10 + repeat)).first
-    taken = _time_ms(lambda: (box.press("Control+Enter"), chip.wait_for(timeout=READY_TIMEOUT_MS)))
+    return _watched(page, "keydown", "Enter", str(10 + repeat), lambda: box.press("Control+Enter"))
+
+
+def _moved(page: Page, repeat: int) -> dict[str, float]:
+    """The multiplier a step up; only for other values than those of the repeat before."""
+    del repeat
+    slider = page.get_by_role("slider", name="multiplier").first
+    slider.focus()
+    return _watched(page, "keydown", "ArrowRight", "", lambda: slider.press("ArrowRight"))
+
+
+def _watched(
+    page: Page, kind: str, key: str, word: str, do: Callable[[], None]
+) -> dict[str, float]:
+    page.evaluate("([kind, key, word]) => watch.arm(kind, key, word)", [kind, key, word])
+    do()
+    page.wait_for_function("() => watch.shown", timeout=READY_TIMEOUT_MS)
+    page.wait_for_timeout(600)  # before the page times the passes
+    seen = page.evaluate("() => ({ ...watch })")
     page.wait_for_timeout(SETTLE_MS)
-    return taken
+    return {
+        "on_screen_ms": seen["shown"] - seen["began"],
+        "asked_ms": seen["sent"] - seen["began"],
+        "server_ms": max(at for at, _ in seen["frames"]) - seen["sent"],
+        "kilobytes": sum(size for _, size in seen["frames"]) / 1_000,
+    }
 
 
-def _time_ms(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    run()
-    return 1_000 * (time.perf_counter() - began)
+def _by_name(measured: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {name: _spread([each[name] for each in measured]) for name in measured[0]}
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -50,10 +50,10 @@ def _side(choice: Choice, texts: Texts, *, words: bool, special: bool) -> Side:
     trace = live.trace(question, choice.what_if)
     view = build_view(
         trace,
-        live.words(question),
+        trace.words,
         merge_words=words,
         show_special=special,
-        protected=live.protected(question),
+        protected=trace.protected,
     )
     named = setting(choice.scale, has_thresholds=choice.card.has_thresholds)
     return Side(letter=choice.letter, setting=named, trace=trace, view=view)
@@ -80,9 +80,11 @@ def comparison(choices: tuple[Choice, Choice], both: list[Side]) -> Comparison |
     return None
 
 
-def outcomes(choices: tuple[Choice, Choice], both: list[Side]) -> None:
+def outcomes(choices: tuple[Choice, Choice], texts: Texts, both: list[Side]) -> None:
     """Answers, tokens and costs of both, and what changes from A to B."""
-    st.table(outcomes_frame(choices, both), border="horizontal", alt="Answers and costs of both.")
+    st.table(
+        outcomes_frame(choices, texts, both), border="horizontal", alt="Answers and costs of both."
+    )
     st.caption(
         "Costs are fractions of the unpruned model’s FLOPs on this text, and how many billions (G) "
         "that is: as the paper counts (a layer’s attention for every token that enters it, the FFN "
@@ -90,11 +92,11 @@ def outcomes(choices: tuple[Choice, Choice], both: list[Side]) -> None:
     )
 
 
-def outcomes_frame(choices: tuple[Choice, Choice], both: list[Side]) -> pd.DataFrame:
+def outcomes_frame(choices: tuple[Choice, Choice], texts: Texts, both: list[Side]) -> pd.DataFrame:
     """One row a quantity, the difference last; cells are Markdown."""
     a, b = both
     alike = choices[0].card.label_names == choices[1].card.label_names
-    unpruned = [_unpruned(choice, side) for choice, side in zip(choices, both, strict=True)]
+    unpruned = [_unpruned(choice, texts) for choice in choices]
     rows = {
         "Answer": _answers([prediction_of(side.trace) for side in both], alike),
         SAME_WEIGHTS: _answers(unpruned, alike),
@@ -105,9 +107,11 @@ def outcomes_frame(choices: tuple[Choice, Choice], both: list[Side]) -> pd.DataF
     return pd.DataFrame(rows, index=[*map(plain, heads), "B − A"]).T
 
 
-def _unpruned(choice: Choice, side: Side) -> Prediction | None:
-    """None where layers are left out, too: they were not trained to be there."""
-    return side.trace.unpruned if choice.card.num_run == choice.card.num_layers else None
+def _unpruned(choice: Choice, texts: Texts) -> Prediction | None:
+    """None where layers are left out: they were not trained to be there."""
+    if choice.card.num_run < choice.card.num_layers:
+        return None
+    return live.unpruned_prediction(choice.question(texts))
 
 
 def _answers(both: Sequence[Prediction | None], alike: bool) -> tuple[str, str, str]:

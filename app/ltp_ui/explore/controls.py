@@ -15,6 +15,7 @@ from app.ltp_ui.shared.texts import ask as ask_texts
 from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, number
 
 FORCED, EDITOR, QUESTION = "explore.forced", "explore.editor", "explore.question"
+EDITOR_OPEN = "explore.thresholds"
 THRESHOLDS_PARAMETER = "thresholds"
 MULTIPLIER_WIDTH = 260
 
@@ -151,40 +152,49 @@ def about_multiplier(card: Card) -> str:
 
 
 def _edited(checkpoint: str, learned: tuple[float, ...], scale: float) -> tuple[float, ...]:
-    """The thresholds of the editor, before the multiplier."""
+    """The thresholds of the editor, before the multiplier; it is built when it is opened."""
     editor = _editor_state(checkpoint, learned)
-    with st.popover("Thresholds by layer", icon=":material/tune:"):
-        st.caption(
-            f"In multiples of uniform attention. The multiplier, now {scale:.2f}×, applies to what "
-            "stands here."
-        )
-        frame = st.data_editor(
-            pd.DataFrame(
-                {
-                    "Layer": range(1, len(learned) + 1),
-                    "Learned": [number(value) for value in learned],
-                    "Threshold": editor["start"],
-                }
-            ),
-            hide_index=True,
-            disabled=["Layer", "Learned"],
-            column_config={
-                "Threshold": st.column_config.NumberColumn(
-                    min_value=0.0, step=0.001, format="%.3f", required=True, help=SCORE_UNIT_HELP
-                )
-            },
-            key=f"{EDITOR}.{editor['version']}",
-            width=320,
-        )
-        if st.button("Back to the learned thresholds", icon=":material/undo:"):
-            st.session_state[EDITOR] = editor | {
-                "start": learned,
-                "version": editor["version"] + 1,
-            }
-            st.rerun()
-    base = tuple(float(value) for value in frame["Threshold"])
+    popover = st.popover(
+        "Thresholds by layer", icon=":material/tune:", on_change="rerun", key=EDITOR_OPEN
+    )
+    if popover.open:
+        with popover:
+            editor["now"] = _editor(editor, learned, scale)
+    elif editor["now"] != editor["start"]:  # the table is gone, and its edits with it
+        editor |= {"start": editor["now"], "version": editor["version"] + 1}
+    st.session_state[EDITOR] = editor
+    base: tuple[float, ...] = editor["now"]
     state.publish(THRESHOLDS_PARAMETER, None if base == learned else state.format_thresholds(base))
     return base
+
+
+def _editor(editor: dict[str, Any], learned: tuple[float, ...], scale: float) -> tuple[float, ...]:
+    st.caption(
+        f"In multiples of uniform attention. The multiplier, now {scale:.2f}×, applies to what "
+        "stands here."
+    )
+    frame = st.data_editor(
+        pd.DataFrame(
+            {
+                "Layer": range(1, len(learned) + 1),
+                "Learned": [number(value) for value in learned],
+                "Threshold": editor["start"],
+            }
+        ),
+        hide_index=True,
+        disabled=["Layer", "Learned"],
+        column_config={
+            "Threshold": st.column_config.NumberColumn(
+                min_value=0.0, step=0.001, format="%.3f", required=True, help=SCORE_UNIT_HELP
+            )
+        },
+        key=f"{EDITOR}.{editor['version']}",
+        width=320,
+    )
+    if st.button("Back to the learned thresholds", icon=":material/undo:"):
+        st.session_state[EDITOR] = _fresh_editor(editor, learned)
+        st.rerun()
+    return tuple(float(value) for value in frame["Threshold"])
 
 
 def _editor_state(checkpoint: str, learned: tuple[float, ...]) -> dict[str, Any]:
@@ -192,10 +202,14 @@ def _editor_state(checkpoint: str, learned: tuple[float, ...]) -> dict[str, Any]
     editor = st.session_state.get(EDITOR)
     given = state.parse_thresholds(state.adopt(THRESHOLDS_PARAMETER), len(learned))
     if editor is None or editor["checkpoint"] != checkpoint or given:
-        version = editor["version"] + 1 if editor else 0
-        editor = {"checkpoint": checkpoint, "start": given or learned, "version": version}
-        st.session_state[EDITOR] = editor
-    return editor
+        before = {"version": editor["version"] if editor else -1, "checkpoint": checkpoint}
+        editor = _fresh_editor(before, given or learned)
+    return dict(editor)
+
+
+def _fresh_editor(editor: dict[str, Any], start: tuple[float, ...]) -> dict[str, Any]:
+    """Another table that starts from these thresholds, which are in force."""
+    return editor | {"start": start, "now": start, "version": editor["version"] + 1}
 
 
 _MULTIPLIER_HELP = (

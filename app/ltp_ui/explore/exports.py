@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.ltp_ui.shared import charts, export
+from app.ltp_ui.explore.picture import Picture
+from app.ltp_ui.shared import charts, export, live
 from app.ltp_ui.shared.exports_panel import Files, chart_files, row
-from app.ltp_ui.token_view.view import TokenView
-from ltp_core.records import Trace
+
+POPOVER = "explore.files"
 
 
-def export_popover(view: TokenView, trace: Trace, learned: Trace | None) -> None:
-    """Trace, token view and survivors chart as files."""
-    chart = charts.survivors_chart(trace, learned)
+@st.fragment
+def export_popover(shown: Picture) -> None:
+    """Trace, token view and survivors chart as files, once it is opened."""
+    popover = st.popover("Export", icon=":material/download:", on_change="rerun", key=POPOVER)
+    if not popover.open:
+        return
+    view, trace = shown.view, live.with_unpruned(shown.question, shown.trace)
+    chart = charts.survivors_chart(trace, shown.learned)
     data: Files = {
         "JSON": ("json", "application/json", lambda: export.trace_json(trace)),
         "CSV": ("csv", "text/csv", lambda: export.trace_csv(trace)),
@@ -22,7 +28,7 @@ def export_popover(view: TokenView, trace: Trace, learned: Trace | None) -> None
         "SVG": ("svg", "image/svg+xml", lambda: export.view_svg(view)),
         "PNG": ("png", "image/png", lambda: export.view_png(view)),
     }
-    with st.popover("Export", icon=":material/download:"):
+    with popover:
         row("Trace", trace.checkpoint, data, key="explore.export")
         row("Token view", trace.checkpoint, picture, key="explore.export")
         row("Survivors chart", trace.checkpoint, chart_files(chart), key="explore.export")

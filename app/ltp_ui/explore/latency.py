@@ -4,33 +4,55 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from app.ltp_ui.shared import live
 from app.ltp_ui.shared.live import Question, WhatIf
 
-REPEATS = 7
+WARM_UP = 2
+"""Pairs of passes that are not counted: the first ones allocate and choose kernels."""
+
+FEWEST, MOST = 5, 15
 BUDGET_S = 0.6
 MAX_KNOWN = 256
+WIDEST = 1.5
+"""Quotient of the quartiles from which on the ratio says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Medians of one sequence's forward pass on this machine, packed runner.
+    """Forward passes of one sequence on this machine, packed runner, one thread of work at a time.
 
     Attributes:
         pruned_ms: With the pruning that is shown; what is kept or dropped by hand is left out.
-        unpruned_ms: Same weights, nothing pruned.
-        repeats: Passes behind each median, taken in turn.
+        unpruned_ms: Same weights, nothing pruned; each taken right after its pruned pass.
     """
 
-    pruned_ms: float
-    unpruned_ms: float
-    repeats: int
+    pruned_ms: tuple[float, ...]
+    unpruned_ms: tuple[float, ...]
+
+    @property
+    def speedups(self) -> tuple[float, float, float]:
+        """First quartile, median and third quartile of unpruned to pruned time, pass by pass."""
+        ratios = np.array(self.unpruned_ms) / np.array(self.pruned_ms)
+        low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        return float(low), float(median), float(high)
+
+    @property
+    def is_noisy(self) -> bool:
+        """The passes differ too much among themselves for a ratio to mean something."""
+        low, _, high = self.speedups
+        return high > WIDEST * low
+
+    @property
+    def medians_ms(self) -> tuple[float, float]:
+        """Median of the pruned and of the unpruned passes."""
+        return statistics.median(self.pruned_ms), statistics.median(self.unpruned_ms)
 
 
 def known(question: Question, what_if: WhatIf) -> Latency | None:
@@ -38,26 +60,17 @@ def known(question: Question, what_if: WhatIf) -> Latency | None:
     return _measured().get(_key(question, what_if))
 
 
-def measure(question: Question, what_if: WhatIf) -> Latency:
-    """Times pruned and unpruned passes in turn, within about `BUDGET_S`."""
-    key, measured = _key(question, what_if), _measured()
-    if key not in measured:
-        if len(measured) >= MAX_KNOWN:
-            measured.clear()
-        measured[key] = _time(question, what_if)
-    return measured[key]
+def forget(question: Question, what_if: WhatIf) -> None:
+    """Lets `measure` measure again."""
+    _measured().pop(_key(question, what_if), None)
 
 
-def _key(question: Question, what_if: WhatIf) -> tuple[Any, ...]:
-    return question, what_if.thresholds, what_if.scale, live.stamp(question.checkpoint)
+def measure(question: Question, what_if: WhatIf) -> Iterator[int]:
+    """Times pruned and unpruned passes in turn, within about `BUDGET_S`; `known` has them at the end.
 
-
-@st.cache_resource(show_spinner=False)
-def _measured() -> dict[tuple[Any, ...], Latency]:
-    return {}
-
-
-def _time(question: Question, what_if: WhatIf) -> Latency:
+    Yields:
+        The number of pairs taken, after each, so that the caller can do or stop for something else.
+    """
     from ltp_core.pruning import ThresholdMethod, Unpruned
 
     model, inputs = live.load(question.checkpoint), live.inputs(question)
@@ -65,20 +78,28 @@ def _time(question: Question, what_if: WhatIf) -> Latency:
     if what_if.thresholds is not None and isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(what_if.thresholds))
     unpruned = Unpruned.control_of(model.method)
-    return _in_turn(lambda: model.packed(inputs, method), lambda: model.packed(inputs, unpruned))
 
-
-def _in_turn(pruned: Callable[[], Any], unpruned: Callable[[], Any]) -> Latency:
-    pruned(), unpruned()
     taken: tuple[list[float], list[float]] = ([], [])
     started = time.perf_counter()
-    while len(taken[0]) < REPEATS and time.perf_counter() - started < BUDGET_S:
-        for times, run in zip(taken, (pruned, unpruned), strict=True):
+    for pair in range(1 - WARM_UP, MOST + 1):
+        for times, each in zip(taken, (method, unpruned), strict=True):
             begin = time.perf_counter()
-            run()
-            times.append(1_000 * (time.perf_counter() - begin))
-    return Latency(
-        pruned_ms=statistics.median(taken[0]),
-        unpruned_ms=statistics.median(taken[1]),
-        repeats=len(taken[0]),
-    )
+            model.packed(inputs, each)
+            if pair > 0:
+                times.append(1_000 * (time.perf_counter() - begin))
+        yield max(0, pair)
+        if pair >= FEWEST and time.perf_counter() - started > BUDGET_S:
+            break
+    if len(_measured()) >= MAX_KNOWN:
+        _measured().clear()
+    pruned_ms, unpruned_ms = map(tuple, taken)
+    _measured()[_key(question, what_if)] = Latency(pruned_ms=pruned_ms, unpruned_ms=unpruned_ms)
+
+
+def _key(question: Question, what_if: WhatIf) -> tuple[Any, ...]:
+    return question, what_if.thresholds, what_if.scale
+
+
+@st.cache_resource(show_spinner=False)
+def _measured() -> dict[tuple[Any, ...], Latency]:
+    return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -31,17 +31,68 @@ _CARD_WIDTH = 260
 _NUMBER_WIDTH = 170
 LATENCY_DELAY_S = 0.6
 LATENCY_WAITED = "explore.latency"
+LATENCY = "Speed against unpruned"
 
 
-def outcomes(card: Card, question: Question, what_if: WhatIf, trace: Trace) -> None:
+def references(card: Card, question: Question) -> dict[str, Prediction | UserError]:
+    """What the answer is compared with, by name: the same weights unpruned, and the dense counterpart."""
+    found: dict[str, Prediction | UserError] = {}
+    if card.num_run == card.num_layers:
+        found[SAME_WEIGHTS] = live.unpruned_prediction(question)
+    try:
+        if dense := live.dense_prediction(question):
+            found[DENSE] = dense
+    except UserError as error:
+        found[DENSE] = error
+    return found
+
+
+def verdict(
+    card: Card, what_if: WhatIf, trace: Trace, others: Mapping[str, Prediction | UserError]
+) -> None:
+    """Whether pruning changed the answer, and what it saves, in one line."""
+    alike, other = list[str](), list[str]()
+    for name, reference in others.items():
+        if not isinstance(reference, UserError):
+            same = reference.label == trace.prediction.label
+            (alike if same else other).append(f"{_IN_A_SENTENCE[name]} ({_value(reference)})")
+    parts = [f"**{_value(trace.prediction)}** {_title(card, what_if).lower()}"]
+    what = "answer" if trace.prediction.label else "value"
+    if alike and trace.prediction.label is None and trace.answer is None:
+        parts.append(f"against {' and '.join(alike)}")
+    elif alike:
+        parts.append(f"the same {what} as {' and '.join(alike)}")
+    if other:
+        parts.append(f":orange[**another {what}**] than {' and '.join(other)}")
+    cost = percent(trace.relative_flops["paper"])
+    lengths = f"{trace.lengths[0]} → {trace.lengths[-1]} tokens"
+    st.markdown(f"{', '.join(parts)}. {lengths}, {cost} of the FLOPs.")
+
+
+def _title(card: Card, what_if: WhatIf) -> str:
+    """What the pass that is shown is called."""
+    return WITH_PRUNING if card.prunes or not what_if.is_neutral else AS_TRAINED
+
+
+_IN_A_SENTENCE = {SAME_WEIGHTS: "unpruned", DENSE: "the dense counterpart"}
+
+
+def outcomes(
+    card: Card,
+    question: Question,
+    what_if: WhatIf,
+    trace: Trace,
+    others: Mapping[str, Prediction | UserError],
+) -> None:
     """The three predictions and the cost."""
-    pruned = trace.prediction
     with st.container(horizontal=True):
-        title = WITH_PRUNING if card.prunes or not what_if.is_neutral else AS_TRAINED
-        prediction_card(title, pruned, None, "The tokens below, removed as they leave.")
-        if trace.unpruned and card.num_run == card.num_layers:
-            prediction_card(SAME_WEIGHTS, trace.unpruned, pruned, _SAME_WEIGHTS_HELP)
-        _dense_card(question, pruned)
+        title = _title(card, what_if)
+        prediction_card(title, trace.prediction, None, "The tokens above, removed as they leave.")
+        for name, reference in others.items():
+            if isinstance(reference, UserError):
+                _absent_card(name, reference)
+            else:
+                prediction_card(name, reference, trace.prediction, _REFERENCE_HELP[name])
     with st.container(horizontal=True):
         st.metric(
             "Tokens",
@@ -52,7 +103,7 @@ def outcomes(card: Card, question: Question, what_if: WhatIf, trace: Trace) -> N
         for name, help_text in (("paper", _PAPER_FLOPS), ("executed", _EXECUTED_FLOPS)):
             value = percent(trace.relative_flops[name])
             st.metric(f"Relative FLOPs, {name}", value, width=_NUMBER_WIDTH, help=help_text)
-        with st.container(width=250):
+        with st.container(width=_CARD_WIDTH):
             latency_card(question, what_if)
 
 
@@ -102,49 +153,62 @@ def _change(pruned: Prediction, reference: Prediction) -> str:
     return f"pruning: {difference}{flips}"
 
 
-def _dense_card(question: Question, pruned: Prediction) -> None:
-    try:
-        dense = live.dense_prediction(question)
-    except UserError as error:
-        st.metric(
-            DENSE,
-            "not at hand",
-            border=True,
-            width=_CARD_WIDTH,
-            height="stretch",
-            help=plain(str(error)),
-        )
-        return
-    if dense is not None:
-        prediction_card(DENSE, dense, pruned, _DENSE_HELP)
+def _absent_card(name: str, error: UserError) -> None:
+    st.metric(
+        name,
+        "not at hand",
+        border=True,
+        width=_CARD_WIDTH,
+        height="stretch",
+        help=plain(str(error)),
+    )
 
 
 def latency_card(question: Question, what_if: WhatIf) -> None:
     """Measures after everything else is on the screen, and not while a slider is moving."""
-    known = latency.known(question, what_if)
-    wait_s = None if known else LATENCY_DELAY_S
-    st.session_state[LATENCY_WAITED] = False
-    st.fragment(_latency_card, run_every=wait_s)(question, what_if, known is None)
+    is_known = latency.known(question, what_if) is not None
+    st.session_state[LATENCY_WAITED] = is_known
+    wait_s = None if is_known else LATENCY_DELAY_S
+    st.fragment(_latency_card, run_every=wait_s)(question, what_if, waits=not is_known)
 
 
-def _latency_card(question: Question, what_if: WhatIf, is_new: bool) -> None:
-    label = "Latency, pruned / unpruned"
+def _latency_card(question: Question, what_if: WhatIf, *, waits: bool) -> None:
     with boundary("The timing"):
-        if is_new and not st.session_state[LATENCY_WAITED]:
+        slot = st.empty()
+        if not st.session_state[LATENCY_WAITED]:
             st.session_state[LATENCY_WAITED] = True
-            st.metric(label, "…", help="Measured in a moment.")
+            slot.metric(LATENCY, "…", help="Measured in a moment.")
             return
-        measured = latency.measure(question, what_if)
-        if is_new:
-            st.rerun()  # ends the waiting
-        st.metric(
-            label,
-            f"{measured.pruned_ms:.1f} / {measured.unpruned_ms:.1f} ms",
+        if latency.known(question, what_if) is None:
+            for done in latency.measure(question, what_if):
+                # Streamlit ends this run here when a slider was moved meanwhile.
+                slot.metric(LATENCY, "…", f"{done} passes", delta_color="off", delta_arrow="off")
+            if waits:
+                st.rerun()  # ends the waiting
+        measured = latency.known(question, what_if)
+        assert measured is not None
+        pruned_ms, unpruned_ms = measured.medians_ms
+        low, speedup, high = measured.speedups
+        passes = len(measured.pruned_ms)
+        slot.metric(
+            LATENCY,
+            "too noisy to say" if measured.is_noisy else f"{speedup:.2f}×",
+            f"{low:.2f}–{high:.2f}× in half of {passes} passes",
+            delta_color="off",
+            delta_arrow="off",
             help=(
-                f"This machine's: median of {measured.repeats} passes each, taken in turn, one "
-                "sequence at a time, packed runner, same weights. A short sentence gains little: "
-                "most of its time goes into calls, not into tokens."
+                f"Unpruned time by pruned time of this sentence on this machine, the median of "
+                f"{passes} pairs of passes taken in turn ({pruned_ms:.1f} and {unpruned_ms:.1f} ms): "
+                "one sequence at a time, packed runner, same weights; below 1× pruning is slower. "
+                "A short sentence gains little: most of its time goes into calls, not into tokens."
             ),
+        )
+        st.button(
+            "Measure again",
+            icon=":material/replay:",
+            type="tertiary",
+            on_click=latency.forget,
+            args=(question, what_if),
         )
 
 
@@ -282,13 +346,15 @@ DROPPED_ANSWERS = {
 }
 """By the method's setting `pruned_answers`."""
 
-_SAME_WEIGHTS_HELP = (
-    "This checkpoint with pruning switched off: what removing the tokens changes, all else equal."
-)
-_DENSE_HELP = (
-    "A separately finetuned checkpoint that never saw pruning: same data, same number of epochs. "
-    "Claims of lost accuracy are made against this one."
-)
+_REFERENCE_HELP = {
+    SAME_WEIGHTS: (
+        "This checkpoint with pruning switched off: what removing the tokens changes, all else equal."
+    ),
+    DENSE: (
+        "A separately finetuned checkpoint that never saw pruning: same data, same number of epochs. "
+        "Claims of lost accuracy are made against this one."
+    ),
+}
 _PAPER_FLOPS = (
     "FLOPs of this input as a fraction of the unpruned model's, counted as in the paper: a layer's "
     "attention is paid for every token that enters it, the FFN for those that stay."

@@ -17,7 +17,7 @@ class Picture:
     Attributes:
         question: What was asked.
         what_if: How the pass departs from what was learned.
-        trace: The answer.
+        trace: The answer; what is said unpruned comes later.
         learned: The answer as learned; None where nothing departs.
         view: The answer in columns.
     """
@@ -40,12 +40,12 @@ def picture(question: Question, what_if: WhatIf, *, words: bool, special: bool) 
     learned = None if what_if.is_neutral else live.learned_trace(question)
     view = build_view(
         trace,
-        live.words(question),
+        trace.words,
         learned=learned,
         merge_words=words,
         show_special=special,
         keep=what_if.keep,
         drop=what_if.drop,
-        protected=live.protected(question),
+        protected=trace.protected,
     )
     return Picture(question=question, what_if=what_if, trace=trace, learned=learned, view=view)

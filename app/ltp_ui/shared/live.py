@@ -6,7 +6,8 @@ Models are shared between sessions and never changed: what a slider varies is an
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,17 +30,24 @@ MAX_LOADED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of which checkpoint.
+    """What is asked of which checkpoint, as its files are now.
 
     Attributes:
         checkpoint: Run name or folder.
         text: First text.
         text_pair: Second text of a pair task.
+        state: Content stamp of the checkpoint when this was asked: an answer is kept by its question,
+            so that changed files give another answer.
     """
 
     checkpoint: str
     text: str
     text_pair: str | None = None
+    state: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Notes the state of the checkpoint."""
+        object.__setattr__(self, "state", stamp(self.checkpoint))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,29 +187,52 @@ def _method_facts(method: PruningMethod) -> dict[str, Any]:
     }
 
 
+# What is answered once is kept by its question; nobody changes what these functions give. They use
+# Python's own cache: Streamlit's takes longer to look an answer up than a network to give it.
+
+
 def learned_trace(question: Question) -> Trace:
-    """The trace as trained, with the same weights unpruned beside it."""
-    return _trace(question, WhatIf(), stamp(question.checkpoint), same_weights_unpruned=True)
+    """The trace as trained; `unpruned` is not in it, see `with_unpruned`."""
+    return trace(question, WhatIf())
 
 
+@lru_cache(maxsize=256)
 def trace(question: Question, what_if: WhatIf) -> Trace:
-    """The trace under `what_if`; nothing that does not depend on it is computed again."""
-    learned = learned_trace(question)
-    if what_if.is_neutral:
-        return learned
-    changed = _trace(
-        question,
-        what_if,
-        stamp(question.checkpoint),
+    """The trace under `what_if`; `unpruned` is not in it, see `with_unpruned`."""
+    from ltp_core.trace import trace_text
+
+    model = _load(question.checkpoint, question.state)
+    return trace_text(
+        dataclasses.replace(model, method=scaled_method(model.method, what_if.scale)),
+        question.text,
+        question.text_pair,
+        thresholds=what_if.thresholds,
+        keep=what_if.keep,
+        drop=what_if.drop,
         same_weights_unpruned=False,
-        window=_window(learned),
+        window=None if what_if.is_neutral else _window(question),
     )
-    return dataclasses.replace(changed, unpruned=learned.unpruned)
 
 
-def _window(trace: Trace) -> int | None:
-    """Window of the context that a question's trace shows."""
-    return None if trace.answer is None else trace.answer.window
+def _window(question: Question) -> int | None:
+    """Window of a long context that the learned trace shows, and all others with it."""
+    learned = learned_trace(question)
+    return None if learned.answer is None else learned.answer.window
+
+
+@lru_cache(maxsize=64)
+def unpruned_prediction(question: Question) -> Prediction:
+    """What the checkpoint says with pruning switched off."""
+    from ltp_core.trace import predict_text
+
+    model = _load(question.checkpoint, question.state)
+    texts = question.text, question.text_pair
+    return predict_text(model, *texts, unpruned=True, window=_window(question))
+
+
+def with_unpruned(question: Question, trace: Trace) -> Trace:
+    """The trace, and what the same weights say unpruned."""
+    return dataclasses.replace(trace, unpruned=unpruned_prediction(question))
 
 
 def dense_prediction(question: Question) -> Prediction | None:
@@ -210,41 +241,47 @@ def dense_prediction(question: Question) -> Prediction | None:
     Raises:
         UserError: It is named, but cannot be loaded.
     """
-    dense = load(question.checkpoint).dense
+    dense = _load(question.checkpoint, question.state).dense
     if dense is None:
         return None
-    return _predict(dataclasses.replace(question, checkpoint=dense), stamp(dense))
+    return _prediction(dataclasses.replace(question, checkpoint=dense))
 
 
-def same_tokenizer(name: str, other: str) -> bool:
-    """Whether two checkpoints split every text alike."""
-    return load(name).tokenizer.to_str() == load(other).tokenizer.to_str()
+@lru_cache(maxsize=64)
+def _prediction(question: Question) -> Prediction:
+    from ltp_core.trace import predict_text
+
+    model = _load(question.checkpoint, question.state)
+    return predict_text(model, question.text, question.text_pair)
 
 
-def words(question: Question) -> tuple[int | None, ...]:
-    """Word index of each token; None for special tokens."""
-    return learned_trace(question).words
+@lru_cache(maxsize=16)
+def received_attention(
+    question: Question, what_if: WhatIf, layer_index: int
+) -> Float[np.ndarray, "seq seq"]:
+    """Head-averaged attention in a layer, queries first; 0 outside the tokens live there."""
+    from ltp_core import trace as core
 
-
-def protected(question: Question) -> tuple[int, ...]:
-    """Positions that the checkpoint's method may not drop."""
-    return learned_trace(question).protected
+    return core.received_attention(
+        _load(question.checkpoint, question.state),
+        trace(question, what_if),
+        layer_index,
+        question.text,
+        question.text_pair,
+    )
 
 
 def inputs(question: Question) -> Inputs:
     """What the network is given; of a long context the window that the trace shows."""
     from ltp_core.trace import text_inputs
 
-    window = _window(learned_trace(question))
-    model = load(question.checkpoint)
-    return text_inputs(model, question.text, question.text_pair, window=window)
+    model = _load(question.checkpoint, question.state)
+    return text_inputs(model, question.text, question.text_pair, window=_window(question))
 
 
-def received_attention(
-    question: Question, what_if: WhatIf, layer_index: int
-) -> Float[np.ndarray, "seq seq"]:
-    """Head-averaged attention in a layer, queries first; 0 outside the tokens live there."""
-    return _received_attention(question, what_if, layer_index, stamp(question.checkpoint))
+def same_tokenizer(name: str, other: str) -> bool:
+    """Whether two checkpoints split every text alike."""
+    return load(name).tokenizer.to_str() == load(other).tokenizer.to_str()
 
 
 def is_loaded(name: str) -> bool:
@@ -275,53 +312,6 @@ def _load(name: str, changed: str) -> PrunedModel:
     model = load_checkpoint(name)
     _loaded().add((name, changed))
     return model
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _trace(
-    question: Question,
-    what_if: WhatIf,
-    changed: str,
-    *,
-    same_weights_unpruned: bool,
-    window: int | None = None,
-) -> Trace:
-    from ltp_core.trace import trace_text
-
-    model = _load(question.checkpoint, changed)
-    method = scaled_method(model.method, what_if.scale)
-    return trace_text(
-        dataclasses.replace(model, method=method),
-        question.text,
-        question.text_pair,
-        thresholds=what_if.thresholds,
-        keep=what_if.keep,
-        drop=what_if.drop,
-        same_weights_unpruned=same_weights_unpruned,
-        window=window,
-    )
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _predict(question: Question, changed: str) -> Prediction:
-    from ltp_core.trace import predict_text
-
-    return predict_text(_load(question.checkpoint, changed), question.text, question.text_pair)
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _received_attention(
-    question: Question, what_if: WhatIf, layer_index: int, changed: str
-) -> Float[np.ndarray, "seq seq"]:
-    from ltp_core import trace as core
-
-    return core.received_attention(
-        _load(question.checkpoint, changed),
-        trace(question, what_if),
-        layer_index,
-        question.text,
-        question.text_pair,
-    )
 
 
 def scaled_method(method: PruningMethod, scale: float) -> PruningMethod:

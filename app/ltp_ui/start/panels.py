@@ -38,7 +38,7 @@ def _hero(name: str, was_warm: bool) -> None:
         question = Question(checkpoint=name, text=_example_text(name))
         shown = picture(question, WhatIf(), words=False, special=True)
         token_view(shown.view, key="start.view", layer=telling_layer(shown.trace.lengths))
-        st.caption(plain(" ".join([f"{name}.", *facts(shown.trace)])))
+        st.caption(plain(" ".join([f"{name}.", *facts(live.with_unpruned(question, shown.trace))])))
 
 
 def _example_text(name: str) -> str:

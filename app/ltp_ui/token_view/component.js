@@ -28,10 +28,11 @@ class TokenView extends Base {
   sentences(index) {
     const layer = this.pointed === index ? this.pointedLayer : -1;
     const score = layer >= 0 ? this.data.scores[layer][index] : null;
-    if (score === null) return [this.data.why[index]];
+    const why = this.tokens[index].title;
+    if (score === null) return [why];
     const threshold = this.data.thresholds[layer];
     const against = threshold === null ? "" : ` against a threshold of ${threshold}`;
-    return [`${this.data.why[index]} At layer ${layer + 1}: ${score}${against}.`];
+    return [`${why} At layer ${layer + 1}: ${score}${against}.`];
   }
 
   keyMore(key, index) {

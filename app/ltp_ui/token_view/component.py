@@ -18,7 +18,7 @@ import streamlit as st
 from app.ltp_ui.shared.wording import counted, number
 from app.ltp_ui.token_view import figure, markup
 from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView
-from app.ltp_ui.token_view.wording import all_layers, answer_name, why
+from app.ltp_ui.token_view.wording import all_layers, answer_name
 
 _FOLDER = Path(__file__).parent
 NOTE_ENDS = (44, 108)
@@ -87,7 +87,6 @@ def payload(
         "names": [column.text for column in view.columns],
         "positions": [column.positions for column in view.columns],
         "learned": _ghosts(view),
-        "why": [why(view, i) for i in range(len(view.columns))],
         "grid": view.grid,
         "scores": [[None if s is None else number(s) for s in row] for row in view.scores],
         "thresholds": [None if t is None else number(t) for t in view.thresholds],
