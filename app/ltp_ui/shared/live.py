@@ -311,6 +311,7 @@ def _load(name: str, changed: str) -> PrunedModel:
 
     model = load_checkpoint(name)
     _loaded().add((name, changed))
+    warm_up.keep_forever()
     return model
 
 

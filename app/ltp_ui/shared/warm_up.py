@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import threading
 
@@ -50,3 +51,14 @@ def wait() -> None:
 def _import_core() -> None:
     for name in _MODULES:
         importlib.import_module(name)
+    keep_forever()
+
+
+def keep_forever() -> None:
+    """Spares the garbage collector everything that is in memory now.
+
+    Streamlit lets it go through all objects after every run of a page. Those of torch are half a
+    million, and looking at them takes longer than the run.
+    """
+    gc.collect()
+    gc.freeze()
