@@ -205,6 +205,10 @@ def _run_folders(store: Path) -> list[Path]:
 
 
 def _entry(folder: Path) -> RunEntry:
+    if not is_run_name(folder.name):  # made by hand: no table, link or picture could show it
+        shown = ascii(folder.name)[1:-1]
+        reason = f"The folder of {shown} has signs in its name that cannot be shown: rename it."
+        return RunEntry(name=shown, folder=folder, manifest=None, problem=reason)
     manifest, problem = None, None
     try:
         manifest = _known_manifest(folder)

@@ -151,6 +151,17 @@ def test_incomplete_runs_are_listed_on_demand(two_stores: list[Path]) -> None:
     assert entries["imdb-lat-ddd1"].problem is None
 
 
+@pytest.mark.parametrize("name", ["sst2-\x1b[31mred-1", "sst2-half\udc80-1", "sst2-\u202eback-1"])
+def test_a_name_that_cannot_be_shown_is_escaped(name: str, two_stores: list[Path]) -> None:
+    """It is listed with its reason, and nothing that shows it has to care."""
+    store.run_folder(two_stores[0], "sst2-ltp-aaa2").rename(store.run_folder(two_stores[0], name))
+    (entry,) = [entry for entry in store.list_runs(two_stores) if entry.problem]
+    assert entry.name == ascii(name)[1:-1]
+    assert entry.manifest is None
+    assert entry.name in str(entry.problem)
+    assert str(entry.problem).isprintable()
+
+
 def test_a_run_is_found_by_name_prefix_or_path(two_stores: list[Path]) -> None:
     """Exact name first, then a prefix that fits one complete run, or a folder."""
     local, sample = two_stores

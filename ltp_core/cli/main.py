@@ -116,20 +116,25 @@ def _write(output: Output, *, as_json: bool) -> None:
     if as_json:
         text = json_text(output.document, ensure_ascii=not is_unicode)
     else:
-        # Names and tokens may hold what the terminal cannot show, or lone surrogates.
+        # Names and tokens may hold what the terminal obeys or cannot show, or lone surrogates.
         encoding = sys.stdout.encoding or "ascii"
-        text = output.text.encode(encoding, "backslashreplace").decode(encoding)
+        text = "".join(map(_shown, output.text))
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
     if text:
         print(text)
     sys.stdout.flush()
 
 
 def _fail(message: str, status: int) -> int:
-    shown = "".join(
-        c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message
-    )
-    print(f"ltp: {' '.join(shown.split())}", file=sys.stderr)
+    shown = "".join(map(_shown, " ".join(message.split())))
+    print(f"ltp: {shown}", file=sys.stderr)
     return status
+
+
+def _shown(character: str) -> str:
+    """A character, escaped if it steers the terminal or the order of what stands around it."""
+    is_text = character.isprintable() or (character.isspace() and character > "\x85")
+    return character if is_text or character in "\n\t\u200d" else ascii(character)[1:-1]
 
 
 def _reason(error: Exception) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from app.ltp_ui.shared import charts, export
+from app.ltp_ui.shared import charts, export, exports_panel
 from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.token_view import figure, markup
 from app.ltp_ui.token_view.component import payload
@@ -100,6 +102,35 @@ def test_svg_is_well_formed_for_any_token(palette: figure.Palette) -> None:
     assert not root.findall(".//{http://www.w3.org/2000/svg}script")
 
 
+def test_pictures_take_any_name() -> None:
+    """A checkpoint's folder may be called by control characters and half a surrogate pair."""
+    odd = dataclasses.replace(VIEW, checkpoint="a\x01\x1bb\udc80")
+    root = ET.fromstring(export.view_svg(odd).decode())
+    assert any("␁␛b⟨U+DC80⟩" in (text.text or "") for text in root.iter())
+    assert export.view_png(odd).startswith(b"\x89PNG")
+    frame = pd.DataFrame({"token": ["1 a\x01\x1b", "2 b"], "attention": [0.5, 0.4]})
+    for kind in ("svg", "png"):
+        made = charts.image(charts.senders_chart(frame), kind)
+        assert made.startswith(b"\x89PNG") or ET.fromstring(made) is not None
+
+
+def test_no_cell_of_a_table_is_a_formula() -> None:
+    """Texts and headings get an apostrophe in whatever column they stand; numbers stay numbers."""
+    frame = pd.DataFrame(
+        {
+            "name": ["=1+1", "+x", "-y", "@z", "plain", None],
+            "=heading": pd.Categorical(["=c", "d", "d", "d", "d", "-e"]),
+            "value": [-1.5, 2.0, None, 1.0, 1.0, 1.0],
+        }
+    )
+    content = exports_panel.frame_files(frame)["CSV"][2]().decode()
+    header, *rows = csv.reader(io.StringIO(content))
+    assert ["name", "'=heading", "value"] == header
+    assert ["'=1+1", "'+x", "'-y", "'@z", "plain", ""] == [row[0] for row in rows]
+    assert ["'=c", "d", "'-e"] == [rows[i][1] for i in (0, 1, 5)]
+    assert ["-1.5", "2.0", ""] == [row[2] for row in rows[:3]]
+
+
 def test_long_figures_wrap() -> None:
     """512 tokens make bands of equal width, none wider than a page."""
     shown = build_view(long_trace(512), (None,) * 512)
@@ -134,7 +165,7 @@ def test_json_reads_back() -> None:
 
 def test_csv_has_a_row_for_each_layer_and_token() -> None:
     """Layers from 1, positions from 0; an empty score where the token was no longer live."""
-    rows = list(csv.DictReader(io.StringIO(export.trace_csv(trace()).decode())))
+    rows = list(csv.DictReader(io.StringIO(export.csv(export.trace_frame(trace())).decode())))
     assert 18 == len(rows)
     assert ("2", "4", ",", "") == tuple(
         rows[10][key] for key in ("layer", "position", "token", "score")
@@ -145,7 +176,10 @@ def test_csv_has_a_row_for_each_layer_and_token() -> None:
 def test_csv_cells_are_no_formulas() -> None:
     """A spreadsheet reads a token such as = or @ as text."""
     made = trace(tokens=("=1+1", "@x", "-", "+", "ok", "\t"))
-    tokens = [row["token"] for row in csv.DictReader(io.StringIO(export.trace_csv(made).decode()))]
+    tokens = [
+        row["token"]
+        for row in csv.DictReader(io.StringIO(export.csv(export.trace_frame(made)).decode()))
+    ]
     assert ["'=1+1", "'@x", "'-", "'+", "ok", "'\t"] == tokens[:6]
 
 

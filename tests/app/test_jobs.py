@@ -122,6 +122,30 @@ def test_one_at_a_time(script: Callable[[str], None]) -> None:
     jobs.start("lengths", []).stop()
 
 
+def test_two_sessions_that_start_the_same_at_once(
+    script: Callable[[str], None], tmp_path: Path
+) -> None:
+    """The work is done once; the second is told, waits, and gets the answer, too."""
+    script(f"import time; time.sleep(1); {DONE}")
+    together, found, ends = threading.Barrier(2), list[Job](), list[int]()
+
+    def press(session: int) -> None:
+        together.wait()
+        found.append(jobs.start("bench", ["bench", "x"], on_end=lambda: ends.append(session)))
+
+    sessions = [threading.Thread(target=press, args=(session,)) for session in (1, 2)]
+    for session in sessions:
+        session.start()
+    for session in sessions:
+        session.join()
+    assert found[0] == found[1]
+    assert [False, True] == sorted(job.is_joined for job in found)
+    assert 1 == len(list((tmp_path / "jobs").glob("bench-*")))
+    assert [{"x": 1}, {"x": 1}] == [ended(job).document for job in found]
+    wait_for(lambda: len(ends) == 2)
+    assert [1, 2] == sorted(ends)
+
+
 @pytest.mark.parametrize("code", [FOREVER, STUBBORN], ids=["polite", "stubborn"])
 def test_stop_ends_the_process(
     code: str, script: Callable[[str], None], monkeypatch: pytest.MonkeyPatch

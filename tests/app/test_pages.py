@@ -193,7 +193,7 @@ def test_one_line_says_whether_pruning_changed_the_answer() -> None:
     """The answer, who else gives it, the tokens that are left, and the cost."""
     at = explore()
     [line] = [m.value for m in at.markdown if "with pruning" in m.value]
-    for words in ("**positive", "the dense counterpart (", "13 → ", " of the FLOPs."):
+    for words in (" %** with pruning, ", "the dense counterpart (", "13 → ", " of the FLOPs."):
         assert words in line
     for name, how in (("Same weights, unpruned", "unpruned ("), ("Dense counterpart", "dense")):
         is_other = "another answer" in next(m.delta for m in at.metric if m.label == name)

@@ -76,7 +76,9 @@ def test_any_writing_is_traced(tiny_store: Path, text: str) -> None:
     found = traced(text)
     assert "[CLS]" == found["tokens"][0]
     assert "[SEP]" == found["tokens"][-1]
-    assert 0 == run("trace", REVIEWS, "--", text).status
+    shown = run("trace", REVIEWS, "--", text)
+    assert 0 == shown.status
+    assert {"\x1b", "\0", "\u202e"}.isdisjoint(shown.stdout), "nothing steers the terminal"
 
 
 def test_bytes_that_are_no_text_are_refused(tiny_store: Path) -> None:

@@ -21,7 +21,7 @@ def export_popover(shown: Picture) -> None:
     chart = charts.survivors_chart(trace, shown.learned)
     data: Files = {
         "JSON": ("json", "application/json", lambda: export.trace_json(trace)),
-        "CSV": ("csv", "text/csv", lambda: export.trace_csv(trace)),
+        "CSV": ("csv", "text/csv", lambda: export.csv(export.trace_frame(trace))),
     }
     picture: Files = {
         "HTML": ("html", "text/html", lambda: export.view_html(view, trace)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.shared import charts
+from app.ltp_ui.shared.export import csv
 from ltp_core.files import json_text
 from ltp_core.lengths import report
 from ltp_core.lengths.report import Side
@@ -45,22 +45,12 @@ def statistics_json(shown: Shown) -> bytes:
 
 def counts_csv(shown: Shown) -> bytes:
     """Inputs by length of both sets: data, split, length, count."""
-    return _csv(pd.DataFrame(report.counts_table([shown.train, shown.evaluation])))
+    return csv(pd.DataFrame(report.counts_table([shown.train, shown.evaluation])))
 
 
 def table_2_csv(shown: Shown) -> bytes:
     """The table with the paper's numbers."""
-    return _csv(shown.table_2())
-
-
-def _csv(frame: pd.DataFrame) -> bytes:
-    """CSV in UTF-8; names that a spreadsheet would take for a formula get an apostrophe."""
-    for name in ("data", "split"):
-        if name in frame:
-            frame[name] = [f"'{v}" if str(v)[:1] in "=+-@\t\r" else v for v in frame[name]]
-    buffer = io.StringIO()
-    frame.to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue().encode()
+    return csv(shown.table_2())
 
 
 def export_popover(shown: Shown) -> None:

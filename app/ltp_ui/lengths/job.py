@@ -37,6 +37,8 @@ def start(arguments: Sequence[str], role: Role, on_end: OnEnd) -> None:
     job = jobs.start(KIND, ["lengths", *arguments, "--store", "--events"], on_end=on_end)
     st.session_state[STARTED] = {"id": job.id, "role": role}
     state.publish(LINK, job.id)
+    if job.is_joined:
+        st.toast(jobs.JOINED)
 
 
 def is_running() -> bool:

@@ -177,7 +177,7 @@ def _training(entry: RunEntry) -> None:
         spec=chart.to_dict(), alt=f"{quantity} of {entry.name} over the optimizer steps."
     )
     files: exports_panel.Files = {
-        "CSV": ("csv", "text/csv", lambda: history.to_csv(index=False).encode()),
+        "CSV": exports_panel.frame_files(history)["CSV"],
         **exports_panel.chart_files(chart, width=640),
     }
     with st.popover("Export", icon=":material/download:", key="runs.export.history"):

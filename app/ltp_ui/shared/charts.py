@@ -20,6 +20,7 @@ from jaxtyping import Float
 from app.ltp_ui.shared.method_style import LIGHT_COLORS
 from app.ltp_ui.shared.palette import LIGHT
 from app.ltp_ui.shared.wording import UNIT
+from app.ltp_ui.token_view.texts import visible
 from app.ltp_ui.token_view.view import TokenView
 from ltp_core.records import Trace
 
@@ -114,12 +115,21 @@ def image(chart: Figure, kind: ImageKind, *, width: int = 560) -> bytes:
     """The chart as a picture with the light palette, drawn in this process."""
     import vl_convert
 
-    spec = chart.to_dict()
+    spec = _printable(chart.to_dict())
     spec["config"] = {"background": LIGHT.background, "range": {"category": list(LIGHT_COLORS)}}
     spec["width"] = width
     if kind == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return bytes(vl_convert.vegalite_to_png(spec, scale=2.0))
+
+
+def _printable(part: Any) -> Any:
+    """A specification without control characters and half surrogate pairs, which no picture takes."""
+    if isinstance(part, dict):
+        return {_printable(name): _printable(value) for name, value in part.items()}
+    if isinstance(part, list | tuple):
+        return [_printable(value) for value in part]
+    return visible(part) if isinstance(part, str) else part
 
 
 def _frame(series: Series, first_layer: int) -> pd.DataFrame:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pandas as pd
 
 from app.ltp_ui.shared.palette import LIGHT
@@ -34,21 +32,23 @@ def trace_frame(trace: Trace) -> pd.DataFrame:
     )
 
 
-def trace_csv(trace: Trace) -> bytes:
-    """`trace_frame` as CSV in UTF-8; cells that a spreadsheet would take for a formula are quoted.
-
-    A token such as `=` or `@` gets a leading apostrophe, as spreadsheets want it.
-    """
-    return csv(trace_frame(trace))
-
-
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as CSV in UTF-8, its column `token` safe from being taken for a formula."""
-    tokens = [f"'{t}" if t[:1] in "=+-@\t\r" and t else t for t in frame["token"]]
-    frame = frame.assign(token=tokens)
-    buffer = io.StringIO()
-    frame.to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue().encode()
+    """A table as CSV in UTF-8, without the index; every export of a table is made here.
+
+    A text or a heading that a spreadsheet would take for a formula, as the token `=` or `@`, gets a
+    leading apostrophe.
+    """
+    safe = frame.copy()
+    for name in frame.select_dtypes(exclude=["number", "bool"]):
+        safe[name] = frame[name].map(_no_formula)
+    return bytes(safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n").encode())
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def trace_json(trace: Trace) -> bytes:

@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.shared import charts
+from app.ltp_ui.shared.export import csv
 
 Files = dict[str, tuple[str, str, Callable[[], bytes]]]
 """By label: suffix, media type, and what makes the file."""
@@ -29,7 +30,7 @@ def frame_files(frame: pd.DataFrame) -> Files:
         return json.dumps(json.loads(frame.to_json(orient="records")), indent=2).encode()
 
     return {
-        "CSV": ("csv", "text/csv", lambda: frame.to_csv(index=False).encode()),
+        "CSV": ("csv", "text/csv", lambda: csv(frame)),
         "JSON": ("json", "application/json", document),
     }
 

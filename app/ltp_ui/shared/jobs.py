@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import os
 import re
 import secrets
@@ -27,7 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ import streamlit as st
 from app.ltp_ui.shared.job_output import parsed, reason
 from app.ltp_ui.shared.state import ROOT
 from ltp_core import store
-from ltp_core.files import StoreError, is_locked, lock_file, write_json
+from ltp_core.files import InUseError, StoreError, is_locked, lock_file, write_json
 from ltp_core.records import UserError
 
 POLL_S = 2.0
@@ -47,6 +48,11 @@ KEPT_JOBS = 5
 
 NEWS_S = 3600.0
 """For so long after its end a page still says that a job failed or was stopped."""
+
+JOINED = "Somebody else has just started the same work: its answer is yours, too."
+
+START_S = 10.0
+"""For another session that is starting a job, before this one gives up."""
 
 GRACE_S = 3.0
 """For a stopped process to clean up, before it is asked less politely."""
@@ -68,6 +74,7 @@ class Job:
         pid: Process and process group.
         started_at: ISO 8601, UTC.
         folder: Where its files are.
+        is_joined: `start` found it running already, started by somebody else.
     """
 
     id: str
@@ -76,6 +83,7 @@ class Job:
     pid: int
     started_at: str
     folder: Path
+    is_joined: bool = field(default=False, compare=False)
 
     @property
     def is_running(self) -> bool:
@@ -160,7 +168,7 @@ class Job:
 
 
 def start(kind: str, arguments: Sequence[str], *, on_end: OnEnd | None = None) -> Job:
-    """Starts a command in the background.
+    """Starts a command in the background, or joins the same command where it runs already.
 
     Args:
         kind: What it is for, in letters and digits: the page asks for it by this name again.
@@ -168,13 +176,16 @@ def start(kind: str, arguments: Sequence[str], *, on_end: OnEnd | None = None) -
         on_end: Called by another thread when the process has gone, unless the app has gone before.
 
     Raises:
-        UserError: Another job runs, or the disk does not take the files.
+        UserError: Other work is going on, or the disk does not take the files.
     """
     if not re.fullmatch(r"[a-z0-9_]+", kind):
         raise ValueError(f"{kind!r} is no kind of job")
     folder = _jobs_folder()
     with _starting(folder):
         running = next((job for job in _jobs() if job.is_running), None)
+        if running is not None and (running.kind, running.arguments) == (kind, tuple(arguments)):
+            _in_background(running, lambda: running._wait(math.inf), on_end)
+            return dataclasses.replace(running, is_joined=True)
         if running is not None:
             raise UserError(
                 f"Something else is running ({running.command}): wait for it or stop it, so that "
@@ -271,7 +282,16 @@ def _starting(folder: Path) -> Iterator[None]:
     """Of two sessions that press the button at once, one waits for the other to have started."""
     if os.name != "posix":
         raise UserError("Background work needs Linux or macOS: run the command in a terminal.")
-    with lock_file(folder / ".start", "A job is being started"):
+    deadline = time.monotonic() + START_S
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock_file(folder / ".start", "A job is being started"))
+                break
+            except InUseError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
         yield
 
 
@@ -318,13 +338,19 @@ def _spawn(job: Job, on_end: OnEnd | None) -> int:
             start_new_session=True,
         )
 
+    _in_background(job, process.wait, on_end)
+    return process.pid
+
+
+def _in_background(job: Job, wait: Callable[[], object], on_end: OnEnd | None) -> None:
+    """Waits for the end of a job in another thread, and tells."""
+
     def see_off() -> None:
-        process.wait()
+        wait()
         if on_end is not None:
             on_end()
 
-    threading.Thread(target=see_off, name=f"job-{process.pid}", daemon=True).start()
-    return process.pid
+    threading.Thread(target=see_off, name=f"see-off-{job.id}", daemon=True).start()
 
 
 def _command(arguments: Sequence[str]) -> list[str]:

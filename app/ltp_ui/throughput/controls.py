@@ -85,7 +85,8 @@ def _start_or_stop(arguments: Sequence[str]) -> None:
 
 def _start(arguments: Sequence[str]) -> None:
     with boundary("The measurement"):
-        jobs.start(KIND, [*arguments, "--events"])
+        if jobs.start(KIND, [*arguments, "--events"]).is_joined:
+            st.toast(jobs.JOINED)
         st.rerun()
 
 

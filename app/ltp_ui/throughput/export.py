@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-
+from app.ltp_ui.shared.export import csv
 from app.ltp_ui.throughput.data import Bench
 from ltp_core.files import json_text
 
@@ -16,8 +15,4 @@ def bench_json(bench: Bench) -> bytes:
 def bench_csv(bench: Bench) -> bytes:
     """The results, one line a measurement, without columns that are empty."""
     frame = bench.frame.drop(columns="place").dropna(axis="columns", how="all")
-    # A spreadsheet would take such a name for a formula.
-    frame["contender"] = [f"'{n}" if n[:1] in "=+-@\t\r" else n for n in frame["contender"]]
-    buffer = io.StringIO()
-    frame.to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue().encode()
+    return csv(frame)

@@ -8,6 +8,7 @@ from html import escape
 
 from app.ltp_ui.shared.palette import Palette
 from app.ltp_ui.shared.wording import counted, number
+from app.ltp_ui.token_view.texts import visible
 from app.ltp_ui.token_view.view import GONE, LEFT, NUM_LEVELS, PASSED, SPARED, Column, TokenView
 from app.ltp_ui.token_view.wording import answer_name
 
@@ -50,12 +51,15 @@ def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> s
 
 
 def svg(width: int, height: int, alt: str, content: str, palette: Palette) -> str:
-    """A figure on the palette's background; `alt` says what it shows."""
+    """A figure on the palette's background; `alt` says what it shows.
+
+    Whatever names are in it, it is XML, which has no control characters.
+    """
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
-        f' viewBox="0 0 {width} {height}" role="img" aria-label="{escape(alt)}"'
+        f' viewBox="0 0 {width} {height}" role="img" aria-label="{visible(escape(alt))}"'
         f' font-family="{FONTS}" font-size="12">'
-        f'<rect width="100%" height="100%" fill="{palette.background}"/>{content}</svg>'
+        f'<rect width="100%" height="100%" fill="{palette.background}"/>{visible(content)}</svg>'
     )
 
 

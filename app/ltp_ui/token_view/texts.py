@@ -9,7 +9,7 @@ from functools import cache
 _CONTINUATION = "##"
 _BYTE_LEVEL_SPACE = "Ġ"
 _SENTENCEPIECE_SPACE = "▁"
-_INVISIBLE = {"Cf", "Zl", "Zp"}
+_INVISIBLE = {"Cf", "Cs", "Zl", "Zp"}
 
 
 def display_texts(tokens: Sequence[str]) -> tuple[str, ...]:
@@ -21,8 +21,8 @@ def display_texts(tokens: Sequence[str]) -> tuple[str, ...]:
 def visible(text: str) -> str:
     """`text` with control and formatting characters replaced by signs that can be seen.
 
-    A NUL becomes ␀; direction marks, which could reorder the words around them, become ⟨U+202E⟩.
-    The zero-width joiner stays: emoji need it.
+    A NUL becomes ␀; direction marks, which could reorder the words around them, become ⟨U+202E⟩, and
+    so does half a surrogate pair, which no file takes. The zero-width joiner stays: emoji need it.
     """
     return "".join(map(_visible_character, text))
 
