@@ -131,14 +131,31 @@ def save_pruning(
     )
 
 
-def load_checkpoint(name_or_path: str, *, device: str = "cpu") -> PrunedModel:
+def load_checkpoint(
+    name_or_path: str,
+    *,
+    device: str = "cpu",
+    budget: float | None = None,
+    max_loss: float | None = None,
+) -> PrunedModel:
     """Loads a checkpoint by run name, unique prefix of one, or folder.
+
+    Args:
+        name_or_path: Which.
+        device: Where it runs.
+        budget: Prune as much as spends this share of the unpruned FLOPs (`budget.at_budget`).
+        max_loss: Prune as much as loses this much of the headline metric.
 
     Raises:
         CheckpointError: There is none of that name, or its files are incomplete or damaged.
-        UserError: Its base model is not at hand.
+        UserError: Its base model is not at hand, or it cannot be asked for a budget.
     """
     folder = checkpoint_folder(name_or_path)
+    if budget is not None or max_loss is not None:
+        from ltp_core.budget import at_budget
+
+        model = load_checkpoint(name_or_path, device=device)
+        return at_budget(model, folder, relative_flops=budget, max_loss=max_loss)
     if (folder / PRUNING_FILE).exists():
         return _load_run(folder, device)
     if (folder / store.MANIFEST).exists():

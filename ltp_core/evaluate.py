@@ -247,7 +247,7 @@ def save_curve(folder: Path, points: Sequence[CurvePoint], *, device: str) -> No
     """
     with store.lock_run(folder):
         manifest = store.read_manifest(folder)
-        frame = pd.DataFrame([_row(point) for point in points])
+        frame = curve_frame(points)
         earlier = _earlier(folder, set(frame["split"]))
         frames = [part for part in (earlier, frame) if not part.empty]
         store.write_table(folder, "curve", pd.concat(frames, ignore_index=True))
@@ -258,15 +258,18 @@ def save_curve(folder: Path, points: Sequence[CurvePoint], *, device: str) -> No
         )
 
 
-def _row(point: CurvePoint) -> dict[str, Any]:
-    found = point.evaluation
-    return {
-        "split": found.split,
-        "factor": point.factor,
-        "rows": found.rows,
-        "metric": next(iter(found.metrics.values())),
-        **{f"relative_flops_{name}": value for name, value in found.relative_flops.items()},
-    }
+def curve_frame(points: Sequence[CurvePoint]) -> pd.DataFrame:
+    """The points as the store's table `curve`."""
+    return pd.DataFrame(
+        {
+            "split": point.evaluation.split,
+            "factor": point.factor,
+            "rows": point.evaluation.rows,
+            "metric": next(iter(point.evaluation.metrics.values())),
+            **{f"relative_flops_{name}": x for name, x in point.evaluation.relative_flops.items()},
+        }
+        for point in points
+    )
 
 
 def _earlier(folder: Path, replaced: set[str]) -> pd.DataFrame:
@@ -341,7 +344,11 @@ def _manifest(
     config = origin.config if origin else {"method": {"name": model.method.name}}
     # The path of a foreign folder is nobody's business but this machine's.
     base = origin.base if origin else {"name": model.name, "sha256": None}
-    sizes = {"hidden_size": size.hidden_size, "intermediate_size": size.intermediate_size}
+    sizes: dict[str, Any] = {
+        "hidden_size": size.hidden_size,
+        "intermediate_size": size.intermediate_size,
+    }
+    sizes |= {"reads_states": True} if model.method.reads_states else {}
     return RunManifest(
         name=name,
         task=result.task,

@@ -58,6 +58,23 @@ def add_checkpoint(parser: ArgumentParser) -> None:
     )
 
 
+def add_budget(parser: ArgumentParser) -> None:
+    """How much a checkpoint prunes, for one that was trained for any budget."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--budget",
+        type=fraction,
+        metavar="X",
+        help="prune as much as spends this fraction of the unpruned FLOPs, nothing retrained",
+    )
+    group.add_argument(
+        "--max-loss",
+        type=fraction,
+        metavar="X",
+        help="prune as much as loses this fraction of the metric on held-out rows; 0.01: a point",
+    )
+
+
 def add_device(parser: ArgumentParser) -> None:
     """The device to run on."""
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
@@ -106,6 +123,14 @@ def factor(text: str) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
+    value = factor(text)
+    if value > 1:
+        raise ArgumentTypeError(f"{text!r} is no fraction between 0 and 1")
     return value
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ltp_core.cli.base import (
     Command,
     Output,
+    add_budget,
     add_checkpoint,
     add_data,
     add_device,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_checkpoint(parser)
+    add_budget(parser)
     add_subset(parser)
     add_data(parser)
     add_device(parser)
@@ -73,7 +75,7 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.pruning import Unpruned
 
     load = partial(_load, device=device, dtype=arguments.dtype)
-    model = load(arguments.checkpoint)
+    model = load(arguments.checkpoint, budget=arguments.budget, max_loss=arguments.max_loss)
     limit = _own_limit(arguments, model) if arguments.save else arguments.limit
     evaluate = partial(
         evaluate_checkpoint,
@@ -103,6 +105,8 @@ def _check(arguments: Namespace) -> None:
         raise UserError(
             "The store keeps figures of float32 only: leave --dtype out, or what keeps."
         )
+    if arguments.save and (arguments.budget is not None or arguments.max_loss is not None):
+        raise UserError("--save keeps multiples of the trained strength: leave the budget out.")
     if arguments.save and (arguments.limit or arguments.task):
         raise UserError(
             "--save keeps the rows that the run's own records are of: leave --limit and --task out."
@@ -125,14 +129,14 @@ def _own_limit(arguments: Namespace, model: PrunedModel) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def _load(name: str, *, device: str, dtype: str) -> PrunedModel:
+def _load(name: str, *, device: str, dtype: str, **strength: float | None) -> PrunedModel:
     """A checkpoint whose packed runner computes in that type."""
     import torch
 
     from ltp_core.checkpoint import load_checkpoint
     from ltp_core.runners import PackedRunner
 
-    model = load_checkpoint(name, device=device)
+    model = load_checkpoint(name, device=device, **strength)
     if dtype == "float32":
         return model
     return replace(model, packed=PackedRunner(model.encoder, dtype=getattr(torch, dtype)))

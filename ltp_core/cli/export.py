@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltp_core.cli.base import Command, Output, add_checkpoint
+from ltp_core.cli.base import Command, Output, add_budget, add_checkpoint
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_checkpoint(parser)
+    add_budget(parser)
     parser.add_argument(
         "--format",
         choices=("onnx", "hf"),
@@ -43,7 +44,9 @@ def run(arguments: Namespace) -> Output:
 
     from ltp_core.checkpoint import load_checkpoint
 
-    model = load_checkpoint(arguments.checkpoint)
+    model = load_checkpoint(
+        arguments.checkpoint, budget=arguments.budget, max_loss=arguments.max_loss
+    )
     path = _output(arguments, model)
     if path.exists() and not arguments.force:
         raise UserError(f"{path} is there already: name another with --output, or add --force.")

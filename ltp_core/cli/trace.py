@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ltp_core.cli.base import (
     Command,
     Output,
+    add_budget,
     add_checkpoint,
     columns,
     factor,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_checkpoint(parser)
+    add_budget(parser)
     parser.add_argument("text", metavar="TEXT", help="text; put -- before one that starts with -")
     parser.add_argument(
         "text_pair",
@@ -49,7 +51,9 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.checkpoint import load_checkpoint
     from ltp_core.trace import trace_text
 
-    model = load_checkpoint(arguments.checkpoint)
+    model = load_checkpoint(
+        arguments.checkpoint, budget=arguments.budget, max_loss=arguments.max_loss
+    )
     trace = trace_text(
         model,
         arguments.text,

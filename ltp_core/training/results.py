@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,20 @@ import pandas as pd
 from safetensors import SafetensorError
 
 from ltp_core import environment, store
+from ltp_core.budget import FACTORS
 from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
 from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.bases import base_sha256
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
-from ltp_core.evaluate import Evaluation, evaluate_checkpoint, kind_counter
+from ltp_core.evaluate import (
+    Evaluation,
+    curve_frame,
+    evaluate_checkpoint,
+    kind_counter,
+    measure_curve,
+)
 from ltp_core.inference import model_inputs
 from ltp_core.pruning import PruningMethod
 from ltp_core.records import QuestionSettings, RunManifest
@@ -103,6 +111,18 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
     store.write_table(folder, "token_kinds", pd.concat(kinds, ignore_index=True))
     limits = {split: _limit(trained, split) for split in EVALUATED_SPLITS}
     store.write_table(folder, "traces", _traces(model, results, data_dir, limits))
+    hard = trained.prepared.config.hard
+    if hard is not None and hard.elastic and trained.selection is None:
+        points = [
+            point
+            for split in EVALUATED_SPLITS
+            for point in measure_curve(
+                model,
+                FACTORS,
+                partial(evaluate_checkpoint, split=split, data_dir=data_dir, limit=limits[split]),
+            )
+        ]
+        store.write_table(folder, "curve", curve_frame(points))
     if trained.selection is not None:
         store.write_table(folder, "candidates", trained.selection.candidates)
     manifest = _manifest(trained, results)

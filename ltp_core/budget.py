@@ -1,0 +1,136 @@
+"""From a budget to the strength of pruning that spends it, by the curve stored with a checkpoint.
+
+A checkpoint that was trained for any budget prunes more or less by one factor on all its thresholds.
+Its table `curve` says what several factors cost and are worth on held-out training rows, so a user
+asks for relative FLOPs, or for the points that may be lost, and never for a factor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ltp_core import store
+from ltp_core.records import UserError
+
+if TYPE_CHECKING:
+    from ltp_core.checkpoint import PrunedModel
+
+CHOSEN_ON = "heldout"
+"""The split whose curve a budget is looked up in: never the one that results are reported on."""
+
+FACTORS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Strengths that are measured after a training for any budget; 1 spends the least it was trained for."""
+
+
+def budget_curve(folder: Path) -> pd.DataFrame | None:
+    """The held-out points of a run's curve, weakest pruning first; None where it has none.
+
+    Columns are those of the table `curve`.
+    """
+    if not (folder / "curve.parquet").exists():
+        return None
+    frame = store.read_table(folder, "curve")
+    frame = frame[frame["split"] == CHOSEN_ON].sort_values("factor", ignore_index=True)
+    return frame if len(frame) >= 2 else None
+
+
+def factor_for_flops(curve: pd.DataFrame, relative_flops: float) -> float:
+    """The strength at which the held-out rows cost that share of the unpruned FLOPs.
+
+    Between two measured points it is a straight line; the paper's accounting.
+
+    Raises:
+        UserError: The curve does not go there.
+
+    Example:
+        >>> curve = pd.DataFrame({"factor": [0.0, 1.0], "relative_flops_paper": [1.0, 0.5]})
+        >>> factor_for_flops(curve, 0.75)
+        0.5
+    """
+    cost = curve["relative_flops_paper"].to_numpy(np.float64)
+    # Costs fall as the factor rises; noise of one row in the other direction is levelled.
+    cost = np.minimum.accumulate(cost)
+    if not cost[-1] <= relative_flops <= 1.05:
+        raise UserError(
+            f"A budget of {relative_flops:g} is out of reach: the checkpoint goes from {cost[0]:.2f} "
+            f"of the unpruned FLOPs down to {cost[-1]:.2f}."
+        )
+    return float(np.interp(relative_flops, cost[::-1], curve["factor"].to_numpy(np.float64)[::-1]))
+
+
+def factor_for_loss(curve: pd.DataFrame, max_loss: float, reference: float | None = None) -> float:
+    """The strongest measured pruning up to which the held-out metric falls by at most `max_loss`.
+
+    Args:
+        curve: What `budget_curve` gives.
+        max_loss: Of the headline metric, a fraction: 0.01 is a point.
+        reference: The metric that it is measured against, as the dense counterpart's; None takes
+            that of the same weights with nothing pruned.
+
+    Raises:
+        UserError: Already the weakest pruning loses more.
+    """
+    metric = curve["metric"].to_numpy(np.float64)
+    within = metric >= (metric[0] if reference is None else reference) - max_loss - 1e-9
+    if not within[0]:
+        raise UserError(
+            f"No strength of pruning loses at most {max_loss:g}: with nothing pruned the checkpoint "
+            f"has {metric[0]:.3f} where its dense counterpart has {reference:.3f}."
+        )
+    last = len(within) if within.all() else int(within.argmin())
+    return float(curve["factor"].iloc[last - 1])
+
+
+def at_budget(
+    model: PrunedModel,
+    folder: Path,
+    *,
+    relative_flops: float | None = None,
+    max_loss: float | None = None,
+) -> PrunedModel:
+    """The checkpoint at another strength of pruning, its weights shared, nothing retrained.
+
+    Args:
+        model: A checkpoint of a method with one strength.
+        folder: Its run, which holds the curve.
+        relative_flops: What may be spent, as a fraction of the unpruned FLOPs; or
+        max_loss: how much of the headline metric may be lost against the dense counterpart, or
+            where that is not stored against the same weights unpruned.
+
+    Raises:
+        UserError: There is no curve, both or neither are given, or the curve does not go there.
+    """
+    from dataclasses import replace
+
+    if (relative_flops is None) == (max_loss is None):
+        raise UserError("Give a budget or the loss that is allowed: one of the two.")
+    curve = budget_curve(folder)
+    if curve is None:
+        raise UserError(
+            f"{model.name} has no curve of {CHOSEN_ON} rows that says what which strength costs: measure one "
+            f"with `evaluate {model.name} --split {CHOSEN_ON} --scales 0,0.25,0.5,0.75,1 --save`."
+        )
+    if relative_flops is not None:
+        factor = factor_for_flops(curve, relative_flops)
+    else:
+        assert max_loss is not None
+        factor = factor_for_loss(curve, max_loss, _dense_metric(model))
+    method = model.method.scaled(factor)
+    if method is None:
+        raise UserError(f"{model.name} prunes by {model.method.name}, which has no strength.")
+    return replace(model, method=method.to(model.device).requires_grad_(False))
+
+
+def _dense_metric(model: PrunedModel) -> float | None:
+    """Headline metric of the dense counterpart on the rows that budgets are chosen on."""
+    if model.dense is None:
+        return None
+    try:
+        summary = store.read_manifest(store.find_run(model.dense)).summary[CHOSEN_ON]
+        return float(next(iter(summary["metrics"].values())))
+    except (UserError, KeyError, TypeError, ValueError, StopIteration):
+        return None
