@@ -103,6 +103,6 @@ def test_the_commands_take_a_budget(
 
 def test_a_run_without_a_curve_says_how_to_measure_one(elastic: tuple[Workplace, Path]) -> None:
     """One command, which stands in the sentence."""
-    folder = elastic[0].train(config_of(place, elastic=False))
+    folder = elastic[0].train(config_of(elastic[0], elastic=False))
     with pytest.raises(UserError, match=r"evaluate .* --split heldout --scales"):
         load_checkpoint(str(folder), budget=0.5)
