@@ -13,6 +13,7 @@ from ltp_core.cli import events
 from ltp_core.cli.base import (
     Command,
     Output,
+    add_budget,
     add_checkpoint,
     add_device,
     positive,
@@ -31,6 +32,7 @@ STANDARD = "-"
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_checkpoint(parser)
+    add_budget(parser)
     parser.add_argument(
         "file",
         metavar="FILE",
@@ -91,7 +93,12 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.predict import predict_file, predict_stream, stream_rows
     from ltp_core.scoring import Scorer
 
-    model = load_checkpoint(arguments.checkpoint, device=device)
+    model = load_checkpoint(
+        arguments.checkpoint,
+        device=device,
+        budget=arguments.budget,
+        max_loss=arguments.max_loss,
+    )
     scorer = Scorer(
         model,
         runner=arguments.runner,
