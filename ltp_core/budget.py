@@ -8,16 +8,12 @@ asks for relative FLOPs, or for the points that may be lost, and never for a fac
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ltp_core import store
 from ltp_core.records import UserError
-
-if TYPE_CHECKING:
-    from ltp_core.checkpoint import PrunedModel
 
 CHOSEN_ON = "heldout"
 """The split whose curve a budget is looked up in: never the one that results are reported on."""
@@ -85,52 +81,44 @@ def factor_for_loss(curve: pd.DataFrame, max_loss: float, reference: float | Non
     return float(curve["factor"].iloc[last - 1])
 
 
-def at_budget(
-    model: PrunedModel,
+def factor_for(
     folder: Path,
     *,
     relative_flops: float | None = None,
     max_loss: float | None = None,
-) -> PrunedModel:
-    """The checkpoint at another strength of pruning, its weights shared, nothing retrained.
+    dense: str | None = None,
+) -> float:
+    """The strength of a checkpoint that spends a budget, or that loses no more than is allowed.
 
     Args:
-        model: A checkpoint of a method with one strength.
-        folder: Its run, which holds the curve.
+        folder: The run, which holds the curve.
         relative_flops: What may be spent, as a fraction of the unpruned FLOPs; or
         max_loss: how much of the headline metric may be lost against the dense counterpart, or
             where that is not stored against the same weights unpruned.
+        dense: Name of the dense counterpart's run.
 
     Raises:
         UserError: There is no curve, both or neither are given, or the curve does not go there.
     """
-    from dataclasses import replace
-
     if (relative_flops is None) == (max_loss is None):
         raise UserError("Give a budget or the loss that is allowed: one of the two.")
     curve = budget_curve(folder)
     if curve is None:
         raise UserError(
-            f"{model.name} has no curve of {CHOSEN_ON} rows that says what which strength costs: measure one "
-            f"with `evaluate {model.name} --split {CHOSEN_ON} --scales 0,0.25,0.5,0.75,1 --save`."
+            f"{folder.name} has no curve of {CHOSEN_ON} rows that says what which strength costs: "
+            f"measure one with `evaluate {folder.name} --split {CHOSEN_ON} --scales "
+            "0,0.25,0.5,0.75,1 --save`."
         )
     if relative_flops is not None:
-        factor = factor_for_flops(curve, relative_flops)
-    else:
-        assert max_loss is not None
-        factor = factor_for_loss(curve, max_loss, _dense_metric(model))
-    method = model.method.scaled(factor)
-    if method is None:
-        raise UserError(f"{model.name} prunes by {model.method.name}, which has no strength.")
-    return replace(model, method=method.to(model.device).requires_grad_(False))
+        return factor_for_flops(curve, relative_flops)
+    assert max_loss is not None
+    return factor_for_loss(curve, max_loss, None if dense is None else _dense_metric(dense))
 
 
-def _dense_metric(model: PrunedModel) -> float | None:
-    """Headline metric of the dense counterpart on the rows that budgets are chosen on."""
-    if model.dense is None:
-        return None
+def _dense_metric(name: str) -> float | None:
+    """Headline metric of a run on the rows that budgets are chosen on; None where it is not stored."""
     try:
-        summary = store.read_manifest(store.find_run(model.dense)).summary[CHOSEN_ON]
+        summary = store.read_manifest(store.find_run(name)).summary[CHOSEN_ON]
         return float(next(iter(summary["metrics"].values())))
-    except (UserError, KeyError, TypeError, ValueError, StopIteration):
+    except (UserError, KeyError, TypeError, ValueError, AttributeError, StopIteration):
         return None

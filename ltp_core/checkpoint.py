@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,7 +143,7 @@ def load_checkpoint(
     Args:
         name_or_path: Which.
         device: Where it runs.
-        budget: Prune as much as spends this share of the unpruned FLOPs (`budget.at_budget`).
+        budget: Prune as much as spends this share of the unpruned FLOPs (`budget.factor_for`).
         max_loss: Prune as much as loses this much of the headline metric.
 
     Raises:
@@ -152,10 +152,14 @@ def load_checkpoint(
     """
     folder = checkpoint_folder(name_or_path)
     if budget is not None or max_loss is not None:
-        from ltp_core.budget import at_budget
+        from ltp_core.budget import factor_for
 
         model = load_checkpoint(name_or_path, device=device)
-        return at_budget(model, folder, relative_flops=budget, max_loss=max_loss)
+        factor = factor_for(folder, relative_flops=budget, max_loss=max_loss, dense=model.dense)
+        method = model.method.scaled(factor)
+        if method is None:
+            raise CheckpointError(f"{model.name} prunes by {model.method.name}, at one strength.")
+        return replace(model, method=method.to(device).requires_grad_(False))
     if (folder / PRUNING_FILE).exists():
         return _load_run(folder, device)
     if (folder / store.MANIFEST).exists():

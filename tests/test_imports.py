@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"records", "strict", "toml_writer", "tasks", "sections", "pruning"},
     "runners": {"records", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
-    "checkpoint": PARTS | {"runners", "checkpoint_places"},
+    "budget": {"records", "store"},
+    "checkpoint": PARTS | {"runners", "checkpoint_places", "budget"},
     "checkpoint_tokenizer": {"checkpoint_places", "config", "lengths", "encoder", "store"} | BASE,
     "inference": PARTS | {"runners", "checkpoint"},
     "ask": PARTS | {"runners", "checkpoint", "inference"},
@@ -60,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     "export": PARTS | {"runners", "checkpoint"},
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
-    | {"runners", "checkpoint", "checkpoint_places", "inference", "evaluate", "calibration"},
+    | {"runners", "checkpoint", "checkpoint_places", "inference", "evaluate", "calibration"}
+    | {"budget"},
     "sweep": {"records", "tasks", "strict", "config", "store", "checkpoint_places"},
     "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"},
     "cli": PARTS
