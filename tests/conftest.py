@@ -34,6 +34,8 @@ from tests import tiny  # noqa: E402
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from tests.trainings import Workplace
+
 # Deadlines measure the machine, not the code; the same examples every time keep CI repeatable.
 settings.register_profile(
     "tests",
@@ -91,6 +93,17 @@ def hugging_face_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
         return folders[architecture]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Trained runs that all processes share; read-only, copy it to change it."""
+    from tests.trainings import Workplace
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return Workplace.trained(folder / "trained")
 
 
 @pytest.fixture(scope="session")

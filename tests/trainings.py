@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from ltp_core.config import (
     SoftConfig,
     StageConfig,
     TrainConfig,
+    dense_config,
     from_dict,
     to_dict,
 )
@@ -32,6 +34,7 @@ from ltp_core.tasks.catalogue import TASKS
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parent.parent
+KINDS = ("lora", "full")
 STAGE: dict[str, Any] = {"epochs": 2.0, "batch_size": 4, "learning_rate": 0.01}
 
 
@@ -108,16 +111,32 @@ def save_questions(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Workplace:
-    """A folder with `data/`, `base/` and `store/`."""
+    """A folder with `data/` and `store/`, and a base model, which is part of every configuration."""
 
     folder: Path
+    base: Path
 
     @classmethod
     def make(cls, folder: Path, task: str = "sst2", architecture: str = "bert") -> Workplace:
         """Fills a folder."""
         save_data(folder / "data", task)
-        tiny.save_hugging_face(architecture, folder / "base")
-        return cls(folder)
+        return cls(folder, tiny.save_hugging_face(architecture, folder / "base"))
+
+    @classmethod
+    def trained(cls, folder: Path) -> Workplace:
+        """LTP and its dense counterpart as adapter and in full; whichever process asks first trains."""
+        folder.mkdir(exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (folder / "done").exists():
+                return cls(folder, folder / "base")
+            place = cls.make(folder)
+            for kind in KINDS:
+                config = place.config(kind)
+                place.train(config)
+                place.train(dense_config(config) or config)
+            (folder / "done").touch()
+            return place
 
     @property
     def store(self) -> Path:
@@ -125,11 +144,11 @@ class Workplace:
         return self.folder / "store"
 
     def copy(self, folder: Path, *runs: str) -> Workplace:
-        """The same data, with a store that holds these runs only."""
+        """The same data and base, with a store that holds these runs only; all if none is named."""
         shutil.copytree(self.folder / "data", folder / "data")
-        for name in runs:
+        for name in runs or [path.name for path in (self.store / "runs").iterdir()]:
             shutil.copytree(self.store / "runs" / name, folder / "store" / "runs" / name)
-        return Workplace(folder)
+        return Workplace(folder, self.base)
 
     def config(
         self, kind: str = "lora", *, soft: Any = None, hard: Any = None, **changes: Any
@@ -138,7 +157,7 @@ class Workplace:
         distilled = {**STAGE, "distillation_weight": 0.5}
         config = TrainConfig(
             task="sst2",
-            base=str(self.folder / "base"),
+            base=str(self.base),
             method=MethodSettings(name="ltp", settings={"final_threshold": 0.9}),
             data=DataConfig(max_length=32),
             adapter=AdapterConfig(kind=kind, rank=2, alpha=5.0),  # type: ignore[arg-type]
@@ -219,7 +238,7 @@ def train_alone(folder: str, configs: str, *fatal: str) -> None:
     if fatal:
         _die_at(*fatal)
     for config in json.loads(configs):
-        Workplace(Path(folder)).train(from_dict(config), snapshot_every=4)
+        Workplace(Path(folder), Path(config["base"])).train(from_dict(config), snapshot_every=4)
 
 
 def _die_at(stage: str, step: str, where: str) -> None:

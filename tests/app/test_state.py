@@ -147,9 +147,3 @@ def test_start_paints_without_torch() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert "False" == done.stdout.strip(), done.stderr[-2000:]
-
-
-def test_pages_are_short() -> None:
-    """A page is title, controls, one call and pictures; the rest is in `app/ltp_ui`."""
-    lengths = {p.name: len(p.read_text().splitlines()) for p in (ROOT / "pages").glob("*.py")}
-    assert all(length <= 130 for length in lengths.values()), lengths

@@ -213,9 +213,9 @@ def test_the_budget_presses_on_every_rank_alike() -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def place(trained_workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A workplace; every test trains what it needs from one finetuned model."""
-    return Workplace.make(tmp_path_factory.mktemp("power_bert"))
+    return trained_workplace.copy(tmp_path_factory.mktemp("power_bert"))
 
 
 def config_of(place: Workplace, **soft: Any) -> TrainConfig:

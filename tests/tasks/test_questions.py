@@ -278,9 +278,8 @@ def config(place: Workplace, **method: Any) -> TrainConfig:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A place with a base model and questions."""
     folder = tmp_path_factory.mktemp("workplace")
-    tiny.save_hugging_face("bert", folder / "base")
     trainings.save_questions(folder / "data")
-    return Workplace(folder)
+    return Workplace(folder, tiny.save_hugging_face("bert", folder / "base"))
 
 
 @pytest.fixture(scope="module")

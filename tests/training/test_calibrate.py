@@ -37,7 +37,7 @@ from ltp_core.training import train as training
 from tests import tiny, trainings
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
-from tests.trainings import Workplace, sentence
+from tests.trainings import KINDS, Workplace, sentence
 
 RANDOM = np.random.default_rng(0)
 TEXTS = [(sentence(RANDOM, tiny.WORDS),) for _ in range(300)]
@@ -163,10 +163,19 @@ def calibrated(place: Workplace, kind: str, task: str = "sst2") -> TrainConfig:
     return place.config(kind, method=method, select=select, task=task)
 
 
-@pytest.mark.parametrize("kind", ["lora", "full"])
-def test_a_calibrated_run_has_its_parents_weights(tmp_path: Path, kind: str) -> None:
+@pytest.fixture
+def place(
+    trained_workplace: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Workplace:
+    """A workplace with the dense counterparts; its store is the one that the program writes to."""
+    copy = trained_workplace.copy(tmp_path)
+    monkeypatch.setenv("LTP_STORE", str(copy.store))
+    return copy
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_calibrated_run_has_its_parents_weights(place: Workplace, kind: str) -> None:
     """Nothing is trained; thresholds, candidates and records are the run's own."""
-    place = Workplace.make(tmp_path)
     config = calibrated(place, kind)
     folder = place.train(config)
     dense = dense_config(config)
@@ -197,9 +206,8 @@ def test_a_calibrated_run_has_its_parents_weights(tmp_path: Path, kind: str) -> 
     assert same.metrics == store.read_manifest(parent).summary["validation"]["metrics"]
 
 
-def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
+def test_shared_weights_are_looked_for_in_stores_alone(place: Workplace) -> None:
     """Without the run that holds them there is one sentence, and a path is no name."""
-    place = Workplace.make(tmp_path)
     folder = place.train(calibrated(place, "lora"))
     pruning = json.loads((folder / PRUNING_FILE).read_text())
     holder = weights_folder(folder)
@@ -220,20 +228,9 @@ def test_shared_weights_are_looked_for_in_stores_alone(tmp_path: Path) -> None:
         assert not holds_weights(folder)
 
 
-def calibrated_in_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Workplace, TrainConfig]:
-    """A place whose store is the writable one, and a calibrated run to make there."""
-    place = Workplace.make(tmp_path)
-    monkeypatch.setenv("LTP_STORE", str(place.store))
-    return place, calibrated(place, "lora")
-
-
-def test_a_run_whose_shared_weights_are_gone_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_whose_shared_weights_are_gone_is_made_again(place: Workplace) -> None:
     """It is no checkpoint without them; its holder comes first, then the run itself."""
-    place, config = calibrated_in_store(tmp_path, monkeypatch)
+    config = calibrated(place, "lora")
     folder = place.train(config)
     holder = weights_folder(folder)
     expected = load_checkpoint(folder.name).weights_sha256
@@ -249,10 +246,10 @@ def test_a_run_whose_shared_weights_are_gone_is_made_again(
 
 
 def test_who_depends_on_weights_is_named_before_they_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`train --force` of the holder says it in a line; of any other run, nothing."""
-    place, config = calibrated_in_store(tmp_path, monkeypatch)
+    config = calibrated(place, "lora")
     folder, dense = place.train(config), dense_config(config)
     assert dense is not None
     monkeypatch.setattr(training, "train", lambda config, **_: place.store / "runs" / config.name)

@@ -22,9 +22,9 @@ SHAPED = {"score_mean": "ordinary", "shape": "learned", "final_threshold": 0.02}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def place(trained_workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A workplace; every test trains what it needs from one finetuned model."""
-    return Workplace.make(tmp_path_factory.mktemp("straight"))
+    return trained_workplace.copy(tmp_path_factory.mktemp("straight"))
 
 
 def config_of(place: Workplace, name: str = "ltp_s", **hard: Any) -> TrainConfig:

@@ -22,9 +22,9 @@ TEXT = "a good film but slow"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def place(trained_workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A workplace; every test trains what it needs from one finetuned model."""
-    return Workplace.make(tmp_path_factory.mktemp("rivals"))
+    return trained_workplace.copy(tmp_path_factory.mktemp("rivals"))
 
 
 def config_of(place: Workplace, name: str, kind: str = "lora", **settings: Any) -> TrainConfig:
