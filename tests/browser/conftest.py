@@ -1,4 +1,4 @@
-"""The real app in a real browser: one server a session on a store of tiny models, one page a test."""
+"""The real app in a real browser: one server a session on a store of tiny models, one tab a test."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import app_samples
+from tests import app_samples, bench_samples, checkpoints
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page, Request
+    from playwright.sync_api import BrowserContext, Locator, Page, Request
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = "/usr/bin/chromium"
@@ -91,8 +91,10 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="session")
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny random models."""
-    return app_samples.save_store(tmp_path_factory.mktemp("store"))
+    """A store of tiny random models, one that answers questions among them, and of benchmarks."""
+    folder = app_samples.save_store(tmp_path_factory.mktemp("store"))
+    checkpoints.save_questions(folder)
+    return bench_samples.save_all(folder)
 
 
 @pytest.fixture(scope="session")
@@ -104,15 +106,15 @@ def server(chromium: str, store_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Browser]:
-    """One browser for all tests."""
+def browser(chromium: str) -> Iterator[BrowserContext]:
+    """One browser with one cache for all tests: the app's scripts are loaded and compiled once."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
             executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
         )
-        yield launched
+        yield launched.new_context(accept_downloads=True)
         launched.close()
 
 
@@ -178,28 +180,19 @@ class Watched:
 Visit = Callable[..., Watched]
 
 
-@contextmanager
-def visits(browser: Browser, server: str) -> Iterator[Visit]:
-    """Makes fresh browser contexts: `visit(width=390, scheme="dark")`; checked at the end."""
+@pytest.fixture
+def visit(browser: BrowserContext, server: str) -> Iterator[Visit]:
+    """Opens tabs, each a session of its own: `visit(width=390, scheme="dark")`; checked at the end."""
     opened: list[Watched] = []
 
     def make(*, width: int = 1280, height: int = 900, scheme: str = "light") -> Watched:
-        context = browser.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if scheme == "dark" else "light",
-            accept_downloads=True,
-        )
-        opened.append(Watched(context.new_page(), server))
+        page = browser.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        opened.append(Watched(page, server))
         return opened[-1]
 
     yield make
     for watched in opened:
         watched.assert_healthy()
-        watched.page.context.close()
-
-
-@pytest.fixture
-def visit(browser: Browser, server: str) -> Iterator[Visit]:
-    """Fresh browser contexts on the store of tiny models."""
-    with visits(browser, server) as make:
-        yield make
+        watched.page.close()

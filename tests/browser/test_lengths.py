@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Visit
 
-Visit = Callable[..., Watched]
 COUNT_TIMEOUT_MS = 180_000
 EXPORTS = {
     "figure.png": 5_000,

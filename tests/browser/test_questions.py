@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser.conftest import ROOT, Visit, serve, visits
+from tests.browser.conftest import Visit
 from tests.browser.test_token_view import serious
-from tests.checkpoints import QUESTIONS, save_questions
+from tests.checkpoints import QUESTIONS
 
 CONTEXT = "the plot was slow but a good actor and a great story of love made it fun "
-
-
-@pytest.fixture(scope="module")
-def ask(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
-    """Fresh browser contexts on a store with a model that answers questions."""
-    place = tmp_path_factory.mktemp("store")
-    save_questions(place)
-    with serve(ROOT, {"LTP_STORE": str(place)}) as server, visits(browser, server) as make:
-        yield make
 
 
 def explore(context: str, question: str = "was the movie good") -> str:
@@ -30,9 +19,9 @@ def explore(context: str, question: str = "was the movie good") -> str:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_answer_stands_out_in_its_context(ask: Visit, scheme: str) -> None:
+def test_the_answer_stands_out_in_its_context(visit: Visit, scheme: str) -> None:
     """It is marked, readable in both themes, and the tokens of question and context follow."""
-    watched = ask(scheme=scheme)
+    watched = visit(scheme=scheme)
     page = watched.open(explore(CONTEXT), chips=True)
     marked = page.locator("mark")
     assert 1 == marked.count()
@@ -52,9 +41,9 @@ def test_the_answer_stands_out_in_its_context(ask: Visit, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_long_context_stays_readable(ask: Visit, width: int) -> None:
+def test_a_long_context_stays_readable(visit: Visit, width: int) -> None:
     """600 words wrap, nothing scrolls sideways, and the page says that it was read in windows."""
-    watched = ask(width=width)
+    watched = visit(width=width)
     page = watched.open(explore(CONTEXT * 35), chips=True)
     assert page.get_by_text("windows that overlap").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -63,7 +52,7 @@ def test_a_long_context_stays_readable(ask: Visit, width: int) -> None:
     assert box["x"] >= 0
 
 
-def test_markup_in_a_context_is_text(ask: Visit) -> None:
+def test_markup_in_a_context_is_text(visit: Visit) -> None:
     """A script in the context is shown and never runs."""
-    page = ask().open(explore("<script>alert(1)</script> " + CONTEXT), chips=True)
+    page = visit().open(explore("<script>alert(1)</script> " + CONTEXT), chips=True)
     assert page.get_by_text("<script>alert(1)</script>").first.is_visible()

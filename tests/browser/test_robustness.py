@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests import length_runs
-from tests.browser.conftest import ROOT, Watched, serve
-
-Visit = Callable[..., Watched]
+from tests.browser.conftest import ROOT, Visit, Watched, serve
 
 TRAJECTORIES = (
     f"robustness?robustness.data={quote('qqp, rows up to 24 tokens')}&robustness.tab=Trajectories"
@@ -38,8 +36,9 @@ def open_page(visit: Visit, server: str, path: str = "robustness", **options: ob
     return watched
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("tab", ["By length", "Trajectories", "Token kinds"])
+@pytest.mark.parametrize(
+    ("tab", "scheme"), [("By length", "light"), ("Trajectories", "dark"), ("Token kinds", "dark")]
+)
 def test_every_tab_is_healthy(visit: Visit, records_server: str, tab: str, scheme: str) -> None:
     """No error in the console, no request elsewhere, no traceback; the link opens the tab."""
     path = f"robustness?robustness.tab={tab}"
@@ -98,8 +97,7 @@ def test_it_can_be_read_on_a_phone(visit: Visit, records_server: str) -> None:
     assert width <= 390
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1_200, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1_200, "light"), (390, "dark")])
 def test_the_legend_is_whole(visit: Visit, server: str, width: int, scheme: str) -> None:
     """Of the runs that are compared by default: each name ends inside its chart."""
     page = open_page(visit, server, width=width, scheme=scheme).page

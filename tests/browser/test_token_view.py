@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from tests import app_samples
-from tests.browser.conftest import Watched
+from tests.browser.conftest import Visit, Watched
 
-Visit = Callable[..., Watched]
 TEXT = "The film is long and slow but the ending was great and the actor never boring"
 
 
@@ -43,8 +41,11 @@ def serious(watched: Watched) -> list[str]:
     ]
 
 
-def test_hover_links_chip_and_column(visit: Visit) -> None:
-    """Pointing at a chip frames its column and tells its story; pointing at a cell marks its chip."""
+def test_the_mouse_links_chip_and_column(visit: Visit) -> None:
+    """Pointing at a chip frames its column and tells its story; pointing at a cell marks its chip.
+
+    A click in the grid chooses token and layer.
+    """
     watched = visit(height=1_400)
     page = watched.open(explore(), chips=True)
     page.locator(".chip").nth(4).hover()
@@ -55,6 +56,10 @@ def test_hover_links_chip_and_column(visit: Visit) -> None:
     page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + 9)
     assert "long" == page.locator(".chip.near bdi").inner_text()
     assert "At layer 1:" in page.locator(".detail").inner_text()
+    page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + 45)
+    watched.settle()
+    assert "token=4" in page.url
+    assert "layer=3" in page.url
 
 
 def test_click_pins_and_tells_python(visit: Visit) -> None:
@@ -69,19 +74,6 @@ def test_click_pins_and_tells_python(visit: Visit) -> None:
     page.get_by_role("heading", name="Pinned token").wait_for(state="detached")
     watched.settle()
     assert "token=" not in page.url
-
-
-def test_click_on_a_cell_takes_token_and_layer(visit: Visit) -> None:
-    """One click in the grid chooses both."""
-    watched = visit(height=1_400)
-    page = watched.open(explore(), chips=True)
-    page.locator(".chip").nth(3).hover()
-    frame = page.locator(".grid .pointed").bounding_box()
-    assert frame
-    page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + 45)
-    watched.settle()
-    assert "token=3" in page.url
-    assert "layer=3" in page.url
 
 
 def test_keyboard_reaches_everything(visit: Visit) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,8 @@ from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as TimedOut
 
 from tests import app_samples, tradeoff_samples
-from tests.browser.conftest import ROOT, Watched, serve
+from tests.browser.conftest import ROOT, Visit, serve
 
-Visit = Callable[..., Watched]
 LTP = tradeoff_samples.config("ltp", 0.3).name
 
 
@@ -143,8 +142,7 @@ def test_a_run_with_weights_opens_in_explore(visit: Visit) -> None:
     assert f"model={app_samples.PAIRS}" in page.url
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["tradeoff", f"runs?run={LTP}"])
+@pytest.mark.parametrize(("path", "scheme"), [("tradeoff", "dark"), (f"runs?run={LTP}", "light")])
 def test_a_phone_shows_everything(visit: Visit, path: str, scheme: str) -> None:
     """Nothing is wider than the screen."""
     page = chart(visit(width=390, scheme=scheme).open(path))
