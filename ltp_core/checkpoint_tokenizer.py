@@ -15,7 +15,7 @@ from ltp_core.checkpoint_places import (
     weights_folder,
 )
 from ltp_core.config import TrainConfig
-from ltp_core.lengths.sets import TokenizerFacts
+from ltp_core.lengths.counts import TokenizerFacts
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app.ltp_ui.lengths import data, export, job, own, panels, tables, wording
 from app.ltp_ui.shared.boundary import boundary, plain
-from ltp_core.lengths.report import paper_row
+from ltp_core.lengths.shift import paper_row
 
 st.title("Length shift", anchor=False)
 st.markdown(wording.INTRODUCTION)

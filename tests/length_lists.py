@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Num
 
-from ltp_core.lengths.statistics import (
-    DivergenceRule,
-    LengthCounts,
-    bin_counts,
-    kl_divergence,
-    length_quantiles,
-    rule_edges,
-)
+from ltp_core.lengths.counts import LengthCounts, length_quantiles
+from ltp_core.lengths.shift import DivergenceRule, bin_counts, kl_divergence, rule_edges
 
 
 def expanded(counts: LengthCounts) -> Num[np.ndarray, " examples"]:

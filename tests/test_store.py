@@ -231,7 +231,7 @@ def test_a_name_has_three_parts() -> None:
 def test_importing_the_store_imports_no_torch() -> None:
     """A page that only reads results opens without it; nor are data or metrics drawn in."""
     code = (
-        "import sys, ltp_core.store, ltp_core.flops, ltp_core.metrics, ltp_core.lengths.statistics\n"
+        "import sys, ltp_core.store, ltp_core.flops, ltp_core.metrics, ltp_core.lengths.counts\n"
         "import ltp_core.tasks.loading, ltp_core.tasks.catalogue\n"
         "print({'torch', 'transformers', 'datasets', 'tokenizers'} & set(sys.modules))"
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ltp_core import environment
+from ltp_core.cli import events
 from ltp_core.cli.base import Command, Output, add_data, columns, factor, percent, positive
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:
-    from ltp_core.cli.lengths_input import Counted
-    from ltp_core.lengths.report import Side
-    from ltp_core.lengths.sets import LengthSet
-    from ltp_core.lengths.statistics import DivergenceRule
+    from ltp_core.lengths.counts import LengthSet
+    from ltp_core.lengths.sources import Report
 
 TOKEN_BINS = "token"
 
@@ -85,61 +86,151 @@ def _bins(text: str) -> int | str:
 
 def run(arguments: Namespace) -> Output:
     """Reads stored counts or counts, and compares training with evaluation."""
-    from ltp_core.cli import lengths_input
-    from ltp_core.lengths import report
-    from ltp_core.lengths.shift import compare
-
-    counted = [lengths_input.count(arguments)]
-    if arguments.eval_file is not None:
-        counted.append(lengths_input.count_own(arguments, arguments.eval_file))
-    if arguments.store:
-        for one in counted:
-            _keep(one)
-    train, evaluation = _sides(arguments, [one.counts for one in counted])
-    shift = None
-    if evaluation is not None:
-        rule = _rule(arguments, train.counts)
-        shift = compare(train.lengths.counts, evaluation.lengths.counts, rule)
-    document = report.document(train, evaluation, shift)
-    return Output(document=document, text=_card(document))
-
-
-def _keep(counted: Counted) -> None:
     from ltp_core.files import atomic_write
-    from ltp_core.lengths.sets import set_path
+    from ltp_core.lengths.counts import set_path
+    from ltp_core.lengths.shift import (
+        DivergenceRule,
+        Side,
+        compare,
+        default_rule,
+        document,
+        evaluation_split,
+        training_split,
+    )
     from ltp_core.store import default_store
 
-    if counted.is_new:
-        content = counted.counts.to_json().encode()
-        atomic_write(set_path(default_store(), counted.counts.key), content)
+    counted = [_count(arguments)]
+    if arguments.eval_file is not None:
+        counted.append(_count_own(arguments, arguments.eval_file))
+    for counts, is_new in counted if arguments.store else ():
+        if is_new:
+            atomic_write(set_path(default_store(), counts.key), counts.to_json().encode())
 
-
-def _sides(arguments: Namespace, counted: list[LengthSet]) -> tuple[Side, Side | None]:
-    """What stands for training, and what it is compared with, if there is anything."""
-    from ltp_core.lengths.report import Side, evaluation_split, training_split
-
-    train, evaluation = counted[0], counted[-1]
-    wished = arguments.eval_split
-    if wished is not None and wished not in evaluation.splits:
+    # What stands for training, and what it is compared with, if there is anything.
+    train, evaluation = counted[0][0], counted[-1][0]
+    split = arguments.eval_split
+    if split is not None and split not in evaluation.splits:
         raise UserError(
-            f"{evaluation.name} has no split {wished!r}; it has {', '.join(evaluation.splits)}."
+            f"{evaluation.name} has no split {split!r}; it has {', '.join(evaluation.splits)}."
         )
-    usual = evaluation_split(train) if evaluation is train else training_split(evaluation)
-    split = wished or usual
+    if split is None:
+        is_own = evaluation is train
+        split = evaluation_split(train) if is_own else training_split(evaluation)
+    first = Side(counts=train, split=training_split(train))
     second = None if split is None else Side(counts=evaluation, split=split)
-    return Side(counts=train, split=training_split(train)), second
+    shift = None
+    if second is not None:
+        bins = arguments.bins or default_rule(train).bins
+        rule = DivergenceRule(
+            bins=None if bins == TOKEN_BINS else bins,
+            from_zero=arguments.from_zero,
+            epsilon=arguments.epsilon,
+        )
+        shift = compare(first.lengths.counts, second.lengths.counts, rule)
+    found = document(first, second, shift)
+    return Output(document=found, text=_card(found))
 
 
-def _rule(arguments: Namespace, train: LengthSet) -> DivergenceRule:
-    from ltp_core.lengths.report import default_rule
-    from ltp_core.lengths.statistics import DivergenceRule
+# ---- counting ----
 
-    bins = arguments.bins or default_rule(train).bins
-    return DivergenceRule(
-        bins=None if bins == TOKEN_BINS else bins,
-        from_zero=arguments.from_zero,
-        epsilon=arguments.epsilon,
+
+def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
+    """Counts of the source, and whether they were counted just now and not stored already."""
+    from ltp_core import checkpoint_tokenizer, store
+    from ltp_core.lengths import sources
+    from ltp_core.tasks.catalogue import find_task, known_task
+
+    name = arguments.source
+    if known_task(name) is not None:
+        is_recount = arguments.store and arguments.eval_file is None
+        facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
+        stored = None if is_recount else sources.find_task_set(store.stores(), name, facts)
+        if stored:
+            return stored, False
+        tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
+        counts = sources.count_task(
+            name,
+            tokenizer,
+            facts,
+            data_dir=arguments.data_dir,
+            allow_downloads=environment.downloads_allowed(),
+            report=_report(arguments),
+        )
+        return counts, True
+    if name.startswith(sources.HUB):
+        return _count_hub(arguments, name.removeprefix(sources.HUB)), True
+    path = None
+    with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all
+        path = Path(name).expanduser()
+        path = path if name.strip() and path.exists() else None
+    if path is not None:
+        return _count_own(arguments, path)
+    if not sources.is_data_file(Path(name)) and "/" not in name:
+        find_task(name)  # says which task is near
+    raise UserError(f"There is no file or folder {name[:200]!r}: correct its path.")
+
+
+def _count_own(arguments: Namespace, path: Path) -> tuple[LengthSet, bool]:
+    """Counts of a file or folder; the same content is counted once."""
+    from ltp_core import checkpoint_tokenizer, store
+    from ltp_core.lengths import sources
+    from ltp_core.tasks.files import look
+
+    files = sources.own_files(path, arguments.splits)
+    if arguments.columns:
+        chosen = _one_or_two(arguments.columns)
+    else:
+        # Without a choice it is the only column that holds texts.
+        file = next(iter(files.values()))[0]
+        chosen = look(file).text_columns
+        if len(chosen) != 1:
+            raise UserError(
+                f"{file.name} has several columns of text ({', '.join(chosen)}): choose one or two "
+                "with --columns."
+            )
+    facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
+    content = sources.content_hash(files, chosen)
+    if found := sources.find_own_set(store.stores(), content, facts):
+        return found, False
+    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
+    report = _report(arguments)
+    return sources.count_files(path.name, files, chosen, tokenizer, facts, report=report), True
+
+
+def _one_or_two(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) > 2:
+        raise UserError(f"An input has one or two texts, not {len(names)}: name fewer --columns.")
+    return names
+
+
+def _count_hub(arguments: Namespace, name: str) -> LengthSet:
+    from ltp_core import checkpoint_tokenizer
+    from ltp_core.lengths import sources
+
+    allowed = environment.downloads_allowed()
+    sources.check_hub(name, allow_downloads=allowed)
+    if not arguments.columns:
+        raise UserError(f"Name the columns of {name} that hold the texts with --columns.")
+    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
+    return sources.count_hub(
+        name,
+        arguments.splits or ("train", "validation"),
+        _one_or_two(arguments.columns),
+        tokenizer,
+        facts,
+        allow_downloads=allowed,
+        report=_report(arguments),
     )
+
+
+def _report(arguments: Namespace) -> Report:
+    tell = events.reporter(arguments)
+    return lambda split, rows, fraction: tell(
+        "progress", {"split": split, "rows": rows, "fraction": fraction}
+    )
+
+
+# ---- text ----
 
 
 def _card(document: dict[str, Any]) -> str:

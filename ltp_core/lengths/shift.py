@@ -1,34 +1,164 @@
-"""Training against evaluation lengths: everything that Table 2 and Figure 1 say about a pair of sets.
+"""Training against evaluation lengths: the divergences and Table 2 of the paper, as one document.
 
-Axes: `resamples` pairs of sets that were drawn, `kinds` bins or lengths, `bins` bins.
+Axes: `bins` bins of a histogram; `sets` pairs of sets; `resamples` pairs of sets that were drawn, `kinds`
+bins or lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from ltp_core.lengths.statistics import (
-    DivergenceRule,
+from ltp_core.lengths.counts import (
     LengthCounts,
-    bin_counts,
-    jensen_shannon,
-    kl_divergence,
+    LengthSet,
+    SplitLengths,
+    ecdf,
     length_quantiles,
-    rule_edges,
     share_longer,
-    wasserstein,
 )
 
+_FEW_BINS = frozenset({"rte", "mrpc", "stsb"})
+
+
+MAX_TOKEN_BINS = 4_096
+"""Bins of `DivergenceRule.bins = None`; sets that span more tokens get wider ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergenceRule:
+    """How lengths are put into bins, and what happens where one set has none.
+
+    Attributes:
+        bins: Number of equal bins; None for bins of one token each.
+        from_zero: Bins begin at 0, not at the least length of both sets.
+        epsilon: Added to the probability of every bin before it is renormalised; 0 changes nothing.
+            None leaves out the bins that one side lacks and renormalises both on the others.
+
+    Differs from the paper: it states neither the direction nor the edges nor the smoothing of its
+    Table 2; KL(train ‖ evaluation) with the defaults comes nearest to its figures.
+    """
+
+    bins: int | None = 50
+    from_zero: bool = False
+    epsilon: float | None = None
+
+
+def kl_bins(task: str) -> int:
+    """Number of bins that the paper's Table 2 uses for a task: 20 for rte, mrpc, stsb, else 50."""
+    return 20 if task in _FEW_BINS else 50
+
+
+def rule_edges(
+    train: LengthCounts, evaluation: LengthCounts, rule: DivergenceRule
+) -> Float[np.ndarray, " edges"]:
+    """Edges of the rule's bins, ascending; the last bin includes its right edge.
+
+    Raises:
+        ValueError: A set is empty, or the rule asks for less than one bin.
+    """
+    if not train.rows or not evaluation.rows:
+        raise ValueError("two non-empty sets of lengths are needed")
+    low = 0.0 if rule.from_zero else float(min(train.length[0], evaluation.length[0]))
+    high = float(max(train.length[-1], evaluation.length[-1]))
+    if rule.bins is None:
+        width = -int(-(high - low + 1) // MAX_TOKEN_BINS)
+        return np.arange(low, high + width + 1, width) - 0.5
+    return np.histogram_bin_edges(np.empty(0), bins=rule.bins, range=(low, high))
+
+
+def bin_counts(
+    counts: LengthCounts, edges: Float[np.ndarray, " edges"]
+) -> Int[np.ndarray, " bins"]:
+    """Inputs in each bin; a length on an inner edge belongs to the bin on its right."""
+    binned = np.zeros(len(edges) - 1, dtype=np.int64)
+    np.add.at(binned, bin_index(counts.length, edges), counts.count)
+    return binned
+
+
+def bin_index(
+    lengths: Num[np.ndarray, " distinct"], edges: Float[np.ndarray, " edges"]
+) -> Int[np.ndarray, " distinct"]:
+    """The bin of each length, from 0; lengths outside of all bins go to the nearest one."""
+    return np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, len(edges) - 2)
+
+
+def kl_divergence(
+    p: Num[np.ndarray, "*sets bins"], q: Num[np.ndarray, "*sets bins"], epsilon: float | None = None
+) -> Float[np.ndarray, "*sets"]:
+    """KL(p ‖ q) of counts in the same bins, in nats; several pairs at once on the leading axes.
+
+    Args:
+        p: Counts of the first distribution.
+        q: Counts of the second one.
+        epsilon: As in `DivergenceRule`.
+
+    Returns:
+        At least 0; infinite where no bin has mass in both, or where p has mass in a bin that q lacks
+        and nothing was done about it (`epsilon` 0).
+    """
+    if epsilon is None:
+        common = (p > 0) & (q > 0)
+        p, q = np.where(common, p, 0), np.where(common, q, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p, q = _shares(p, epsilon or 0.0), _shares(q, epsilon or 0.0)
+        total = np.where(p > 0, p * np.log(p / q), 0.0).sum(axis=-1)
+    return np.where(np.isnan(p).any(axis=-1), np.inf, np.maximum(total, 0.0))
+
+
+def jensen_shannon(
+    p: Num[np.ndarray, "*sets bins"], q: Num[np.ndarray, "*sets bins"]
+) -> Float[np.ndarray, "*sets"]:
+    """Jensen–Shannon divergence of counts in the same bins, in nats: 0 to ln 2, symmetric, finite.
+
+    The mean of both sides' KL divergence from their average; it needs no smoothing.
+
+    Source: Lin, Divergence measures based on the Shannon entropy, IEEE Trans. Inf. Theory 1991.
+    """
+    p, q = _shares(p, 0.0), _shares(q, 0.0)
+    middle = (p + q) / 2
+    return np.asarray((kl_divergence(p, middle, 0.0) + kl_divergence(q, middle, 0.0)) / 2)
+
+
+def _shares(
+    counts: Num[np.ndarray, "*sets bins"], epsilon: float
+) -> Float[np.ndarray, "*sets bins"]:
+    shares = counts / counts.sum(axis=-1, keepdims=True) + epsilon
+    return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def wasserstein(train: LengthCounts, evaluation: LengthCounts) -> float:
+    """Wasserstein-1 distance in tokens: how far the average input has to move, without any bins.
+
+    Raises:
+        ValueError: A set is empty.
+    """
+    if not train.rows or not evaluation.rows:
+        raise ValueError("two non-empty sets of lengths are needed")
+    grid = np.union1d(train.length, evaluation.length)
+    gaps = np.abs(ecdf(train, grid) - ecdf(evaluation, grid))
+    return float(np.sum(gaps[:-1] * np.diff(grid)))
+
+
 KL, REVERSE_KL = "kl_train_to_evaluation", "kl_evaluation_to_train"
+
+
 JENSEN_SHANNON, WASSERSTEIN = "jensen_shannon", "wasserstein"
+
+
 MEASURES = (KL, REVERSE_KL, JENSEN_SHANNON, WASSERSTEIN)
 
+
 RESAMPLES = 500
+
+
 HIGH = 0.95
+
+
 MAX_DISTINCT = 4_096
 """Different lengths that are drawn from; where there are more, neighbours are taken together."""
 
@@ -224,3 +354,153 @@ def _floor(values: Float[np.ndarray, " resamples"], measured: float) -> Floor:
         high=float(np.quantile(values, HIGH, method="higher")),
         share_as_great=float(np.mean(values >= measured)),
     )
+
+
+Quartiles = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table2Row:
+    """One line of the paper's Table 2, in RoBERTa's tokens.
+
+    Attributes:
+        label: Name of the task there.
+        task: Our name of the task.
+        split: Our name of the evaluation split.
+        train: Q1, Q2 and Q3 of the training lengths.
+        evaluation: The same of the evaluation lengths.
+        kl: Divergence of the two, in nats as far as can be told; the paper states neither the
+            direction nor the edges of its bins nor its smoothing.
+    """
+
+    label: str
+    task: str
+    split: str
+    train: Quartiles
+    evaluation: Quartiles
+    kl: float
+
+
+def _row(
+    label: str,
+    task: str,
+    train: Quartiles,
+    evaluation: Quartiles,
+    kl: float,
+    split: str = "validation",
+) -> Table2Row:
+    return Table2Row(label=label, task=task, split=split, train=train, evaluation=evaluation, kl=kl)
+
+
+TABLE_2: tuple[Table2Row, ...] = (
+    _row("MNLI-m", "mnli", (27, 38, 50), (26, 37, 50), 0.0055),
+    _row("MNLI-mm", "mnli", (27, 38, 50), (29, 39, 51), 0.0042, "validation_mismatched"),
+    _row("QQP", "qqp", (23, 28, 36), (23, 28, 36), 0.0006),
+    _row("QNLI", "qnli", (39, 48, 59), (39, 49, 61), 0.0092),
+    _row("SST-2", "sst2", (7, 11, 19), (18, 25, 33), 1.2250),
+    _row("STS-B", "stsb", (20, 24, 32), (21, 29, 41), 0.0925),
+    _row("MRPC", "mrpc", (45, 54, 63), (45, 54, 64), 0.0033),
+    _row("RTE", "rte", (44, 57, 86), (42, 54, 78), 0.0261),
+)
+"""Source: Kim et al., Learned Token Pruning for Transformers, KDD 2022, Table 2."""
+
+
+def table_2_row(task: str, split: str) -> Table2Row | None:
+    """The paper's line for a task and evaluation split, if it has one."""
+    return next((row for row in TABLE_2 if (row.task, row.split) == (task, split)), None)
+
+
+TRAIN = "train"
+
+
+EVALUATION_SPLITS = ("validation", "validation_matched", "dev", "test")
+"""What the evaluation split of own data may be called, the likeliest first."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Side:
+    """One split of stored counts."""
+
+    counts: LengthSet
+    split: str
+
+    @property
+    def lengths(self) -> SplitLengths:
+        """Its lengths."""
+        return self.counts.splits[self.split]
+
+    @property
+    def name(self) -> str:
+        """Data set and split, `sst2/train`."""
+        return f"{self.counts.name}/{self.split}"
+
+
+def training_split(counts: LengthSet) -> str:
+    """The split that stands for training: `train`, else the first one."""
+    return TRAIN if TRAIN in counts.splits else next(iter(counts.splits))
+
+
+def evaluation_split(counts: LengthSet) -> str | None:
+    """The split that is compared with training by default; None where there is only one."""
+    others = [name for name in counts.splits if name != training_split(counts)]
+    usual = (name for name in EVALUATION_SPLITS if name in others)
+    return next(usual, next(iter(others), None))
+
+
+def default_rule(train: LengthSet) -> DivergenceRule:
+    """The paper's number of bins where it says one, else 50; bins both sides have."""
+    return DivergenceRule(bins=kl_bins(train.name if train.is_task else ""))
+
+
+def paper_row(train: Side, evaluation: Side | None) -> Table2Row | None:
+    """The paper's line of Table 2 for this pair, if it has one."""
+    if evaluation is None or not train.counts.is_task or train.split != TRAIN:
+        return None
+    is_one_task = evaluation.counts.is_task and evaluation.counts.name == train.counts.name
+    return table_2_row(train.counts.name, evaluation.split) if is_one_task else None
+
+
+def document(train: Side, evaluation: Side | None, shift: LengthShift | None) -> dict[str, Any]:
+    """Everything as JSON's own types, arrays and dataclasses apart: fractions 0 to 1, tokens, nats.
+
+    Args:
+        train: What stands for training.
+        evaluation: What it is compared with; None where there is nothing.
+        shift: How far they are apart.
+    """
+    paper = paper_row(train, evaluation)
+    return {
+        "tokenizer": asdict(train.counts.tokenizer),
+        "train": _side(train),
+        "evaluation": None if evaluation is None else _side(evaluation),
+        "shift": None if shift is None else asdict(shift),
+        "paper": None if paper is None else asdict(paper),
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    lengths = side.lengths
+    return {
+        "data": side.counts.name,
+        "split": side.split,
+        "key": side.counts.key,
+        "columns": list(side.counts.columns),
+        "lengths": asdict(summarize(lengths.counts)),
+        "source": lengths.source,
+        "sha256": lengths.sha256,
+        "published_rows": lengths.published_rows,
+        "is_published": lengths.is_published,
+        "left_out": lengths.left_out,
+        "created_at": side.counts.created_at,
+    }
+
+
+def counts_table(sides: Iterable[Side]) -> list[dict[str, Any]]:
+    """One row a length of each side: data, split, length, count."""
+    return [
+        {"data": side.counts.name, "split": side.split, "length": length, "count": count}
+        for side in sides
+        for length, count in zip(
+            side.lengths.counts.length.tolist(), side.lengths.counts.count.tolist(), strict=True
+        )
+    ]

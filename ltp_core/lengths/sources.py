@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,24 +16,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ltp_core import environment
-from ltp_core.lengths.counting import chunks_of, count_lengths
-from ltp_core.lengths.paper import published_rows
-from ltp_core.lengths.sets import (
+from ltp_core.lengths.counts import (
+    LengthCounts,
     LengthSet,
     SplitLengths,
     TokenizerFacts,
     is_own_key,
     list_sets,
     own_key,
+    published_rows,
     task_key,
 )
+from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import (
     CHUNK_ROWS,
     SUFFIXES,
     Chunk,
     DataError,
-    Texts,
     read_chunks,
     split_files,
     table_rows,
@@ -66,6 +67,55 @@ def find_task_set(stores: Iterable[Path], task: str, tokenizer: TokenizerFacts) 
 # ---- counting ----
 
 
+def count_lengths(
+    tokenizer: Tokenizer,
+    chunks: Iterable[Chunk],
+    *,
+    source: str,
+    published_rows: int | None = None,
+    on_progress: Callable[[int, float | None], None] = lambda rows, fraction: None,
+) -> SplitLengths:
+    """Lengths in tokens, special tokens included, nothing cut off.
+
+    Args:
+        tokenizer: A fast tokenizer with padding and truncation switched off.
+        chunks: The inputs.
+        source: Where they come from.
+        published_rows: Rows of the published split of that name.
+        on_progress: Called after each chunk with the inputs counted and the fraction read.
+
+    Raises:
+        UserError: There is no input, or a text is not valid Unicode.
+    """
+    digest, found, left_out = hashlib.sha256(), Counter[int](), 0
+    for chunk in chunks:
+        inputs = [text[0] if len(text) == 1 else text for text in chunk.texts]
+        try:
+            found.update(len(encoding) for encoding in tokenizer.encode_batch_fast(inputs))
+        except (TypeError, UnicodeEncodeError) as error:
+            first, last = found.total() + 1, found.total() + len(inputs)
+            raise UserError(
+                f"One of the texts {first:,} to {last:,} is not valid Unicode: save the file as UTF-8 "
+                "and try again."
+            ) from error
+        left_out += chunk.left_out
+        for texts in chunk.texts:
+            for text in texts:
+                encoded = text.encode()
+                digest.update(len(encoded).to_bytes(8, "big") + encoded)
+        on_progress(found.total(), chunk.fraction)
+    if not found:
+        raise UserError(f"{source} holds no text: nothing can be counted.")
+    length = np.array(sorted(found), dtype=np.int64)
+    return SplitLengths(
+        counts=LengthCounts(length=length, count=np.array([found[n] for n in length.tolist()])),
+        source=source,
+        sha256=digest.hexdigest(),
+        published_rows=published_rows,
+        left_out=left_out,
+    )
+
+
 def count_task(
     task: str,
     tokenizer: Tokenizer,
@@ -84,32 +134,32 @@ def count_task(
     splits: dict[str, SplitLengths] = {}
     for split in ("train", "validation", *spec.extra_splits):
         try:
-            texts, source = _task_texts(task, split, data_dir, allow_downloads)
+            parts = [
+                load_rows(task, part, data_dir=data_dir, allow_downloads=allow_downloads)
+                for part in (("train", "heldout") if split == "train" else (split,))
+            ]
         except DataError:
             if split in spec.extra_splits:
                 continue
             raise
+        # Training and held-out rows in the order of the source.
+        order = np.argsort(np.concatenate([part.row for part in parts]), kind="stable")
+        together = [text for part in parts for text in part.texts]
+        texts = [together[i] for i in order]
         splits[split] = count_lengths(
             tokenizer,
-            chunks_of(texts),
-            source=source,
+            (
+                Chunk(
+                    texts=texts[start : start + CHUNK_ROWS],
+                    fraction=min(1.0, (start + CHUNK_ROWS) / len(texts)),
+                )
+                for start in range(0, len(texts), CHUNK_ROWS)
+            ),
+            source=parts[0].source,
             published_rows=published_rows(task, split),
             on_progress=_for_split(report, split),
         )
     return _length_set(task, task_key(task, facts), spec.text_columns, facts, splits, is_task=True)
-
-
-def _task_texts(
-    task: str, split: str, data_dir: Path | None, allow_downloads: bool
-) -> tuple[list[Texts], str]:
-    """Texts in the order of the source, and where they come from."""
-    parts = [
-        load_rows(task, part, data_dir=data_dir, allow_downloads=allow_downloads)
-        for part in (("train", "heldout") if split == "train" else (split,))
-    ]
-    texts = [text for part in parts for text in part.texts]
-    order = np.argsort(np.concatenate([part.row for part in parts]), kind="stable")
-    return [texts[i] for i in order], parts[0].source
 
 
 def own_files(source: Path, splits: Sequence[str] | None) -> dict[str, list[Path]]:

@@ -22,11 +22,8 @@ from app.ltp_ui.lengths import tables as lengths_tables
 from app.ltp_ui.shared import charts, jobs
 from ltp_core import checkpoint_tokenizer, store
 from ltp_core.lengths import sources
-from ltp_core.lengths.paper import table_2_row
-from ltp_core.lengths.report import Side
-from ltp_core.lengths.sets import list_sets, set_path
-from ltp_core.lengths.shift import KL, WASSERSTEIN, compare
-from ltp_core.lengths.statistics import DivergenceRule, LengthCounts
+from ltp_core.lengths.counts import LengthCounts, list_sets, set_path
+from ltp_core.lengths.shift import KL, WASSERSTEIN, DivergenceRule, Side, compare, table_2_row
 from ltp_core.records import UserError
 from tests import app_samples
 from tests.commands import run

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 
 from ltp_core import checkpoint_tokenizer
 from ltp_core.lengths import sources
-from ltp_core.lengths.sets import list_sets
+from ltp_core.lengths.counts import list_sets
 from ltp_core.store import stores
 from ltp_core.tasks import hub
 from ltp_core.tasks.loading import load_rows

@@ -13,19 +13,21 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
-from ltp_core.lengths.statistics import (
-    MAX_TOKEN_BINS,
-    DivergenceRule,
+from ltp_core.lengths.counts import (
     LengthCounts,
-    bin_counts,
     ecdf,
     integer_edges,
+    length_quantiles,
+    share_longer,
+)
+from ltp_core.lengths.shift import (
+    MAX_TOKEN_BINS,
+    DivergenceRule,
+    bin_counts,
     jensen_shannon,
     kl_bins,
     kl_divergence,
-    length_quantiles,
     rule_edges,
-    share_longer,
     wasserstein,
 )
 from ltp_core.tasks.catalogue import TASKS

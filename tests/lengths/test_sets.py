@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltp_core.lengths.paper import TABLE_2, published_rows, table_2_row
-from ltp_core.lengths.sets import (
+from ltp_core.lengths.counts import (
     FORMAT_VERSION,
+    LengthCounts,
     LengthSet,
     LengthSetError,
     SplitLengths,
@@ -20,11 +20,12 @@ from ltp_core.lengths.sets import (
     is_own_key,
     list_sets,
     own_key,
+    published_rows,
     read_set,
     set_path,
     task_key,
 )
-from ltp_core.lengths.statistics import LengthCounts, kl_bins
+from ltp_core.lengths.shift import TABLE_2, kl_bins, table_2_row
 from ltp_core.tasks.catalogue import TASKS
 from tests.length_lists import expanded, length_kl, length_quartiles
 

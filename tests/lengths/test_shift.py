@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltp_core.lengths import shift as lengths_shift
-from ltp_core.lengths.shift import KL, MEASURES, WASSERSTEIN, compare, summarize
-from ltp_core.lengths.statistics import DivergenceRule, LengthCounts
+from ltp_core.lengths.counts import LengthCounts
+from ltp_core.lengths.shift import KL, MEASURES, WASSERSTEIN, DivergenceRule, compare, summarize
 from tests.length_lists import length_kl
 
 lengths = st.lists(st.integers(1, 300), min_size=1, max_size=100).map(np.array)

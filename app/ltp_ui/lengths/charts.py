@@ -15,14 +15,8 @@ import numpy as np
 import pandas as pd
 
 from app.ltp_ui.shared.charts import Figure, layered
-from ltp_core.lengths.paper import Table2Row
-from ltp_core.lengths.statistics import (
-    LengthCounts,
-    bin_counts,
-    ecdf,
-    integer_edges,
-    length_quantiles,
-)
+from ltp_core.lengths.counts import LengthCounts, ecdf, integer_edges, length_quantiles
+from ltp_core.lengths.shift import Table2Row, bin_counts
 
 TRAIN, EVALUATION = "training", "evaluation"
 SERIES = [TRAIN, EVALUATION]

@@ -11,10 +11,18 @@ from app.ltp_ui.shared import live
 from app.ltp_ui.shared.boundary import plain
 from ltp_core import store
 from ltp_core.checkpoint_tokenizer import DEFAULT_TOKENIZER, tokenizer_facts
-from ltp_core.lengths.report import Side, default_rule, evaluation_split, training_split
-from ltp_core.lengths.sets import LengthSet, TokenizerFacts, list_sets
-from ltp_core.lengths.shift import KL, REVERSE_KL, LengthShift, compare
-from ltp_core.lengths.statistics import DivergenceRule, LengthCounts
+from ltp_core.lengths.counts import LengthCounts, LengthSet, TokenizerFacts, list_sets
+from ltp_core.lengths.shift import (
+    KL,
+    REVERSE_KL,
+    DivergenceRule,
+    LengthShift,
+    Side,
+    compare,
+    default_rule,
+    evaluation_split,
+    training_split,
+)
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import TASKS
 

@@ -11,9 +11,7 @@ import streamlit as st
 from app.ltp_ui.shared import charts
 from app.ltp_ui.shared.export import csv
 from ltp_core.files import json_text
-from ltp_core.lengths import report
-from ltp_core.lengths.report import Side
-from ltp_core.lengths.shift import LengthShift
+from ltp_core.lengths.shift import LengthShift, Side, counts_table, document
 
 _MIME = {"png": "image/png", "svg": "image/svg+xml", "csv": "text/csv", "json": "application/json"}
 
@@ -39,13 +37,12 @@ class Shown:
 
 def statistics_json(shown: Shown) -> bytes:
     """The document of `python -m ltp_core lengths … --json`."""
-    document = report.document(shown.train, shown.evaluation, shown.shift)
-    return (json_text(document) + "\n").encode()
+    return (json_text(document(shown.train, shown.evaluation, shown.shift)) + "\n").encode()
 
 
 def counts_csv(shown: Shown) -> bytes:
     """Inputs by length of both sets: data, split, length, count."""
-    return csv(pd.DataFrame(report.counts_table([shown.train, shown.evaluation])))
+    return csv(pd.DataFrame(counts_table([shown.train, shown.evaluation])))
 
 
 def table_2_csv(shown: Shown) -> bytes:

@@ -12,8 +12,8 @@ from app.ltp_ui.shared import jobs, state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.jobs import Job, OnEnd
 from app.ltp_ui.shared.wording import counted
-from ltp_core.lengths.report import Side
-from ltp_core.lengths.sets import LengthSet
+from ltp_core.lengths.counts import LengthSet
+from ltp_core.lengths.shift import Side
 
 KIND = "lengths"
 STARTED = "lengths.job"

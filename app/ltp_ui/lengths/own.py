@@ -18,7 +18,7 @@ from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.jobs import OnEnd
 from ltp_core import environment, store
 from ltp_core.lengths import sources
-from ltp_core.lengths.report import Side, evaluation_split, training_split
+from ltp_core.lengths.shift import Side, evaluation_split, training_split
 from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tasks.files import SUFFIXES, DataError, FileFacts
 

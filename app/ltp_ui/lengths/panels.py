@@ -14,10 +14,8 @@ from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.shared.wording import percent
-from ltp_core.lengths.paper import Table2Row
-from ltp_core.lengths.report import Side
-from ltp_core.lengths.sets import LengthSet
-from ltp_core.lengths.shift import JENSEN_SHANNON, WASSERSTEIN, LengthShift
+from ltp_core.lengths.counts import LengthSet
+from ltp_core.lengths.shift import JENSEN_SHANNON, WASSERSTEIN, LengthShift, Side, Table2Row
 
 HISTOGRAM, CUMULATIVE = "Histogram", "Cumulative"
 _NUMBER_WIDTH = 190

@@ -16,10 +16,19 @@ from app.ltp_ui.lengths.wording import (
     quartiles,
     tokens,
 )
-from ltp_core.lengths.paper import TABLE_2, Table2Row
-from ltp_core.lengths.report import Side, default_rule, evaluation_split, training_split
-from ltp_core.lengths.sets import LengthSet
-from ltp_core.lengths.shift import KL, MEASURES, LengthShift, LengthSummary
+from ltp_core.lengths.counts import LengthSet
+from ltp_core.lengths.shift import (
+    KL,
+    MEASURES,
+    TABLE_2,
+    LengthShift,
+    LengthSummary,
+    Side,
+    Table2Row,
+    default_rule,
+    evaluation_split,
+    training_split,
+)
 
 NOTHING = "–"
 PAPER = ", paper"

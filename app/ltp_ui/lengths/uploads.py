@@ -18,7 +18,7 @@ import streamlit as st
 from app.ltp_ui.shared import jobs
 from ltp_core import store
 from ltp_core.files import atomic_write
-from ltp_core.lengths.sets import FOLDER
+from ltp_core.lengths.counts import FOLDER
 from ltp_core.tasks.files import FileFacts, look
 
 if TYPE_CHECKING:

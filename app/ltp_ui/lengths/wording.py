@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.wording import counted, percent
-from ltp_core.lengths.report import Side
 from ltp_core.lengths.shift import (
     HIGH,
     JENSEN_SHANNON,
@@ -14,6 +13,7 @@ from ltp_core.lengths.shift import (
     WASSERSTEIN,
     LengthShift,
     LengthSummary,
+    Side,
 )
 
 TITLES = {

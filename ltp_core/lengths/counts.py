@@ -1,23 +1,100 @@
-"""Stored length counts: one JSON file a data set and tokenizer, in the folder `lengths` of a store.
+"""Length counts of data sets: quantiles, and the files of a store that hold them.
 
-`data_cache/README.md` is the format. The files hold counts, never a text.
+One JSON file a data set and tokenizer, in the folder `lengths` of a store; `data_cache/README.md` is the
+format. The files hold counts, never a text. Axes: `distinct` different lengths of a set, ascending.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int, Num
 
-from ltp_core.lengths.statistics import LengthCounts
 from ltp_core.records import UserError
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LengthCounts:
+    """How many inputs have each length.
+
+    Attributes:
+        length: Lengths in tokens, ascending, each once.
+        count: Inputs of that length, at least 1.
+    """
+
+    length: Num[np.ndarray, " distinct"]
+    count: Int[np.ndarray, " distinct"]
+
+    @classmethod
+    def of(cls, lengths: Num[np.ndarray, " examples"]) -> LengthCounts:
+        """The counts of a list of lengths in any order."""
+        length, count = np.unique(lengths, return_counts=True)
+        return cls(length=length, count=count)
+
+    @property
+    def rows(self) -> int:
+        """Number of inputs."""
+        return int(self.count.sum())
+
+
+def length_quantiles(counts: LengthCounts, *levels: float) -> tuple[float, ...]:
+    """Quantiles in tokens at these levels (0 to 1), linearly interpolated as `numpy.quantile` does.
+
+    Raises:
+        ValueError: There is no length.
+    """
+    if not counts.rows:
+        raise ValueError("quantiles need at least one length")
+    last = np.cumsum(counts.count) - 1  # position of the last input of each length
+    position = np.asarray(levels) * last[-1]
+    below = counts.length[np.searchsorted(last, np.floor(position))].astype(float)
+    above = counts.length[np.searchsorted(last, np.ceil(position))]
+    return tuple(map(float, below + (position % 1) * (above - below)))
+
+
+def ecdf(counts: LengthCounts, grid: Num[np.ndarray, " grid"]) -> Float[np.ndarray, " grid"]:
+    """Fraction of the inputs that are at most as long as each value of an ascending grid."""
+    total = np.concatenate([[0], np.cumsum(counts.count)])
+    return total[np.searchsorted(counts.length, grid, side="right")] / counts.rows
+
+
+def share_longer(counts: LengthCounts, limit: float) -> float:
+    """Fraction of the inputs that are longer than a limit."""
+    return float(counts.count[counts.length > limit].sum() / counts.rows)
+
+
+def integer_edges(low: int, high: int, *, max_bins: int = 60) -> Int[np.ndarray, " edges"]:
+    """Edges of bins for drawing: each holds the same whole number of lengths, so none is favoured.
+
+    Equal bins of a fractional width hold now one length more, now one less, which shows as a
+    saw-tooth. The width here is 1, 2 or 5 times a power of ten.
+
+    Args:
+        low: Least length; the first edge is the multiple of the width at or below it.
+        high: Greatest length; it lies in the last bin.
+        max_bins: More bins than this (and one for the alignment) are not made.
+
+    Returns:
+        Each edge is the least length of the bin that it begins; the last one ends the last bin.
+
+    Example:
+        >>> integer_edges(3, 11, max_bins=6)
+        array([ 2,  4,  6,  8, 10, 12])
+    """
+    widths = (step * 10**power for power in range(18) for step in (1, 2, 5))
+    width = next(w for w in widths if (high - low + 1) / w <= max_bins)
+    return np.arange(low // width * width, high + width + 1, width)
+
+
 FORMAT_VERSION = 1
+
+
 FOLDER = "lengths"
 
 
@@ -108,8 +185,19 @@ class LengthSet:
             "name": self.name,
             "is_task": self.is_task,
             "columns": list(self.columns),
-            "tokenizer": {"name": self.tokenizer.name, "sha256": self.tokenizer.sha256},
-            "splits": {name: _split_json(split) for name, split in self.splits.items()},
+            "tokenizer": asdict(self.tokenizer),
+            "splits": {
+                name: {
+                    "rows": split.counts.rows,
+                    "published_rows": split.published_rows,
+                    "left_out": split.left_out,
+                    "source": split.source,
+                    "sha256": split.sha256,
+                    "length": split.counts.length.tolist(),
+                    "count": split.counts.count.tolist(),
+                }
+                for name, split in self.splits.items()
+            },
             "created_at": self.created_at,
             "git": self.git,
         }
@@ -146,18 +234,6 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-") or "tokenizer"
 
 
-def _split_json(split: SplitLengths) -> dict[str, Any]:
-    return {
-        "rows": split.counts.rows,
-        "published_rows": split.published_rows,
-        "left_out": split.left_out,
-        "source": split.source,
-        "sha256": split.sha256,
-        "length": split.counts.length.tolist(),
-        "count": split.counts.count.tolist(),
-    }
-
-
 @dataclass(frozen=True, kw_only=True)
 class LengthEntry:
     """One file of stored counts.
@@ -176,32 +252,27 @@ class LengthEntry:
 def list_sets(stores: Iterable[Path]) -> list[LengthEntry]:
     """Stored counts of all stores by name; of equal names the first readable one counts."""
     entries: dict[str, LengthEntry] = {}
-    for path in _files(stores):
-        known = entries.get(path.stem)
-        if known is None or known.problem:
-            entries[path.stem] = _entry(path)
+    for store in stores:
+        try:
+            paths = sorted((store / FOLDER).iterdir())
+        except OSError:  # a store need not have any
+            continue
+        for path in paths:
+            known = entries.get(path.stem)
+            is_known = known is not None and known.problem is None
+            if path.suffix != ".json" or path.name.startswith(".") or is_known:
+                continue
+            try:
+                entry = LengthEntry(key=path.stem, counts=read_set(path), problem=None)
+            except LengthSetError as error:
+                entry = LengthEntry(key=path.stem, counts=None, problem=str(error))
+            entries[path.stem] = entry
     return [entries[key] for key in sorted(entries)]
 
 
 def set_path(store: Path, key: str) -> Path:
     """Where a store keeps these counts."""
     return store / FOLDER / f"{key}.json"
-
-
-def _files(stores: Iterable[Path]) -> Iterator[Path]:
-    for store in stores:
-        try:
-            found = sorted((store / FOLDER).iterdir())
-        except OSError:  # a store need not have any
-            continue
-        yield from (p for p in found if p.suffix == ".json" and not p.name.startswith("."))
-
-
-def _entry(path: Path) -> LengthEntry:
-    try:
-        return LengthEntry(key=path.stem, counts=read_set(path), problem=None)
-    except LengthSetError as error:
-        return LengthEntry(key=path.stem, counts=None, problem=str(error))
 
 
 def read_set(path: Path) -> LengthSet:
@@ -268,3 +339,19 @@ def _whole_numbers(values: Any) -> np.ndarray:
     if not isinstance(values, list) or not all(type(value) is int for value in values):
         raise TypeError("lengths and counts must be lists of whole numbers")
     return np.array(values, dtype=np.int64)
+
+
+_PUBLISHED_ROWS: dict[str, dict[str, int]] = {
+    "mnli": {"train": 392_702, "validation": 9_815, "validation_mismatched": 9_832},
+    "qqp": {"train": 363_846, "validation": 40_430},
+    "qnli": {"train": 104_743, "validation": 5_463},
+    "sst2": {"train": 67_349, "validation": 872},
+    "stsb": {"train": 5_749, "validation": 1_500},
+    "mrpc": {"train": 3_668, "validation": 408},
+    "rte": {"train": 2_490, "validation": 277},
+}
+
+
+def published_rows(task: str, split: str) -> int | None:
+    """Labelled rows of the split that GLUE published; None where there is no such thing."""
+    return _PUBLISHED_ROWS.get(task, {}).get(split)
