@@ -74,7 +74,12 @@ class Weights:
     def __init__(self, state_dict: Mapping[str, Any], config: Any) -> None:
         """Copies the tensors of `...ForSequenceClassification` with this Hugging Face config."""
         self.config = config
-        self.is_roberta = config.model_type in {"roberta", "xlm-roberta", "mpnet"}
+        self.counts_from_padding = config.model_type in {
+            "roberta",
+            "xlm-roberta",
+            "camembert",
+            "mpnet",
+        }
         self._arrays = {
             plain_name(name): np.asarray(tensor.detach().cpu().double().numpy())
             for name, tensor in state_dict.items()
@@ -96,11 +101,22 @@ class Weights:
     def layer_norm(self, name: str, x: Vector) -> Vector:
         """Layer normalisation over the hidden dimension."""
         centred = x - x.mean()
-        scale = math.sqrt((centred**2).mean() + self.config.layer_norm_eps)
+        scale = math.sqrt((centred**2).mean() + getattr(self.config, "layer_norm_eps", 1e-12))
         return centred / scale * self[f"{name}.weight"] + self[f"{name}.bias"]
 
 
 RENAMED = {
+    "embeddings_project": "embeddings.project",
+    "transformer.layer": "encoder.layer",
+    "attention.q_lin": "attention.self.query",
+    "attention.k_lin": "attention.self.key",
+    "attention.v_lin": "attention.self.value",
+    "attention.out_lin": "attention.output.dense",
+    "sa_layer_norm": "attention.output.LayerNorm",
+    "ffn.lin1": "intermediate.dense",
+    "ffn.lin2": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+    "pre_classifier": "pooler.dense",
     "attention.attn.q": "attention.self.query",
     "attention.attn.k": "attention.self.key",
     "attention.attn.v": "attention.self.value",
@@ -112,7 +128,7 @@ RENAMED = {
 
 def plain_name(name: str) -> str:
     """A tensor's name without the family in front, as BERT has it."""
-    for prefix in ("bert.", "roberta.", "mpnet."):
+    for prefix in ("bert.", "roberta.", "mpnet.", "distilbert.", "electra."):
         name = name.removeprefix(prefix)
     for theirs, plain in RENAMED.items():
         name = name.replace(theirs, plain)
@@ -124,7 +140,10 @@ def gelu(x: Vector) -> Vector:
     return np.array([value * 0.5 * (1.0 + math.erf(value / math.sqrt(2.0))) for value in x])
 
 
-ACTIVATIONS = {"gelu": gelu, "relu": lambda x: np.maximum(x, 0.0)}
+ACTIVATIONS = {"gelu": gelu, "relu": lambda x: np.maximum(x, 0.0), "tanh": np.tanh}
+
+HEADS = {"distilbert": "relu", "electra": "gelu"}
+"""Activation of the head, by `model_type`; else tanh."""
 
 
 # --- the encoder ------------------------------------------------------------------------------
@@ -132,7 +151,7 @@ ACTIVATIONS = {"gelu": gelu, "relu": lambda x: np.maximum(x, 0.0)}
 
 def position_ids(weights: Weights, input_ids: Sequence[int]) -> list[int]:
     """Row of the position table per token; RoBERTa counts from padding id + 1."""
-    if not weights.is_roberta:
+    if not weights.counts_from_padding:
         return list(range(len(input_ids)))
     pad = weights.config.pad_token_id
     ids, count = [], 0
@@ -154,6 +173,8 @@ def embed(
         if "embeddings.token_type_embeddings.weight" in weights:
             total = total + weights["embeddings.token_type_embeddings.weight"][token_type_ids[i]]
         out[i] = weights.layer_norm("embeddings.LayerNorm", total)
+        if "embeddings.project.weight" in weights:
+            out[i] = weights.linear("embeddings.project", out[i])
     return out
 
 
@@ -249,7 +270,7 @@ def attention_output(
 def feed_forward(weights: Weights, layer: int, x: Vector, counter: MacCounter) -> Vector:
     """x_out of one token (Eqs. 4 and 5)."""
     name = f"encoder.layer.{layer}"
-    activation = ACTIVATIONS[weights.config.hidden_act]
+    activation = ACTIVATIONS[getattr(weights.config, "hidden_act", "gelu")]
     inner = activation(weights.linear(f"{name}.intermediate.dense", x, counter))
     outer = weights.linear(f"{name}.output.dense", inner, counter)
     return weights.layer_norm(f"{name}.output.LayerNorm", outer + x)
@@ -257,11 +278,12 @@ def feed_forward(weights: Weights, layer: int, x: Vector, counter: MacCounter) -
 
 def classify(weights: Weights, first: Vector) -> Vector:
     """Logits from the first token: BERT's pooler and classifier, or RoBERTa's head."""
-    if weights.is_roberta:
-        return weights.linear(
-            "classifier.out_proj", np.tanh(weights.linear("classifier.dense", first))
-        )
-    return weights.linear("classifier", np.tanh(weights.linear("pooler.dense", first)))
+    activation = ACTIVATIONS[HEADS.get(weights.config.model_type, "tanh")]
+    if "pooler.dense.weight" in weights and "classifier.weight" in weights:
+        return weights.linear("classifier", activation(weights.linear("pooler.dense", first)))
+    return weights.linear(
+        "classifier.out_proj", activation(weights.linear("classifier.dense", first))
+    )
 
 
 # --- hard pruning -----------------------------------------------------------------------------

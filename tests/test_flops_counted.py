@@ -42,18 +42,18 @@ COUNTED: dict[str, Callable[..., RunOutput]] = {
 def counted(
     runner: str, encoder: Encoder, inputs: Inputs, method: Any
 ) -> tuple[Counter[str], RunOutput]:
-    """FLOPs that PyTorch counts, by kind of product, without those of the head."""
+    """FLOPs that PyTorch counts, by kind of product, without those of embeddings and head."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         output = COUNTED[runner](encoder, inputs, method)
     flops: Counter[str] = Counter()
     for operation, count in counter.get_flop_counts()["Global"].items():
         flops["bmm" if "bmm" in str(operation) else "linear"] += count
-    head = sum(
-        m.weight.numel()
-        for name, m in encoder.named_modules()
-        if isinstance(m, torch.nn.Linear) and not name.startswith("encoder.")
-    )
-    flops["linear"] -= 2 * len(inputs.input_ids) * head
+    keeps_blanks = runner in {"masked", "repadded"}
+    embedded = inputs.input_ids.numel() if keeps_blanks else int(inputs.length.sum())
+    for name, module in encoder.named_modules():
+        if isinstance(module, torch.nn.Linear) and not name.startswith("encoder."):
+            rows = embedded if name.startswith("embeddings.") else len(inputs.input_ids)
+            flops["linear"] -= 2 * rows * module.weight.numel()
     return flops, output
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ltp_core.encoder.model import Encoder
     from ltp_core.runners.base import Inputs
 
-FAMILIES = ("bert", "roberta", "mpnet")
+FAMILIES = ("bert", "roberta", "mpnet", "distilbert", "electra")
 
 _LIKE_ROBERTA = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "layer_norm_eps": 1e-5}
 
@@ -27,7 +27,11 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("bert", "Bert", {"pad_token_id": 0, "type_vocab_size": 2}),
     "roberta": ("roberta", "Roberta", {**_LIKE_ROBERTA, "type_vocab_size": 1}),
     "xlm-r": ("roberta", "XLMRoberta", {**_LIKE_ROBERTA, "type_vocab_size": 1}),
+    "camembert": ("roberta", "Camembert", {**_LIKE_ROBERTA, "type_vocab_size": 1}),
     "mpnet": ("mpnet", "MPNet", _LIKE_ROBERTA),
+    "distilbert": ("distilbert", "DistilBert", {"pad_token_id": 0, "hidden_dim": 24}),
+    "electra": ("electra", "Electra", {"embedding_size": 12, "type_vocab_size": 2}),
+    "electra-wide": ("electra", "Electra", {"embedding_size": 16, "type_vocab_size": 2}),
 }
 """Our family of Hugging Face's architectures, the beginning of its classes' names, and settings."""
 
@@ -99,6 +103,7 @@ def encoder(
         pad_id=pad_id(family),
         num_labels=3,
         layer_norm_eps=1e-5,
+        embedding_size=12 if KNOWN[family].projects_embeddings else None,
     )
     model = Encoder(config).double().eval()
     randomise(model, seed)

@@ -88,7 +88,11 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
     }
     atomic_write(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     is_span = encoder.config.head == "span"
-    parts = {name.partition(".")[0] for name, _ in encoder.named_parameters()}
+    heads = dict.fromkeys(
+        family.their_name(name).removeprefix(f"{family.name}.").partition(".")[0]
+        for name, _ in encoder.named_parameters()
+        if name.startswith(HEADS)
+    )
     config = {
         "peft_type": "LORA",
         "task_type": "QUESTION_ANS" if is_span else "SEQ_CLS",
@@ -98,7 +102,7 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": rf".*{family.adapted}",
-        "modules_to_save": [head[:-1] for head in HEADS if head[:-1] in parts],
+        "modules_to_save": list(heads),
         "inference_mode": True,
     }
     text = json.dumps(config, indent=2, sort_keys=True)

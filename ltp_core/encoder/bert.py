@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from ltp_core.encoder.model import Family, LayerStack
 
+SPECIAL_TOKENS = {
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
+
 BERT = Family(
     name="bert",
     model_types=("bert",),
     class_prefix="Bert",
-    special_tokens={
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "mask_token": "[MASK]",
-    },
+    special_tokens=SPECIAL_TOKENS,
     has_pooler=True,
     stack=LayerStack,
 )

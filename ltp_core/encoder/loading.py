@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from ltp_core.encoder.errors import HeadError, ModelError, reason
 from ltp_core.encoder.families import BY_MODEL_TYPE
-from ltp_core.encoder.model import Encoder, EncoderConfig, Family, Head
+from ltp_core.encoder.model import Encoder, EncoderConfig, Head
 
 LARGEST = {"num_hidden_layers": 1000, "num_labels": 100_000}
 LARGEST_SIZE = 10_000_000
@@ -77,59 +79,82 @@ def encoder_config(
         known = ", ".join(BY_MODEL_TYPE)
         raise ModelError(f"Architecture {model_type!r} is not supported; known are {known}.")
     family = BY_MODEL_TYPE[model_type]
+    fields = _Fields(raw, family.config_names)
     fixed = {key: (value,) for key, value in family.required.items()}
     for key, supported in (UNREAD | fixed).items():
-        if (value := raw.get(key)) is not None and value not in supported:
+        name, value = fields.get(key)
+        if value is not None and value not in supported:
             known = f"; known is {supported[0]!r}" if supported else ""
-            raise ModelError(f"config.json: {key} {str(value)[:80]!r} is not supported{known}.")
-    heads, width = _size(raw, "num_attention_heads"), _size(raw, "hidden_size")
+            raise ModelError(f"config.json: {name} {str(value)[:80]!r} is not supported{known}.")
+    heads, width = fields.size("num_attention_heads"), fields.size("hidden_size")
     if width % heads:
         raise ModelError(
-            f"config.json: num_attention_heads {heads} does not divide hidden_size {width}."
+            f"config.json: {fields.get('num_attention_heads')[0]} {heads} does not divide "
+            f"{fields.get('hidden_size')[0]} {width}."
         )
+    embedding_size = fields.size("embedding_size", width) if family.projects_embeddings else width
     return EncoderConfig(
         family=family,
-        vocab_size=_size(raw, "vocab_size"),
+        vocab_size=fields.size("vocab_size"),
         hidden_size=width,
-        num_layers=_size(raw, "num_hidden_layers"),
+        num_layers=fields.size("num_hidden_layers"),
         num_heads=heads,
-        intermediate_size=_size(raw, "intermediate_size"),
-        max_positions=_size(raw, "max_position_embeddings"),
-        type_vocab_size=_size(raw, "type_vocab_size", 2) if family.has_token_types else 0,
-        pad_id=_pad_id(raw, family),
+        intermediate_size=fields.size("intermediate_size"),
+        max_positions=fields.size("max_position_embeddings"),
+        type_vocab_size=fields.size("type_vocab_size", 2) if family.has_token_types else 0,
+        pad_id=fields.pad_id(family.default_pad_id),
         num_labels=num_labels or max(1, len(label_names(raw))),
-        layer_norm_eps=_fraction(raw, "layer_norm_eps", 1e-12),
-        hidden_dropout=_fraction(raw, "hidden_dropout_prob", 0.1),
-        attention_dropout=_fraction(raw, "attention_probs_dropout_prob", 0.1),
+        layer_norm_eps=fields.fraction("layer_norm_eps", 1e-12),
+        hidden_dropout=fields.fraction("hidden_dropout_prob", 0.1),
+        attention_dropout=fields.fraction("attention_probs_dropout_prob", 0.1),
         head=head or ("span" if SPAN_ARCHITECTURE in str(raw.get("architectures")) else HEAD),
+        embedding_size=None if embedding_size == width else embedding_size,
     )
 
 
-def _size(raw: dict[str, Any], key: str, default: int | None = None) -> int:
-    value = raw.get(key, default)
-    if value is None:
-        raise ModelError(f"config.json lacks the field {key!r}.")
-    if type(value) is not int or value < 1:
-        raise ModelError(f"config.json: {key} is {value!r}, not a whole number above 0.")
-    if value > (limit := LARGEST.get(key, LARGEST_SIZE)):
-        raise ModelError(
-            f"config.json: {key} is {value}, which no encoder has: {limit} is the most."
-        )
-    return value
+@dataclass(frozen=True)
+class _Fields:
+    """Fields of a `config.json`, asked for by BERT's names.
 
+    Attributes:
+        raw: Content of the file.
+        names: What fields may be called instead.
+    """
 
-def _fraction(raw: dict[str, Any], key: str, default: float) -> float:
-    value = raw.get(key, default)
-    if type(value) not in (int, float) or not 0 <= value <= 1:
-        raise ModelError(f"config.json: {key} is {value!r}, not a number from 0 to 1.")
-    return float(value)
+    raw: dict[str, Any]
+    names: Mapping[str, str]
 
+    def get(self, key: str, default: Any = None) -> tuple[str, Any]:
+        """The field's name in the file, and its value."""
+        name = self.names.get(key, key)
+        return (name, self.raw[name]) if name in self.raw else (name, self.raw.get(key, default))
 
-def _pad_id(raw: dict[str, Any], family: Family) -> int:
-    value = raw.get("pad_token_id", family.default_pad_id)
-    if type(value) is not int or not 0 <= value < _size(raw, "vocab_size"):
-        raise ModelError(f"config.json: pad_token_id is {value!r}, which is no vocabulary id.")
-    return value
+    def size(self, key: str, default: int | None = None) -> int:
+        """A whole number above 0."""
+        name, value = self.get(key, default)
+        if value is None:
+            raise ModelError(f"config.json lacks the field {name!r}.")
+        if type(value) is not int or value < 1:
+            raise ModelError(f"config.json: {name} is {value!r}, not a whole number above 0.")
+        if value > (limit := LARGEST.get(key, LARGEST_SIZE)):
+            raise ModelError(
+                f"config.json: {name} is {value}, which no encoder has: {limit} is the most."
+            )
+        return value
+
+    def fraction(self, key: str, default: float) -> float:
+        """A number from 0 to 1."""
+        name, value = self.get(key, default)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ModelError(f"config.json: {name} is {value!r}, not a number from 0 to 1.")
+        return float(value)
+
+    def pad_id(self, default: int) -> int:
+        """The padding token's id."""
+        value = self.raw.get("pad_token_id", default)
+        if type(value) is not int or not 0 <= value < self.size("vocab_size"):
+            raise ModelError(f"config.json: pad_token_id is {value!r}, which is no vocabulary id.")
+        return value
 
 
 def label_names(raw: dict[str, Any]) -> tuple[str, ...]:
@@ -140,7 +165,7 @@ def label_names(raw: dict[str, Any]) -> tuple[str, ...]:
     """
     names = raw.get("id2label")
     if not names:
-        return tuple(f"LABEL_{i}" for i in range(_size(raw, "num_labels", 2)))
+        return tuple(f"LABEL_{i}" for i in range(_Fields(raw, {}).size("num_labels", 2)))
     if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
         raise ModelError("config.json: id2label does not map the numbers from 0 on to names.")
     return tuple(str(names[str(i)]) for i in range(len(names)))

@@ -64,6 +64,9 @@ class Family:
         counts_from_padding: The first token's position id is the padding id + 1, and padding is not
             counted; else positions are 0, 1, ….
         has_pooler: The head is BERT's, a pooler and a linear map; else RoBERTa's.
+        head_activation: Between the head's two maps.
+        projects_embeddings: Embeddings may have another width than the layers.
+        config_names: Names of BERT's fields of `config.json` where the family has others.
         renames: Parts of tensor names, theirs and ours.
         adapted: Pattern of the linear maps that low-rank adapters go on, by their names.
         required: Fields of `config.json` whose values are fixed, if they are there.
@@ -78,6 +81,9 @@ class Family:
     has_token_types: bool = True
     counts_from_padding: bool = False
     has_pooler: bool = False
+    head_activation: Literal["tanh", "relu", "gelu"] = "tanh"
+    projects_embeddings: bool = False
+    config_names: Mapping[str, str] = field(default_factory=dict)
     renames: tuple[tuple[str, str], ...] = ()
     adapted: str = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
     required: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +103,7 @@ class Family:
         return name if name.startswith(OUTER) else f"{self.name}.{name}"
 
 
-OUTER = ("classifier.", "qa_outputs.")
+OUTER = ("classifier.", "pre_classifier.", "qa_outputs.")
 """Beginnings of tensor names that have no family in front."""
 
 OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
@@ -113,6 +119,7 @@ class EncoderConfig:
         num_labels: Outputs of the head; 1 means regression. A span head has 2: start and end.
         pad_id: Vocabulary id of the padding token.
         head: Kind of head.
+        embedding_size: Width of the embeddings; None where it is `hidden_size`.
     """
 
     family: Family
@@ -129,6 +136,7 @@ class EncoderConfig:
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
     head: Head = "classification"
+    embedding_size: int | None = None
 
     @property
     def reads_every_token(self) -> bool:
@@ -156,7 +164,7 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        width = config.hidden_size
+        width = config.embedding_size or config.hidden_size
         self.config = config
         self.word_embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_id)
         self.position_embeddings = nn.Embedding(config.max_positions, width)
@@ -164,6 +172,9 @@ class Embeddings(nn.Module):
             self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout)
+        self.project = (
+            nn.Identity() if width == config.hidden_size else nn.Linear(width, config.hidden_size)
+        )
 
     def position_ids(self, input_ids: Int[Tensor, "batch seq"]) -> Int[Tensor, "batch seq"]:
         """Position of each token: 0, 1, … for BERT; counted over non-padding ids for RoBERTa."""
@@ -183,7 +194,7 @@ class Embeddings(nn.Module):
         if self.config.type_vocab_size:
             total = total + self.token_type_embeddings(token_type_ids)
         total = total + self.position_embeddings(position_ids)
-        embedded: Tensor = self.dropout(self.LayerNorm(total))
+        embedded: Tensor = self.project(self.dropout(self.LayerNorm(total)))
         return embedded
 
 
@@ -319,6 +330,13 @@ class RobertaHead(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.num_labels)
 
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+}
+
+
 class Encoder(nn.Module):
     """Embeddings, layers and a head: of the first token's class, or of every token as start and end."""
 
@@ -354,13 +372,14 @@ class Encoder(nn.Module):
         if self.config.head == "span":
             spans: Tensor = self.qa_outputs(states)
             return spans
-        first = states
-        if self.config.family.has_pooler:
+        family = self.config.family
+        activation = ACTIVATIONS[family.head_activation]
+        if family.has_pooler:
             logits: Tensor = self.classifier(
-                self.head_dropout(torch.tanh(self.pooler.dense(first)))
+                self.head_dropout(activation(self.pooler.dense(states)))
             )
             return logits
-        inner = torch.tanh(self.classifier.dense(self.head_dropout(first)))  # type: ignore[operator]
+        inner = activation(self.classifier.dense(self.head_dropout(states)))  # type: ignore[operator]
         projected: Tensor = self.classifier.out_proj(self.head_dropout(inner))  # type: ignore[operator]
         return projected
 

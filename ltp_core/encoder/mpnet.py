@@ -17,6 +17,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from ltp_core.encoder.model import EncoderConfig, Family, LayerStack, PositionBias
+from ltp_core.encoder.roberta import ROBERTA
 
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
@@ -56,15 +57,7 @@ MPNET = Family(
     name="mpnet",
     model_types=("mpnet",),
     class_prefix="MPNet",
-    special_tokens={
-        "cls_token": "<s>",
-        "sep_token": "</s>",
-        "pad_token": "<pad>",
-        "unk_token": "[UNK]",
-        "mask_token": "<mask>",
-        "bos_token": "<s>",
-        "eos_token": "</s>",
-    },
+    special_tokens={**ROBERTA.special_tokens, "unk_token": "[UNK]"},
     default_pad_id=1,
     has_token_types=False,
     counts_from_padding=True,

@@ -1,4 +1,4 @@
-"""RoBERTa and XLM-R: BERT's layers, positions counted from the padding id on, another head."""
+"""RoBERTa, XLM-R and CamemBERT: BERT's layers, positions counted from the padding id on, another head."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ltp_core.encoder.model import Family, LayerStack
 
 ROBERTA = Family(
     name="roberta",
-    model_types=("roberta", "xlm-roberta"),
+    model_types=("roberta", "xlm-roberta", "camembert"),
     class_prefix="Roberta",
     special_tokens={
         "cls_token": "<s>",

@@ -56,7 +56,7 @@ def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str,
     if not family.has_token_types:
         del raw["type_vocab_size"]
     kind = SPAN_ARCHITECTURE if config.head == "span" else "ForSequenceClassification"
-    return {
+    described = {
         "architectures": [f"{family.class_prefix}{kind}"],
         "model_type": family.name,
         "num_hidden_layers": raw.pop("num_layers"),
@@ -69,6 +69,16 @@ def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str,
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         **family.required,
+        **(
+            {"embedding_size": config.embedding_size or config.hidden_size}
+            if family.projects_embeddings
+            else {}
+        ),
         **({"problem_type": "regression"} if config.num_labels == 1 or not label_names else {}),
-        **{k: v for k, v in raw.items() if k not in ("family", "num_labels", "head")},
+        **{k: v for k, v in raw.items() if k not in OWN_FIELDS},
     }
+    return {family.config_names.get(key, key): value for key, value in described.items()}
+
+
+OWN_FIELDS = ("family", "num_labels", "head", "embedding_size")
+"""Fields of our configuration that are written in another way, or not."""

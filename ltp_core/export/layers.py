@@ -47,7 +47,10 @@ class EncoderNodes:
             kind = add("Gather", _array(tables.token_type_embeddings.weight), token_type_ids)
             total = add("Add", total, kind)
         place = add("Gather", _array(tables.position_embeddings.weight), position_ids)
-        return self._norm(add("Add", total, place), tables.LayerNorm)
+        embedded = self._norm(add("Add", total, place), tables.LayerNorm)
+        if isinstance(tables.project, nn.Linear):
+            embedded = self._linear(embedded, tables.project.weight, tables.project.bias)
+        return embedded
 
     def bias(self, layer_index: int, query: Name, key: Name) -> Name | None:
         """What a layer adds to its logits (`PositionBias`), `head … query key`; None: nothing.
@@ -98,7 +101,8 @@ class EncoderNodes:
         has_pooler = self.config.family.has_pooler
         dense = encoder.pooler.dense if has_pooler else encoder.classifier.dense
         out = encoder.classifier if has_pooler else encoder.classifier.out_proj
-        inner = add("Tanh", self._linear(first, dense.weight, dense.bias))  # type: ignore[union-attr,arg-type]
+        activation = self.config.family.head_activation.capitalize()
+        inner = add(activation, self._linear(first, dense.weight, dense.bias))  # type: ignore[union-attr,arg-type]
         return self._linear(inner, out.weight, out.bias)  # type: ignore[union-attr,arg-type]
 
     def _residual(self, module: DenseResidual, inputs: Name, residual: Name) -> Name:

@@ -134,7 +134,7 @@ class _Pass:
         self.is_read_at_the_end = is_first_certain or not self._needs_scores
         weight = encoder.embeddings.word_embeddings.weight
         num_read = self._mask.numel() if self._reads_all else len(self.initial_length)
-        self._states = weight.new_zeros(num_read, weight.shape[1])
+        self._states = weight.new_zeros(num_read, encoder.config.hidden_size)
 
     def layer(
         self,

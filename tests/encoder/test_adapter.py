@@ -135,7 +135,7 @@ def test_what_is_trained(architecture: str, hugging_face_folder: FolderOf) -> No
     low_rank = {name for name in trained if ".lora_" in name}
     assert 3 * 6 * 2 == len(low_rank)
     assert all(name.startswith("encoder.layer.") for name in low_rank)
-    heads = ("pooler.", "classifier.") if architecture == "bert" else ("classifier.",)
+    heads = ("pooler.", "classifier.") if encoder.config.family.has_pooler else ("classifier.",)
     assert 4 == len(trained - low_rank)
     assert all(name.startswith(heads) for name in trained - low_rank)
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.export import export_hugging_face
 from ltp_core.records import UserError
 from ltp_core.trace import trace_text
 from tests import tiny
@@ -120,6 +121,66 @@ def test_several_values_are_no_classes(folder: Path) -> None:
     found = trace_text(load_checkpoint(str(folder)), TEXT).prediction
     assert (None, None) == (found.probabilities, found.label)
     assert found.logits == pytest.approx(logits_of(folder).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression", None])
+def test_what_the_outputs_are_is_exported(problem: str | None, folder: Path) -> None:
+    """A folder that is loaded and written again says the same of its head and its labels."""
+    names = {"0": "bad", "1": "fine", "2": "good"}
+    edit(folder, problem_type=problem, id2label=names)
+    model = load_checkpoint(str(folder))
+    export_hugging_face(model, folder.parent / "again")
+    again = load_checkpoint(str(folder.parent / "again"))
+    assert (model.problem_type, model.label_names) == (again.problem_type, again.label_names)
+    expected = () if problem == "regression" else tuple(names.values())
+    assert expected == again.label_names
+    assert trace_text(model, TEXT).prediction == trace_text(again, TEXT).prediction
+
+
+@pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+def test_every_family_is_named_by_its_labels(architecture: str, tmp_path: Path) -> None:
+    """A classifier of any family gives transformers' probabilities under the folder's names."""
+    from transformers import pipeline
+
+    names = {0: "bad", 1: "fine", 2: "good"}
+    folder = tiny.save_hugging_face(architecture, tmp_path / "mine", id2label=names)
+    export_hugging_face(load_checkpoint(str(folder)), tmp_path / "again")
+    for place in (folder, tmp_path / "again"):
+        found = trace_text(load_checkpoint(str(place)), TEXT).prediction
+        assert found.label in names.values()
+    (expected,) = pipeline("text-classification", str(tmp_path / "again"))(TEXT)
+    assert (expected["label"]) == found.label
+    assert found.probabilities is not None
+    assert expected["score"] == pytest.approx(max(found.probabilities), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dim": ...}, "dim"),
+        ({"n_heads": 5}, "n_heads 5 does not divide dim 16"),
+        ({"activation": "relu"}, "activation"),
+        ({"dropout": 2}, "dropout"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps"),
+    ],
+)
+def test_a_family_is_told_by_its_own_names(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """What DistilBERT's configuration lacks or misstates is called as it is there."""
+    folder = tiny.save_hugging_face("distilbert", tmp_path / "mine")
+    edit(folder, **changes)
+    assert_refused(folder, words)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"relative_attention_num_buckets": 16}, {"pad_token_id": 0}], ids=str
+)
+def test_what_mpnet_has_built_in_is_not_another(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Transformers ignores these fields; a folder that says otherwise is refused."""
+    folder = tiny.save_hugging_face("mpnet", tmp_path / "mine")
+    edit(folder, **changes)
+    assert_refused(folder, next(iter(changes)))
 
 
 @pytest.mark.parametrize(
