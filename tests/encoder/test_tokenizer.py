@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import Tokenizer, processors
 
+from ltp_core.encoder.families import FAMILIES
 from ltp_core.encoder.tokenizer import separator_id
 from tests import tiny
 
@@ -15,6 +16,13 @@ def with_both() -> Tokenizer:
     made.add_tokens(["[SEP]"])
     assert made.token_to_id("[SEP]") is not None
     return made
+
+
+def test_the_tests_know_every_family() -> None:
+    """A family in the list is one that the suites run over."""
+    assert set(FAMILIES) == set(tiny.FAMILIES)
+    types = {kind for family in FAMILIES.values() for kind in family.model_types}
+    assert types == {tiny.hugging_face(name).config.model_type for name in tiny.ARCHITECTURES}
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -17,7 +17,7 @@ from ltp_core.encoder.model import Encoder, EncoderConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners import attention, linear
-from ltp_core.runners.layout import Limits
+from ltp_core.runners.layout import Layout, Limits
 from ltp_core.runners.linear import LinearMap
 from ltp_core.runners.packed import PackedRunner, run_packed
 from tests import strategies, tiny
@@ -50,6 +50,28 @@ def test_runners_agree_in_every_dtype(
     packed = run("packed", encoder, case.inputs, method)
     assert dtype == packed.logits.dtype
     assert_same(masked, packed, atol=tolerance)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("lengths", [[7], [5, 5], [6, 3, 1]])
+def test_the_fused_attention_is_the_plain_one(lengths: list[int], has_bias: bool) -> None:
+    """What an accelerator runs without scores gives the same, with a bias and with blanks."""
+    layout = Layout(
+        sequences=list(range(len(lengths))),
+        lengths=lengths,
+        num_heads=2,
+        limits=ALL_TOGETHER,
+        device=torch.device("cpu"),
+    )
+    (group,) = layout.groups
+    torch.manual_seed(len(lengths))
+    shape = (2 * len(group), group.width, 4)
+    query, key, value = torch.randn(3, *shape, dtype=torch.float64).unbind(0)
+    added = torch.randn(len(group), 2, group.width, group.width).double() if has_bias else None
+    probs = attention._probabilities(query, key, group.live, 2, added)
+    fused = attention._fused(query, key, value, group, 2, added)
+    expected = attention._whole(torch.bmm(probs, value), group).context
+    torch.testing.assert_close(attention._whole(fused, group).context, expected)
 
 
 ONE_BY_ONE = Limits(block_tokens=1, group_cells=1, blank_cells=0)
