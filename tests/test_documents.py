@@ -20,6 +20,7 @@ DOCUMENTS = (
     "docs/development.md",
     "docs/methods.md",
     "docs/performance.md",
+    "docs/python.md",
     "docs/results.md",
     "data_cache/README.md",
 )

@@ -18,6 +18,7 @@ PARTS |= {"metrics", "store", "config"}
 """What stands on its own, and what is put together from it below."""
 
 ALLOWED: dict[str, set[str]] = {
+    "__init__": {"classifier"},
     "records": set(),
     "toml_writer": set(),
     "environment": set(),
@@ -56,9 +57,10 @@ ALLOWED: dict[str, set[str]] = {
     "join": {"tasks", "files"},
     "predict": {"records", "files", "tasks", "checkpoint", "scoring", "join"},
     "trace": PARTS | {"runners", "checkpoint", "inference", "ask", "scoring"},
+    "classifier": {"records", "checkpoint", "tokenize", "scoring", "trace", "calibration"},
     "evaluate": PARTS | {"runners", "checkpoint", "inference"},
     "bench": PARTS | {"runners", "checkpoint", "inference", "evaluate", "export"},
-    "export": PARTS | {"runners", "checkpoint"},
+    "export": PARTS | {"runners", "checkpoint", "checkpoint_places"},
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "inference", "evaluate", "calibration"}
@@ -115,9 +117,6 @@ def test_the_core_imports_downwards_only() -> None:
     """A part of the core imports only the parts that it may stand on."""
     for path in sources("ltp_core"):
         own = part(module_name(path))
-        if own == "__init__":
-            assert parts_imported(path) == set()
-            continue
         assert own in ALLOWED, f"{own} is new: give it a line in ALLOWED"
         too_high = parts_imported(path) - {own} - ALLOWED[own]
         assert not too_high, f"{module_name(path)} imports {too_high}"

@@ -19,9 +19,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_budget(parser)
     parser.add_argument(
         "--format",
-        choices=("onnx", "hf"),
+        choices=("onnx", "hf", "folder"),
         required=True,
-        help="onnx: one file, tokens really removed inside; hf: a folder for transformers, unpruned",
+        help="onnx: one file, tokens really removed inside; hf: a folder for transformers, unpruned; "
+        "folder: all that every command here needs on another machine",
     )
     parser.add_argument(
         "--output",
@@ -30,6 +31,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="file or folder to write (default: the checkpoint's name, here)",
     )
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="folder: the adapter alone, which needs its base model there",
+    )
     onnx = parser.add_argument_group("onnx")
     onnx.add_argument("--unpruned", action="store_true", help="the same weights, nothing pruned")
     onnx.add_argument(
@@ -56,7 +62,7 @@ def run(arguments: Namespace) -> Output:
         "format": arguments.format,
         "path": str(path),
         "bytes": _size(path),
-        "pruned": arguments.format == "onnx" and not arguments.unpruned,
+        "pruned": arguments.format != "hf" and not arguments.unpruned,
         "inputs": inputs,
     }
     text = f"{path}: {_size(path) / 1e6:.1f} MB, {_meaning(document)}"
@@ -72,6 +78,8 @@ def _check_options(arguments: Namespace) -> None:
     given = [name for name in ("unpruned", "single", "int8") if getattr(arguments, name)]
     if given and arguments.format != "onnx":
         raise UserError(f"--{given[0]} goes with --format onnx only.")
+    if arguments.adapter and arguments.format != "folder":
+        raise UserError("--adapter goes with --format folder only.")
     if arguments.single and arguments.unpruned:
         raise UserError("--single goes with a pruned model only: leave out one of the two.")
 
@@ -80,8 +88,8 @@ def _output(arguments: Namespace, model: PrunedModel) -> Path:
     if arguments.output is not None:
         output: Path = arguments.output
         return output
-    if arguments.format == "hf":
-        return Path(f"{model.name}-hf")
+    if arguments.format != "onnx":
+        return Path(f"{model.name}-{arguments.format}")
     unpruned, single, int8 = arguments.unpruned, arguments.single, arguments.int8
     return Path(f"{model.name}{'-unpruned' * unpruned}{'-single' * single}{'-int8' * int8}.onnx")
 
@@ -90,6 +98,13 @@ def _write(arguments: Namespace, model: PrunedModel, path: Path) -> list[str]:
     """Writes, and gives the names of the inputs."""
     from ltp_core.export import export_hugging_face, export_onnx, input_names
 
+    if arguments.format == "folder":
+        from ltp_core.checkpoint_places import checkpoint_folder
+        from ltp_core.export.folder import export_folder
+
+        source = checkpoint_folder(arguments.checkpoint)
+        export_folder(model, source, path, is_adapter=arguments.adapter)
+        return input_names(model)
     if arguments.format == "hf":
         export_hugging_face(model, path)
         return input_names(model)
@@ -117,8 +132,8 @@ def _meaning(document: dict[str, object]) -> str:
 
 COMMAND = Command(
     name="export",
-    summary="write a checkpoint for ONNX Runtime, with the pruning inside, or for transformers",
-    examples=("rotten_tomatoes-ltp --format onnx", "sst2-ltp --format hf --output my-model"),
+    summary="write a checkpoint for ONNX Runtime, for transformers, or for another machine",
+    examples=("rotten_tomatoes-ltp --format onnx", "sst2-ltp --format folder --output my-model"),
     add_arguments=add_arguments,
     run=run,
 )

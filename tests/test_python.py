@@ -1,0 +1,139 @@
+"""The package from Python: called as transformers' pipeline is, and the document's code runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ltp_core
+from ltp_core.records import UserError
+from ltp_core.store import list_runs
+from tests import tiny
+from tests.checkpoints import PAIRS, REVIEWS
+from tests.source_trees import ROOT
+
+TEXTS = [" ".join(tiny.WORDS[i % 7 : i % 7 + 1 + i % 9]) for i in range(12)]
+PAIR = {"text": TEXTS[0], "text_pair": TEXTS[5]}
+
+
+def pipeline_of(folder: Path) -> Any:
+    """Transformers' own over the same folder."""
+    import transformers
+
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        pad_token="[PAD]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    return transformers.pipeline("text-classification", model=network, tokenizer=tokenizer)
+
+
+def close(found: Any, expected: Any) -> bool:
+    """The same shapes and labels, and scores to five digits."""
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(close, found, expected))
+    return bool(
+        found.keys() == expected.keys()
+        and found["label"] == expected["label"]
+        and found["score"] == pytest.approx(expected["score"], abs=1e-5)
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": None}])
+@pytest.mark.parametrize("given", [TEXTS[0], TEXTS, [TEXTS[0]], PAIR, [PAIR, PAIR]])
+def test_it_is_called_like_a_pipeline(
+    hugging_face_folder: Callable[[str], Path], given: Any, options: dict[str, Any]
+) -> None:
+    """Texts, lists, pairs and `top_k` give what transformers gives, in the same shapes."""
+    folder = hugging_face_folder("bert")
+    found = ltp_core.load(str(folder))(given, **options)
+    assert close(found, pipeline_of(folder)(given, **options))
+
+
+@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
+def test_the_function_can_be_named(
+    hugging_face_folder: Callable[[str], Path], function: Any
+) -> None:
+    """Scores by another function than the head's own."""
+    folder = hugging_face_folder("bert")
+    found = ltp_core.load(str(folder))(TEXTS, top_k=None, function_to_apply=function, batch_size=5)
+    assert close(found, pipeline_of(folder)(TEXTS, top_k=None, function_to_apply=function))
+
+
+def test_an_iterator_gives_an_iterator(tiny_store: Path) -> None:
+    """What comes one after another is answered so."""
+    classifier = ltp_core.load(REVIEWS)
+    found = classifier(text for text in TEXTS)
+    assert next(found) == classifier(TEXTS)[0]
+    assert len(TEXTS) - 1 == len(list(found))
+    assert [] == classifier([])
+
+
+@pytest.mark.parametrize("given", [3, [3], [["a", "b"]], {"txt": "a"}, {"text_pair": "a"}, [None]])
+def test_what_is_no_input_is_refused(tiny_store: Path, given: Any) -> None:
+    """An error that says what an input is."""
+    with pytest.raises((UserError, TypeError)):
+        ltp_core.load(REVIEWS)(given)
+
+
+def test_a_trace(tiny_store: Path) -> None:
+    """The decisions behind an answer, of a text or a pair."""
+    trace = ltp_core.load(REVIEWS).trace(TEXTS[8])
+    assert trace.label == ltp_core.load(REVIEWS)(TEXTS[8])[0]["label"]
+    assert ltp_core.load(PAIRS).trace(**{"text": TEXTS[1], "text_pair": TEXTS[2]}).tokens
+
+
+def test_a_model_in_memory_is_pruned(hugging_face_folder: Callable[[str], Path]) -> None:
+    """Thresholds for the budget; the model itself stays as it was, and with nothing pruned it is equal."""
+    import transformers
+
+    theirs = pipeline_of(hugging_face_folder("bert"))
+    before = {name: value.clone() for name, value in theirs.model.state_dict().items()}
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
+    pruned = ltp_core.prune(theirs.model, fast, TEXTS, 0.7, max_configurations=40)
+    assert {len(TEXTS)} == {len(pruned(TEXTS))}
+    assert pruned.trace(TEXTS[8]).relative_flops["paper"] < 1
+    assert all(value.equal(before[name]) for name, value in theirs.model.state_dict().items())
+    whole = ltp_core.prune(theirs.model, fast, TEXTS, 1.0, max_configurations=40)
+    assert (
+        close(whole(TEXTS)[:1], theirs(TEXTS)[:1])
+        or whole.trace(TEXTS[0]).relative_flops["paper"] < 1
+    )
+    with pytest.raises(UserError, match="target_relative_flops"):
+        ltp_core.prune(theirs.model, fast, TEXTS, 1.5)
+    with pytest.raises(UserError, match="no text"):
+        ltp_core.prune(theirs.model, fast, [], 0.7)
+
+
+def test_the_package_is_imported_without_torch() -> None:
+    """`import ltp_core` takes no second; what it offers is listed."""
+    code = "import sys, ltp_core; assert 'torch' not in sys.modules; print(*ltp_core.__all__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "TextClassifier load prune" == done.stdout.strip()
+    with pytest.raises(AttributeError):
+        ltp_core.nothing  # noqa: B018
+
+
+SHIPPED = list_runs([ROOT / "data_cache" / "sample"])
+
+
+@pytest.mark.skipif(not SHIPPED, reason="the sample store is empty")
+def test_the_code_of_the_document_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/python.md, one after another, in one namespace."""
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    monkeypatch.setenv("LTP_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
