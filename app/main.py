@@ -14,8 +14,7 @@ from app.ltp_ui.shared import navigation, state  # noqa: E402
 from app.ltp_ui.shared.boundary import boundary  # noqa: E402
 from ltp_core.threads import fit_threads  # noqa: E402
 
-THREADS_S = 10
-"""So long the number of threads stays: what else runs on the machine changes."""
+THREADS_S = 10  # the number of threads follows what else runs on the machine
 
 st.set_page_config(
     page_title="Token Pruning Explorer",

@@ -63,7 +63,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     import torch
 
     card: dict[str, Any] = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": available_cores(),
         "threads": torch.get_num_threads(),
         "system": platform.system(),
@@ -74,7 +74,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     return card
 
 
-def _processor() -> str:
+def processor() -> str:
     """Model name of the processor, with its matrix extensions where Linux lists them."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -6,17 +6,19 @@ from app.ltp_ui.shared import jobs
 from app.ltp_ui.throughput import controls, panels, results
 
 st.title("Throughput", anchor=False)
-st.markdown(
-    "Fewer FLOPs are not less time. Measure on this machine what removing tokens is worth, beside the "
-    "same network with its padding removed but nothing pruned, and beside what others use."
-)
+st.markdown("What removing tokens is worth in time, on a machine and beside what others use.")
 results.watch()
 what = results.question()
-controls.measure(what)
 jobs.poll(controls.KIND, panels.progress)
 
-chosen, found = results.choose_result(what)
-if chosen is None:
-    panels.nothing_yet(what)
-else:
-    panels.result(chosen, found)
+# The answer and the picture come first on screen; what they show is chosen below them.
+answer = st.container()
+checkpoint = controls.measure(what)
+chosen, found = results.choose_result(what, checkpoint)
+with answer:
+    if chosen is None:
+        panels.nothing_yet(what)
+    else:
+        panels.answer(chosen)
+if chosen is not None:
+    panels.details(chosen, found)

@@ -148,5 +148,6 @@ def _who(name: str) -> dict[str, Any]:
         "meaning": known.meaning if known else "another checkpoint: packed runner",
         "checkpoint": name if known is None else CHECKPOINT,
         "method": method if known is None or known.is_pruned else "unpruned",
+        "control": None if known is not None and not known.is_pruned else "packed_unpruned",
         "metric": {"name": "accuracy", "value": 0.88} if known is None else None,
     }

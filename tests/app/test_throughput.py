@@ -103,8 +103,10 @@ def test_throughput_shows_both_pictures(results: Path) -> None:
     assert ["measured", "promised by the FLOPs that it executes"] == [
         trace["name"] for trace in second["data"]
     ]
-    assert "of that is realised" in texts(at)
-    assert "Removing the padding alone is worth" in texts(at)
+    assert "becomes time" in texts(at)
+    assert "removing the padding alone gives" in texts(at)
+    order = [element.value for element in (*at.title, *at.subheader)]
+    assert order.index("Measure on this machine") < order.index("Numbers")
 
 
 @pytest.mark.parametrize(("what", "title"), [("scaling", "ms per sequence"), ("topk", "threshold")])
@@ -232,13 +234,40 @@ def test_documents_may_lack_what_is_not_required(variants: Any, noise: Any) -> N
 
 def test_summary_by_hand() -> None:
     """The figures of the last batch size, in words."""
-    sentence = panels.summary(shown("a", bench_samples.throughput()))
-    assert "At batch 32, pruning makes the packed runner 1.73× as fast" in sentence
-    assert "the FLOPs promise 2.20×, so 79 % of that is realised" in sentence
-    assert "Removing the padding alone is worth 1.25×" in sentence
-    assert "both together 2.17×" in sentence
-    by_length = panels.summary(shown("s", bench_samples.scaling()))
-    assert "The packed runner alone is worth" in by_length  # there is no padding to remove
+    found = shown("a", bench_samples.throughput())
+    sentence = panels.headline(found)
+    assert "On A processor, 2 threads, float32, LTP scores 1,352 texts a second" in sentence
+    assert "2.2 times Hugging Face, sorted; removing the padding alone gives 1.2 times" in sentence
+    sentence = panels.summary(found)
+    assert "At batch 32, pruning makes the packed runner 1.73 times as fast" in sentence
+    assert "promise 2.20 times, of which 79 % becomes time (quartiles 76 % to 81 %)" in sentence
+    by_length = panels.headline(shown("s", bench_samples.scaling()))
+    assert "nothing pruned gives" in by_length  # there is no padding to remove
+
+
+def test_nothing_is_concluded_from_one_round() -> None:
+    """Speeds stay, ratios go, and the page says why."""
+    document = bench_samples.throughput()
+    for line in document["results"]:
+        line["rounds"] = 1
+    found = shown("a", document)
+    assert panels.headline(found).endswith(
+        "how that compares with Hugging Face is too noisy to say."
+    )
+    assert "too noisy to say" in panels.summary(found)
+    table = panels.numbers(found)
+    assert {"too noisy to say"} == set(table["× packed, unpruned"])
+    assert not throughput_charts.promise_chart(found, found.places[-1]).data[0].x
+
+
+def test_a_share_stays_within_one_engine() -> None:
+    """Older documents compare the masked runner and Hugging Face with the packed one."""
+    document = bench_samples.throughput()
+    for card in document["contenders"].values():
+        card["control"] = "packed_unpruned"
+    frame = shown("a", document).frame
+    shares = frame[frame["realised_share"].notna()]["contender"]
+    assert {"packed", bench_samples.SHALLOW} == set(shares)
 
 
 def test_exports_come_back() -> None:
@@ -379,6 +408,9 @@ def test_a_failure_is_a_sentence(store: Path, script: Callable[[str], None]) -> 
     at = at.run()
     assert ["The measurement failed"] == [error.proto.title for error in at.error]
     assert "The device cannot be used here" in at.error[0].value
+    press(at, "Dismiss")
+    assert not page().error  # in no tab
+    assert jobs.current("bench") is None
 
 
 def test_a_finished_measurement_is_shown(store: Path, script: Callable[[str], None]) -> None:

@@ -136,6 +136,11 @@ class Job:
         write_json(self.folder / _INFO, {**self._info(), "is_stopped": True})
         self.kill()
 
+    def forget(self) -> None:
+        """Removes an ended one, for every tab and session."""
+        if not self.is_running:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def kill(self) -> None:
         """The same without taking it down."""
         # Like Ctrl-C first: the process then removes its temporary files.

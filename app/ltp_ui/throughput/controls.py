@@ -56,18 +56,24 @@ class Machine:
     arguments: list[str]
 
 
-def measure(what: str) -> None:
-    """The form, the command that it amounts to, and the button that starts or stops."""
+def measure(what: str) -> str | None:
+    """The form, the command that it amounts to, and the button that starts or stops.
+
+    Returns:
+        The checkpoint that the form speaks of; None where there is none.
+    """
     with st.container(border=True):
+        st.subheader("Measure on this machine", anchor=False)
         columns = st.columns(3, gap="large")
         arguments = _topk_arguments(columns) if what == "topk" else _arguments(what, columns)
         if arguments is None:
-            return
+            return None
         with columns[2]:
             _start_or_stop(arguments)
         with st.expander("The same in a terminal", icon=":material/terminal:"):
             command = "python -m ltp_core " + jobs.typed(arguments)
             st.code(command, language="bash", wrap_lines=True)
+    return None if what == "topk" else arguments[1]
 
 
 def _start_or_stop(arguments: Sequence[str]) -> None:

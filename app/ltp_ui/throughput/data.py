@@ -13,9 +13,14 @@ from typing import Any
 
 import pandas as pd
 
+from app.ltp_ui.shared.labels import run_label, task_label
 from app.ltp_ui.shared.wording import counted, percent
+from ltp_core import environment, store
+from ltp_core.bench.noise import is_too_noisy
 from ltp_core.bench.results import list_benches, results_frame
-from ltp_core.bench.variants import BASELINE, SHUFFLED, VARIANTS
+from ltp_core.bench.variants import BASELINE, METHOD, SHUFFLED, VARIANTS
+from ltp_core.records import UserError
+from ltp_core.store import is_run_name
 
 COLUMNS = (
     "batch_size",
@@ -46,7 +51,11 @@ COLUMNS = (
     "realised_share_q1",
     "realised_share_q3",
     "ceiling_speedup",
+    "ceiling_speedup_q1",
+    "ceiling_speedup_q3",
     "ceiling_share",
+    "ceiling_share_q1",
+    "ceiling_share_q3",
     "equal_predictions",
     "metric",
     "time_us",
@@ -56,6 +65,16 @@ COLUMNS = (
     "slowdown_q1",
     "slowdown_q3",
 )
+
+RATIOS = (
+    "relative_to_sorted",
+    "relative_throughput",
+    "speedup",
+    "realised_share",
+    "ceiling_speedup",
+    "ceiling_share",
+)
+"""Figures from which something is concluded; where they are too noisy they are left out."""
 
 LONGEST_TITLE = 60
 
@@ -91,7 +110,8 @@ class Bench:
         title: One line that tells it from others.
         subject: What ran on what.
         machine: On which machine.
-        frame: Its results, with every column of `COLUMNS`.
+        frame: Its results, with every column of `COLUMNS`; ratios that are too noisy are missing.
+        noisy: By ratio, for each line of `frame`, whether it was measured and is too noisy.
         variants: Who took part, in order.
         warning: Why it should not be trusted; None where it may be.
         matmul_flops_per_s: Rate of a plain matrix product on that machine; None where unknown.
@@ -105,6 +125,7 @@ class Bench:
     subject: str
     machine: str
     frame: pd.DataFrame
+    noisy: pd.DataFrame
     variants: dict[str, Who]
     warning: str | None
     matmul_flops_per_s: float | None
@@ -144,6 +165,20 @@ def bench(name: str, document: dict[str, Any]) -> Bench:
     rate = noise.get("matmul_flops_per_s")
     skipped = document.get("skipped")
     frame = table(results_frame(document))
+    own_share = [_is_own_share(line, document) for line in document["results"]]
+    frame.loc[~pd.Series(own_share, dtype=bool), "realised_share"] = None
+    noisy = pd.DataFrame(
+        {
+            ratio: [
+                pd.notna(line[ratio]) and is_too_noisy({str(k): v for k, v in line.items()}, ratio)
+                for line in frame.to_dict(orient="records")
+            ]
+            for ratio in RATIOS
+        },
+        dtype=bool,
+    )
+    for ratio in RATIOS:
+        frame.loc[noisy[ratio], ratio] = None
     return Bench(
         name=name,
         what=document["what"],
@@ -151,12 +186,25 @@ def bench(name: str, document: dict[str, Any]) -> Bench:
         subject=_subject(document),
         machine=machine(document),
         frame=frame,
+        noisy=noisy,
         variants=people(document["contenders"], frame["contender"]),
         warning=str(warning) if warning else None,
         matmul_flops_per_s=float(rate) if isinstance(rate, int | float) and rate > 0 else None,
         num_skipped=len(skipped) if isinstance(skipped, list) else 0,
         document=document,
     )
+
+
+def _is_own_share(line: Mapping[str, Any], document: Mapping[str, Any]) -> bool:
+    """Whether a realised share compares a pruned variant with the same engine, nothing pruned.
+
+    Older documents also have shares between two engines, and of what prunes nothing.
+    """
+    name = line["contender"]
+    card = document["contenders"].get(name)
+    control = VARIANTS.get(str(card.get("control"))) if isinstance(card, Mapping) else None
+    variant = VARIANTS.get(name, VARIANTS[METHOD])
+    return control is not None and variant.is_pruned and variant.engine == control.engine
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -189,11 +237,19 @@ def _who(name: str, said: Any) -> Who:
     known = VARIANTS.get(name)
     return Who(
         name=name,
-        title=known.title if known else _drawable(fields.get("title") or name),
+        title=known.title if known else _drawable(_run_title(name) or fields.get("title") or name),
         meaning=known.meaning if known else str(fields.get("meaning") or ""),
         method=str(fields.get("method") or ""),
         quality=_quality(fields.get("metric")),
     )
+
+
+def _run_title(name: str) -> str | None:
+    """What a run of this store is called everywhere; None for what is none."""
+    try:
+        return run_label(store.read_manifest(store.find_run(name))) if is_run_name(name) else None
+    except UserError:
+        return None
 
 
 def _drawable(text: Any) -> str:
@@ -206,6 +262,12 @@ def _quality(metric: Any) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{percent(float(value))} {metric.get('name', '')}".strip().replace("_", " ")
+
+
+def is_here(document: Mapping[str, Any]) -> bool:
+    """Whether it was measured on a processor like this machine's."""
+    card = document["environment"]
+    return not card.get("accelerator") and card.get("processor") == environment.processor()
 
 
 def machine(document: Mapping[str, Any]) -> str:
@@ -221,14 +283,19 @@ def machine(document: Mapping[str, Any]) -> str:
 
 def _title(document: Mapping[str, Any]) -> str:
     day = str(document["created_at"])[:16].replace("T", " ")
-    return " · ".join(filter(None, [day, str(document.get("checkpoint") or ""), machine(document)]))
+    checkpoint = str(document.get("checkpoint") or "")
+    return " · ".join(filter(None, [_run_title(checkpoint) or checkpoint, machine(document), day]))
 
 
 def _subject(document: Mapping[str, Any]) -> str:
     if document["what"] == "topk":
         return "Scores of random tokens"
     split = document["settings"].get("split") or ""
-    return f"{document.get('checkpoint')} on {document.get('task')} {split}".strip()
+    checkpoint = str(document.get("checkpoint"))
+    texts = task_label(str(document["task"])) if document.get("task") else "texts"
+    if "not at hand" in str(document.get("texts")):
+        return f"{_run_title(checkpoint) or checkpoint} on words of Rotten Tomatoes reviews"
+    return f"{_run_title(checkpoint) or checkpoint} on {texts} {split}".strip()
 
 
 def live_table(events: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.ltp_ui.shared.export import csv
-from app.ltp_ui.throughput.data import Bench
+from app.ltp_ui.throughput.data import Bench, table
+from ltp_core.bench.results import results_frame
 from ltp_core.files import json_text
 
 
@@ -14,5 +15,5 @@ def bench_json(bench: Bench) -> bytes:
 
 def bench_csv(bench: Bench) -> bytes:
     """The results, one line a measurement, without columns that are empty."""
-    frame = bench.frame.drop(columns="place").dropna(axis="columns", how="all")
-    return csv(frame)
+    frame = table(results_frame(bench.document)).drop(columns="place")
+    return csv(frame.dropna(axis="columns", how="all"))

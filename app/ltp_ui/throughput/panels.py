@@ -10,11 +10,13 @@ import streamlit as st
 
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.jobs import Job
+from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.throughput import charts, data
-from app.ltp_ui.throughput.data import Bench, Who
+from app.ltp_ui.throughput.data import RATIOS, Bench, Who, is_here
 from app.ltp_ui.throughput.export import bench_csv, bench_json
-from ltp_core.bench.variants import CONTROL
+from ltp_core.bench.noise import FEWEST_ROUNDS, NOISY_FIGURE, TOO_NOISY
+from ltp_core.bench.variants import CONTROL, METHOD
 
 PICTURE_KIND = "throughput.picture"
 MOST_COMPARED = 6
@@ -27,6 +29,9 @@ def progress(job: Job) -> None:
         return
     if state == "failed":
         st.error(plain(job.error or ""), title="The measurement failed", icon=":material/error:")
+        if st.button("Dismiss", icon=":material/close:"):
+            job.forget()
+            st.rerun()
     elif state == "stopped":
         st.info(
             "Stopped. The same measurement, started again, goes on from what is finished.",
@@ -50,7 +55,7 @@ def _running(job: Job) -> None:
 def nothing_yet(what: str) -> None:
     """The state of a fresh store: the paper's figures, tagged as such, and what to do."""
     st.info(
-        "Choose what to measure, then press Measure; a minute is enough for a first look.",
+        "Press Measure below; a minute is enough for a first look.",
         title="Nothing measured here yet",
         icon=":material/speed:",
     )
@@ -62,11 +67,11 @@ def nothing_yet(what: str) -> None:
         st.caption(f"paper, Figure 6: up to about {said} (RoBERTa-base, CPU and GPU).")
 
 
-def result(bench: Bench, found: Sequence[Bench]) -> None:
-    """Pictures, numbers and provenance of a finished measurement."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(f"**{plain(bench.subject)}** · {plain(bench.machine)}")
-        _export(bench)
+def answer(bench: Bench) -> None:
+    """The answer in a sentence, and the picture."""
+    if sentence := headline(bench):
+        st.markdown(f"#### {sentence}")
+    st.caption(f"{plain(bench.subject)} · {plain(bench.machine)}")
     _warnings(bench)
     if bench.what == "throughput":
         _throughput(bench)
@@ -74,10 +79,70 @@ def result(bench: Bench, found: Sequence[Bench]) -> None:
         _scaling(bench)
     else:
         _topk(bench)
+
+
+def headline(bench: Bench) -> str:
+    """What a person comes for: speed, ratio to what everybody uses, and what padding alone is worth."""
+    if bench.what == "topk":
+        return _topk_headline(bench)
+    place = bench.places[-1]
+    frame = bench.frame[bench.frame["place"] == place]
+    rows = {row["contender"]: row for _, row in frame.iterrows()}
+    if METHOD not in rows:
+        return ""
+    packed, control = rows[METHOD], rows.get(CONTROL)
+    method = title_of(bench.variants[METHOD].method) if bench.variants[METHOD].method else "this"
+    where = "On this machine" if is_here(bench.document) else f"On {plain(bench.machine)}"
+    speed = packed["sequences_per_s"]
+    shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+    sentence = f"{where}, {plain(method)} scores {shown} texts a second ({place})"
+    if pd.isna(packed[bench.relative]):
+        return f"{sentence}; how that compares with Hugging Face is {_why_not(bench)}."
+    sentence += f", {packed[bench.relative]:.1f} times {bench.baseline}"
+    if control is None or pd.isna(control[bench.relative]):
+        return f"{sentence}."
+    alone = control[bench.relative]
+    if pd.isna(packed["length"]):
+        return f"{sentence}; removing the padding alone gives {alone:.1f} times."
+    return f"{sentence}; the same runner with nothing pruned gives {alone:.1f} times."
+
+
+def _why_not(bench: Bench) -> str:
+    """Why a ratio is not there."""
+    is_noisy = bool(bench.noisy[["relative_to_sorted", "relative_throughput"]].any(axis=None))
+    return TOO_NOISY if is_noisy else "not measured here"
+
+
+def _topk_headline(bench: Bench) -> str:
+    part = bench.frame[bench.frame["contender"] == "topk"]
+    part = part[part["slowdown"].notna()]
+    if not len(part):
+        return ""
+    low, high = part["slowdown"].min(), part["slowdown"].max()
+    return f"Choosing the k best tokens takes {low:.1f} to {high:.1f} times as long as a threshold."
+
+
+def details(bench: Bench, found: Sequence[Bench]) -> None:
+    """The table, other results beside this one, and how it was measured."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("Numbers", anchor=False)
+        _export(bench)
+    st.dataframe(numbers(bench), hide_index=True, width="stretch")
+    if bench.noisy.any(axis=None):
+        st.caption(
+            f"“{TOO_NOISY}”: fewer than {FEWEST_ROUNDS} rounds, or quartiles over the rounds further "
+            f"apart than {percent(NOISY_FIGURE, 0)} of the median. Measure again for longer, or when "
+            "the machine is quiet."
+        )
+    if bench.what != "topk":
+        controls_note(bench)
     _compare(bench, found)
-    with st.expander("Numbers"):
-        st.dataframe(numbers(bench), hide_index=True, width="stretch")
-    with st.expander("Machine and settings"):
+    with st.expander("How this is computed"):
+        st.markdown(
+            "All variants take turns within a round, so that a machine whose speed drifts slows them "
+            "alike; ratios are taken within rounds. Figures are medians, in brackets the quartiles. "
+            "Tokenising is left out."
+        )
         st.json(_provenance(bench), expanded=2)
 
 
@@ -93,58 +158,64 @@ def _warnings(bench: Bench) -> None:
 
 
 def _throughput(bench: Bench) -> None:
-    st.subheader("Throughput against the batch size", anchor=False)
-    chart(
-        charts.throughput_chart(bench),
-        alt=f"Throughput relative to Hugging Face by batch size. {summary(bench)}",
-        name=f"{bench.name}-throughput",
-    )
-    st.subheader("What the FLOPs promise, and what comes", anchor=False)
-    place = bench.places[-1]
-    if len(bench.places) > 1:
-        place = (
-            st.segmented_control(
-                "At", bench.places, default=place, required=True, key=f"throughput.at.{bench.name}"
-            )
-            or place
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Speed by batch size**")
+        chart(
+            charts.throughput_chart(bench),
+            alt=f"Throughput relative to {bench.baseline} by batch size. {headline(bench)}",
+            name=f"{bench.name}-throughput",
         )
-    chart(
-        charts.promise_chart(bench, place),
-        alt=f"Measured and promised speed at {place}. {summary(bench, place)}",
-        name=f"{bench.name}-promise",
-    )
-    st.markdown(summary(bench, place))
-    controls_note(bench)
+    with right:
+        st.markdown("**What the FLOPs promise, and what comes**")
+        place = bench.places[-1]
+        if len(bench.places) > 1:
+            place = (
+                st.segmented_control(
+                    "At",
+                    bench.places,
+                    default=place,
+                    required=True,
+                    key=f"throughput.at.{bench.name}",
+                    label_visibility="collapsed",
+                )
+                or place
+            )
+        chart(
+            charts.promise_chart(bench, place),
+            alt=f"Measured and promised speed at {place}. {summary(bench, place)}",
+            name=f"{bench.name}-promise",
+        )
+        st.markdown(summary(bench, place))
 
 
 def summary(bench: Bench, place: str | None = None) -> str:
-    """The figure that matters, in words."""
-    frame = bench.frame[bench.frame["place"] == (place or bench.places[-1])]
+    """What pruning itself is worth, beside what its FLOPs promise."""
+    place = place or bench.places[-1]
+    frame = bench.frame[bench.frame["place"] == place]
     rows = {row["contender"]: row for _, row in frame.iterrows()}
-    packed = rows.get("packed")
-    if packed is None or pd.isna(packed["speedup"]):
+    packed = rows.get(METHOD)
+    if packed is None or pd.isna(packed["theoretical_speedup"]):
         return ""
     promised = packed["theoretical_speedup"]
+    if pd.isna(packed["speedup"]):
+        return (
+            f"At {place}, the FLOPs promise {promised:.2f} times the speed of the packed runner with "
+            f"nothing pruned; what comes of it is {TOO_NOISY}."
+        )
     sentence = (
-        f"At {place or bench.places[-1]}, pruning makes the packed runner {packed['speedup']:.2f}× as "
-        f"fast; the FLOPs promise {promised:.2f}×, so {percent(packed['realised_share'], 0)} of that is "
-        "realised."
+        f"At {place}, pruning makes the packed runner {packed['speedup']:.2f} times as fast; the FLOPs "
+        f"promise {promised:.2f} times"
     )
-    if not pd.isna(packed["ceiling_speedup"]):
+    if not pd.isna(packed["realised_share"]):
+        low, high = (percent(packed[f"realised_share_{q}"], 0) for q in ("q1", "q3"))
+        share = percent(packed["realised_share"], 0)
+        sentence += f", of which {share} becomes time (quartiles {low} to {high})"
+    sentence += "."
+    if not (pd.isna(packed["ceiling_speedup"]) or pd.isna(packed["ceiling_share"])):
         sentence += (
-            f" The same matrix products alone become {packed['ceiling_speedup']:.2f}× as fast, so that "
-            f"is {percent(packed['ceiling_share'], 0)} of what can be had."
-        )
-    control = rows.get(CONTROL)
-    if control is not None and not pd.isna(control[bench.relative]):
-        alone = (
-            "Removing the padding alone"
-            if pd.isna(control["length"])
-            else "The packed runner alone"
-        )
-        sentence += (
-            f" {alone} is worth {control[bench.relative]:.2f}× against {bench.baseline}, both together "
-            f"{packed[bench.relative]:.2f}×."
+            f" The same matrix products alone become {packed['ceiling_speedup']:.2f} times as fast, so "
+            f"that is {percent(packed['ceiling_share'], 0)} of what can be had."
         )
     return sentence
 
@@ -178,7 +249,6 @@ def _scaling(bench: Bench) -> None:
         f"Batch {sizes[-1]}. Dotted: the time that the executed FLOPs would take at the rate of a plain "
         "matrix product on the same machine."
     )
-    controls_note(bench)
 
 
 def _topk(bench: Bench) -> None:
@@ -276,12 +346,26 @@ def numbers(bench: Bench) -> pd.DataFrame:
         ],
         gflops_per_s=frame["flops_per_s"] / 1e9,
         matmul_share=_shares(frame["flops_per_s"] / (bench.matmul_flops_per_s or float("nan"))),
-        realised_share=_shares(frame["realised_share"]),
+        realised_share=pd.Series([_share(row) for _, row in frame.iterrows()], dtype=object),
         equal_predictions=_shares(frame["equal_predictions"], digits=1),
         retain_ratio=_shares(frame["retain_ratio"]),
     )
+    for ratio in set(RATIOS) & set(NUMBER_COLUMNS):
+        if bench.noisy[ratio].any():
+            texts = shown[ratio].map(
+                lambda x: x if isinstance(x, str) or pd.isna(x) else f"{x:.2f}"
+            )
+            shown[ratio] = texts.astype(object).mask(bench.noisy[ratio], TOO_NOISY)
     kept = [name for name in NUMBER_COLUMNS if shown[name].notna().any()]
     return shown[kept].round(2).rename(columns=NUMBER_COLUMNS)
+
+
+def _share(row: pd.Series[Any]) -> str | None:
+    """The realised share with its quartiles: above 100 % it is a matter of these."""
+    if pd.isna(row["realised_share"]):
+        return None
+    low, high = (f"{100 * row[f'realised_share_{q}']:.0f}" for q in ("q1", "q3"))
+    return f"{percent(row['realised_share'], 0)} ({low}–{high})"
 
 
 def _shares(values: pd.Series[float], digits: int = 0) -> pd.Series[Any]:

@@ -16,7 +16,7 @@ from ltp_core.bench.results import parse_document
 
 WHAT, RESULT = "throughput.what", "throughput.result"
 UPLOADED, ADDED, WATCHED = "throughput.uploaded", "throughput.added", "throughput.watched"
-NEXT_WHAT = "throughput.next_what"
+NEXT_WHAT, SUBJECT = "throughput.next_what", "throughput.subject"
 WHAT_PARAMETER, RESULT_PARAMETER = "what", "bench"
 
 QUESTIONS = {
@@ -61,11 +61,16 @@ def question() -> str:
     return chosen or default
 
 
-def choose_result(what: str) -> tuple[Bench | None, list[Bench]]:
-    """The benchmark to show, and all of this kind."""
+def choose_result(what: str, checkpoint: str | None) -> tuple[Bench | None, list[Bench]]:
+    """The benchmark to show, and all of this kind, those of the form's checkpoint first."""
     found, problems = data.stored(what)
     found += [each for each in st.session_state.get(UPLOADED, []) if each.what == what]
+    if checkpoint is not None:
+        found.sort(key=lambda each: each.document.get("checkpoint") != checkpoint)
     by_name = {each.name: each for each in found}
+    if checkpoint is not None and st.session_state.get(SUBJECT) not in (None, checkpoint):
+        st.session_state.pop(RESULT, None)  # the form turned to another: so does the result
+    st.session_state[SUBJECT] = checkpoint
     _adopt_result(by_name)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
@@ -80,9 +85,13 @@ def choose_result(what: str) -> tuple[Bench | None, list[Bench]]:
         _upload()
     newest = found[0].name if found else None
     state.publish(RESULT_PARAMETER, chosen if chosen != newest else None)
+    shown = by_name.get(chosen or "")
+    measured = None if shown is None else shown.document.get("checkpoint")
+    if checkpoint is not None and measured not in (None, checkpoint):
+        st.caption(f"This result is of {measured}; the form measures {checkpoint}.")
     for problem in problems:
         st.caption(f":orange[:material/warning:] {plain(problem)}")
-    return by_name.get(chosen or ""), found
+    return shown, found
 
 
 def _adopt_result(by_name: Mapping[str, Bench]) -> None:
