@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.inference import input_batches
+from ltp_core.flops import ACCOUNTINGS, FLOPS_PER_MAC, layer_macs, unpruned_flops
+from ltp_core.inference import input_batches, predict
+from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, run_masked
 from ltp_core.tokenize import encode
@@ -134,3 +137,64 @@ def holding(model: PrunedModel, found: Float[np.ndarray, "texts label"]) -> list
     if model.is_multi_label:
         return [tuple(n for n, p in zip(names, row, strict=True) if p >= 0.5) for row in found]
     return [(names[i],) for i in found.argmax(axis=1)]
+
+
+def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+    """What pruning changes, text by text, beside the same weights unpruned.
+
+    Args:
+        model: Loaded checkpoint that classifies or gives a value.
+        texts: One or two strings an input.
+
+    Returns:
+        A row a text. `label` and `confidence` (its probability), `unpruned_label`,
+        `unpruned_confidence` and `flips`, whether the two labels differ; of a model that gives values
+        `value`, `unpruned_value` and `change`, the greatest absolute difference of its outputs. Then
+        `tokens`, `tokens_left` behind the last layer, `flops_paper`, `flops_executed` and
+        `unpruned_flops`.
+
+    Raises:
+        UserError: The checkpoint answers questions, or a text is not valid Unicode.
+    """
+    if model.questions is not None:
+        raise UserError(f"{model.name} answers questions about a text: take one that classifies.")
+    encoded, shape = encode(model.tokenizer, texts, model.max_length), model.encoder.config
+    pruned = predict(model, encoded)
+    unpruned = predict(model, encoded, Unpruned.control_of(model.method))
+    columns = _outcome(model, np.stack(pruned.logits))
+    columns |= {f"unpruned_{k}": v for k, v in _outcome(model, np.stack(unpruned.logits)).items()}
+    if "label" in columns:
+        pairs = zip(columns["label"], columns["unpruned_label"], strict=True)
+        columns["flips"] = [a != b for a, b in pairs]
+    else:
+        change = np.abs(np.stack(pruned.logits) - np.stack(unpruned.logits))
+        columns["change"] = change.max(axis=1)
+    columns |= {"tokens": encoded.length, "tokens_left": pruned.ffn_length[:, -1]}
+    for accounting in ACCOUNTINGS:
+        macs = layer_macs(
+            pruned.attention_length.astype(np.float64),
+            pruned.ffn_length.astype(np.float64),
+            hidden=shape.hidden_size,
+            intermediate=shape.intermediate_size,
+            accounting=accounting,
+            reads_states=pruned.reads_states,
+        )
+        columns[f"flops_{accounting}"] = FLOPS_PER_MAC * macs.sum(axis=1)
+    columns["unpruned_flops"] = [
+        unpruned_flops(
+            encoded.length[i : i + 1],
+            num_layers=shape.num_layers,
+            hidden=shape.hidden_size,
+            intermediate=shape.intermediate_size,
+        )
+        for i in range(len(encoded))
+    ]
+    return pd.DataFrame(columns)
+
+
+def _outcome(model: PrunedModel, logits: np.ndarray) -> dict[str, Any]:
+    found = probabilities(model, logits)
+    if found is None:
+        return {"value": logits[:, 0]}
+    labels = [", ".join(names) or "no label" for names in holding(model, found)]
+    return {"label": labels, "confidence": found.max(axis=1)}

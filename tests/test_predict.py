@@ -353,3 +353,46 @@ def test_a_stream_that_is_something_else_is_refused(line: str) -> None:
     """With a column, a line is an object that has it."""
     with pytest.raises(module.UserError, match="Standard input, line 1"):
         list(stream_rows([line], ["review"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "columns"),
+    [
+        ({"problem_type": "multi_label_classification"}, ["labels"]),
+        ({"num_labels": 1}, ["value"]),
+        ({"problem_type": "regression", "num_labels": 2}, ["value_1", "value_2"]),
+    ],
+)
+def test_other_heads(tmp_path: Path, changes: dict[str, Any], columns: list[str]) -> None:
+    """Independent labels are a list, of which each holds from a half on; values are numbers."""
+    folder = tiny.save_hugging_face("bert", tmp_path / "model", **changes)
+    source = save(tmp_path / "in.csv")
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        out = tmp_path / f"out{suffix}"
+        ran = run(
+            "predict",
+            str(folder),
+            str(source),
+            "--text",
+            "text",
+            "--out",
+            str(out),
+            "--prefix",
+            "x ",
+        )
+        assert 0 == ran.status, ran.stderr
+        assert [f"x {name}" for name in columns] == list(load(out))[3 : 3 + len(columns)]
+    found = load(tmp_path / "out.jsonl")
+    logits = Scorer(load_checkpoint(str(folder)))([(text,) for text in TEXTS]).logits
+    if columns == ["labels"]:
+        shares = found[[name for name in found if "probability" in name]].to_numpy()
+        np.testing.assert_allclose(shares, 1 / (1 + np.exp(-logits)), atol=1e-5)
+        expected = [[f"LABEL_{i}" for i in np.flatnonzero(row >= 0.5)] for row in shares]
+        assert (
+            expected
+            == found["x labels"].tolist()
+            == load(tmp_path / "out.parquet")["x labels"].map(list).tolist()
+        )
+        assert expected == [json.loads(cell) for cell in load(tmp_path / "out.csv")["x labels"]]
+    else:
+        np.testing.assert_allclose(found[[f"x {name}" for name in columns]], logits, rtol=1e-5)

@@ -6,6 +6,7 @@ Models are shared between sessions and never changed: what a slider varies is an
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from ltp_core.checkpoint_places import CheckpointInfo, content_stamp, list_check
 from ltp_core.records import Prediction, Trace, UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.pruning.base import PruningMethod
     from ltp_core.runners.base import Inputs
@@ -269,6 +272,13 @@ def received_attention(
         question.text,
         question.text_pair,
     )
+
+
+def compare_with_unpruned(name: str, texts: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+    """What pruning changes, text by text; columns and errors as in the core."""
+    from ltp_core.scoring import compare_with_unpruned as compare
+
+    return compare(load(name), texts)
 
 
 def inputs(question: Question) -> Inputs:

@@ -16,6 +16,7 @@ _PAGES = (
     ("start", "Start", ":material/home:"),
     ("explore", "Explore a sentence", ":material/filter_alt:"),
     ("compare", "Compare", ":material/compare_arrows:"),
+    ("score", "Score a file", ":material/table:"),
     ("lengths", "Length shift", ":material/bar_chart:"),
     ("tradeoff", "Accuracy vs FLOPs", ":material/show_chart:"),
     ("robustness", "Length robustness", ":material/straighten:"),

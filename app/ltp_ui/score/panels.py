@@ -1,0 +1,154 @@
+"""The table of predictions with and without pruning, its order, and what a row leads to."""
+
+from __future__ import annotations
+
+import shlex
+from urllib.parse import quote
+
+import pandas as pd
+import streamlit as st
+
+from app.ltp_ui.score.data import Scored, Source
+from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.live import Card
+from app.ltp_ui.shared.wording import SAME_WEIGHTS, WITH_PRUNING, counted, percent
+
+TABLE_HEIGHT = 460
+CHANGE, CONFIDENCE, LENGTH, FLOPS, ORDER = (
+    "What pruning changes",
+    "Least confident",
+    "Longest",
+    "Most FLOPs",
+    "Order of the file",
+)
+
+
+def headline(scored: Scored) -> None:
+    """How many texts, how many labels pruning changes, and at which cost."""
+    frame, texts = scored.frame, scored.texts
+    flops = scored.relative_flops
+    with st.container(horizontal=True):
+        drawn = f" of {texts.total:,}" if texts.total > len(frame) else ""
+        st.metric("Texts", f"{len(frame):,}{drawn}", width="content")
+        if "flips" in frame:
+            flips = int(frame["flips"].sum())
+            share = percent(flips / len(frame))
+            st.metric("Labels that pruning changes", f"{flips:,} ({share})", width="content")
+        else:
+            st.metric("Greatest change", f"{frame['change'].max():.3f}", width="content")
+        st.metric("Relative FLOPs, paper", percent(flops["paper"]), width="content")
+        st.metric("Relative FLOPs, executed", percent(flops["executed"]), width="content")
+    notes = []
+    if texts.total > len(frame):
+        notes.append("drawn at random; the command below takes every row")
+    if texts.left_out:
+        notes.append(f"{counted(texts.left_out, 'row')} without a text left out")
+    if notes:
+        st.caption(f"{'; '.join(notes).capitalize()}.")
+
+
+def table(scored: Scored, card: Card) -> int | None:
+    """The rows in the chosen order.
+
+    Returns:
+        Position, in the file's order, of the row that is selected; None where none is.
+    """
+    order = st.segmented_control(
+        "First",
+        [CHANGE, CONFIDENCE, LENGTH, FLOPS, ORDER],
+        default=CHANGE,
+        required=True,
+        key="first",
+        bind="query-params",
+    )
+    frame = in_order(scored.frame, order)
+    shown = [name for name in _CONFIG if name in frame]
+    event = st.dataframe(
+        frame[shown],
+        column_config={name: _CONFIG[name] for name in shown},
+        hide_index=True,
+        height=TABLE_HEIGHT,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"score.table.{card.name}.{order}",
+    )
+    rows = event.selection.rows
+    return int(frame.index[rows[0]]) if rows else None
+
+
+def in_order(frame: pd.DataFrame, order: str) -> pd.DataFrame:
+    """The rows sorted; the index stays the position in the file.
+
+    What pruning changes comes first by label or size of the change, then by the loss of confidence.
+    """
+    if order == CHANGE:
+        if "change" in frame:
+            return frame.sort_values("change", ascending=False, kind="stable")
+        lost = (frame["confidence"] - frame["unpruned_confidence"]).abs()
+        keys = pd.DataFrame({"flips": frame["flips"], "lost": lost})
+        return frame.loc[keys.sort_values(["flips", "lost"], ascending=False, kind="stable").index]
+    if order == CONFIDENCE and "confidence" in frame:
+        return frame.sort_values("confidence", kind="stable")
+    column = {LENGTH: "tokens", FLOPS: "flops_paper"}.get(order)
+    return frame if column is None else frame.sort_values(column, ascending=False, kind="stable")
+
+
+def selected(scored: Scored, position: int | None, card: Card) -> None:
+    """The chosen text with its way to Explore."""
+    if position is None:
+        st.caption("Select a row to open its text in Explore.")
+        return
+    row = scored.frame.loc[position]
+    texts = [str(row[name]) for name in ("text", "text_pair") if name in scored.frame]
+    with st.container(border=True):
+        for text in texts:
+            st.markdown(plain(text[:600]) + ("…" if len(text) > 600 else ""))
+        if any(len(quote(text)) > state.MAX_URL_CHARACTERS for text in texts):
+            st.caption("This text is too long for a link: copy it into Explore.")
+            return
+        params = dict(zip((state.TEXT, state.PAIR), texts, strict=False))
+        st.page_link(
+            state.EXPLORE,
+            label="Open in Explore",
+            icon=":material/filter_alt:",
+            query_params={state.CHECKPOINT: card.name_or_path, **params},
+        )
+
+
+def downloads(scored: Scored, source: Source, card: Card) -> None:
+    """The table as files, and the command for the whole file."""
+    frame = scored.frame.drop(columns=["flops_paper", "flops_executed", "unpruned_flops"])
+    # A spreadsheet takes a text that begins like a formula for one.
+    for name in ("text", "text_pair"):
+        if name in frame:
+            frame[name] = [f"'{t}" if t[:1] in "=+-@\t\r" and t else t for t in frame[name]]
+    files = exports_panel.frame_files(frame)
+    exports_panel.row("Predictions", card.name, files, key="score.export")
+    path = source.name if source.path is None else str(source.path)
+    names = ("--text", "--text-pair")
+    columns = [part for pair in zip(names, source.columns, strict=False) for part in pair]
+    command = ["predict", card.name_or_path, path, *columns, "--out", "scored.csv"]
+    st.caption("Every row of the file, with probabilities, in any size:")
+    st.code(f"python -m ltp_core {shlex.join(command)}", language="bash", wrap_lines=True)
+
+
+_CONFIG = {
+    "flips": st.column_config.CheckboxColumn("Flips", help="Pruning changes the label."),
+    "text": st.column_config.TextColumn("Text", width="large"),
+    "text_pair": st.column_config.TextColumn("Second text", width="medium"),
+    "label": st.column_config.TextColumn(WITH_PRUNING),
+    "unpruned_label": st.column_config.TextColumn(SAME_WEIGHTS),
+    "confidence": st.column_config.NumberColumn("Confidence", format="percent"),
+    "unpruned_confidence": st.column_config.NumberColumn("… unpruned", format="percent"),
+    "value": st.column_config.NumberColumn(WITH_PRUNING, format="%.3f"),
+    "unpruned_value": st.column_config.NumberColumn(SAME_WEIGHTS, format="%.3f"),
+    "change": st.column_config.NumberColumn("Change", format="%.3f"),
+    "tokens": st.column_config.NumberColumn("Tokens"),
+    "tokens_left": st.column_config.NumberColumn(
+        "Left at the end", help="Tokens behind the last layer."
+    ),
+    "relative_flops_paper": st.column_config.NumberColumn(
+        "Relative FLOPs", format="percent", help="Paper’s accounting."
+    ),
+}
