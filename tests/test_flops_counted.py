@@ -78,7 +78,6 @@ def executed_flops(output: RunOutput, *, reads_states: bool = False) -> float:
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_packed_runs_the_formula_alone(case: Case, thresholds: tuple[float, ...]) -> None:
     """For a sequence on its own, PyTorch counts exactly the executed formula."""
     alone = tiny.row(case.inputs, 0)
@@ -87,7 +86,6 @@ def test_packed_runs_the_formula_alone(case: Case, thresholds: tuple[float, ...]
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_packed_runs_the_formula_in_a_batch(case: Case, thresholds: tuple[float, ...]) -> None:
     """In a batch every linear product is exact; a group's attention may hold dropped queries."""
     flops, output = counted("no_blanks", case.encoder, case.inputs, ltp(thresholds))
@@ -98,7 +96,6 @@ def test_packed_runs_the_formula_in_a_batch(case: Case, thresholds: tuple[float,
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_blanks_in_a_batch_are_bounded(case: Case, thresholds: tuple[float, ...]) -> None:
     """A group's blanks cost at most what its limit says."""
     exact, _ = counted("no_blanks", case.encoder, case.inputs, ltp(thresholds))
@@ -109,7 +106,6 @@ def test_blanks_in_a_batch_are_bounded(case: Case, thresholds: tuple[float, ...]
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_finishing_the_first_token_alone_runs_the_formula(
     case: Case, thresholds: tuple[float, ...]
 ) -> None:
@@ -204,7 +200,6 @@ def test_rows_that_enter_each_linear_map() -> None:
 
 @pytest.mark.parametrize("accounting", ["paper", "executed"])
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=25)
 def test_formula_equals_the_loops(
     accounting: str, case: Case, thresholds: tuple[float, ...]
 ) -> None:

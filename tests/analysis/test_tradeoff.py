@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core import store
@@ -170,7 +170,6 @@ figures = st.tuples(
 )
 
 
-@settings(max_examples=40)
 @given(st.lists(figures, min_size=1, max_size=12))
 def test_what_is_left_is_the_pareto_front(drawn: list[Figures]) -> None:
     """Held-out rows decide: nothing left is beaten, everything else is beaten by something left."""
@@ -216,7 +215,6 @@ def test_without_a_dense_counterpart_nothing_is_claimed() -> None:
     assert not smallest_within(table([(0.3, 0.99)], dense=float("nan"))).any()
 
 
-@settings(max_examples=40)
 @given(st.lists(figures, min_size=1, max_size=10))
 def test_the_choice_is_the_cheapest_good_one(drawn: list[Figures]) -> None:
     """As found by looking at all of them."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.cli import COMMANDS
@@ -343,7 +343,6 @@ quick = [command.name for command in COMMANDS if command.name != "doctor"]
 
 
 @given(command=st.sampled_from(quick) | words, rest=st.lists(words, max_size=5))
-@settings(max_examples=150)
 def test_no_arguments_give_a_traceback(command: str, rest: list[str]) -> None:
     """Whatever is typed, the status is 0 or 2, and errors are for people."""
     ran = run(command, *rest)
@@ -352,7 +351,6 @@ def test_no_arguments_give_a_traceback(command: str, rest: list[str]) -> None:
 
 
 @given(text=st.text(max_size=200), scale=st.floats(0, 100))
-@settings(max_examples=60)
 def test_no_text_gives_a_traceback(tiny_store_folder: Path, text: str, scale: float) -> None:
     """Whatever is traced, `--json` is one document with a decision about every token."""
     checkpoint = str(tiny_store_folder / "runs" / REVIEWS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from ltp_core.encoder.bases import DEFAULT_BASE, find_base
 from ltp_core.encoder.loading import load_encoder
@@ -116,7 +116,6 @@ def test_one_label_is_regression(tmp_path: Path) -> None:
 
 
 @given(case=strategies.cases)
-@settings(max_examples=25)
 def test_equals_the_loops(case: Case) -> None:
     """Hidden states and attention are those of Eqs. 1 to 6 written as loops."""
     inputs = case.inputs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -120,7 +120,6 @@ def test_adapters_carry_the_span_head(tmp_path: Path) -> None:
 
 @both_choices
 @given(case=strategies.cases, thresholds=strategies.thresholds, protect_first=st.booleans())
-@settings(max_examples=60)
 def test_masked_equals_the_others(
     pruned_answers: PrunedAnswers,
     case: strategies.Case,

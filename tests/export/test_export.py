@@ -90,7 +90,6 @@ def num_survived(output: RunOutput, num_layers: int) -> list[list[int]]:
     seed=st.integers(0, 10_000),
     extra_padding=st.sampled_from([0, 1, 3]),
 )
-@settings(max_examples=60)
 def test_pruned_onnx_equals_the_packed_runner(
     family: str, lengths: list[int], seed: int, extra_padding: int
 ) -> None:
@@ -127,7 +126,6 @@ RELATIVE = (0.7, 0.9, 1.1)
     ("name", "mean"), [("ltp", "ordinary"), ("ltp_s", "ordinary"), ("ltp_s", "live")]
 )
 @given(lengths=lengths, seed=st.integers(0, 10_000), extra_padding=st.sampled_from([0, 3]))
-@settings(max_examples=30)
 def test_relative_and_learned_scores_in_onnx(
     name: str, mean: str, lengths: list[int], seed: int, extra_padding: int
 ) -> None:
@@ -143,7 +141,6 @@ def test_relative_and_learned_scores_in_onnx(
 
 @every_family
 @given(lengths=lengths, seed=st.integers(0, 10_000))
-@settings(max_examples=30)
 def test_unpruned_onnx_equals_the_encoder(family: str, lengths: list[int], seed: int) -> None:
     """The peer without pruning gives the unpruned logits."""
     model, onnx_model = session(family, is_pruned=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.lengths import shift as lengths_shift
@@ -33,7 +33,6 @@ def test_summary_is_numpys(values: np.ndarray) -> None:
 
 
 @given(lengths, lengths)
-@settings(max_examples=40)
 def test_the_parts_belong_together(train: np.ndarray, evaluation: np.ndarray) -> None:
     """KL is that of `length_kl`; shares are fractions; floors are there for every measure."""
     first, second = LengthCounts.of(train), LengthCounts.of(evaluation)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.pruning import load_method
@@ -60,7 +60,6 @@ def test_a_layer_by_hand() -> None:
 
 @both_runners
 @given(case=strategies.cases, chosen=lengths)
-@settings(max_examples=40)
 def test_runs_equal_the_loops(runner: str, case: Case, chosen: tuple[int, ...]) -> None:
     """Logits, kept sets and counts of top-k written as a sort of every sequence."""
     output = run(runner, case.encoder, case.inputs, lat(lengths=chosen).double())
@@ -168,7 +167,6 @@ def test_the_sandwich_by_hand() -> None:
     length_drop=st.sampled_from([0.0, 0.25, 0.3, 0.4, 1.0]),
     layer_drop=st.sampled_from([0.0, 0.2, 0.9]),
 )
-@settings(max_examples=150)
 def test_length_drop_keeps_its_bounds(
     seed: int, initial_length: int, length_drop: float, layer_drop: float
 ) -> None:

@@ -50,7 +50,6 @@ def test_the_mean_over_what_counts_is_one(scores: list[float], bits: int) -> Non
 
 @pytest.mark.parametrize("runner", RUNNERS)
 @given(case=strategies.cases, threshold=st.floats(0, 0.999))
-@settings(max_examples=25)
 def test_no_sentence_empties_below_a_threshold_of_one(
     runner: str, case: Case, threshold: float
 ) -> None:
@@ -144,7 +143,6 @@ def straight(
 
 @pytest.mark.parametrize("kind", ["ltp", "ltp_s"])
 @given(case=strategies.cases, log_scale=st.floats(-3, 1))
-@settings(max_examples=25)
 def test_forward_it_is_the_hard_pass(kind: str, case: Case, log_scale: float) -> None:
     """Same logits and lengths as removal with the thresholds of that scale."""
     method: ThresholdMethod = scored([0.5] * 3)

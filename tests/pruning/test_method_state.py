@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ltp_core.pruning.base import Decision, LayerState, MethodConfig, PruningMethod
@@ -32,7 +32,6 @@ class Accumulating(PruningMethod):
 
 @both_runners
 @given(case=strategies.cases, slope=st.floats(0.3, 1.2))
-@settings(max_examples=40)
 def test_what_a_method_carries_follows_its_tokens(runner: str, case: Case, slope: float) -> None:
     """A value handed to the next layer arrives at the token it belongs to."""
     output = run(runner, case.encoder, case.inputs, Accumulating(slope))
@@ -84,7 +83,6 @@ class Checking(LearnedTokenPruning):
 
 @both_runners
 @given(case=strategies.cases)
-@settings(max_examples=30)
 def test_what_a_method_sees_is_consistent(runner: str, case: Case) -> None:
     """Lengths, positions, protection and scores of the live tokens fit together in every layer."""
     method = Checking(case.lengths)
@@ -99,7 +97,6 @@ def test_what_a_method_sees_is_consistent(runner: str, case: Case) -> None:
     keep=st.sets(st.integers(0, 13), max_size=3),
     drop=st.sets(st.integers(0, 13), max_size=3),
 )
-@settings(max_examples=40)
 def test_forced_positions(
     runner: str, case: Case, thresholds: tuple[float, ...], keep: set[int], drop: set[int]
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core import store
@@ -82,7 +82,6 @@ lengths = st.lists(st.integers(1, LONGEST), min_size=NUM_LAYERS, max_size=NUM_LA
 
 @both_runners
 @given(case=strategies.cases, chosen=lengths)
-@settings(max_examples=40)
 def test_hard_runs_equal_the_loops(runner: str, case: Case, chosen: tuple[int, ...]) -> None:
     """Logits and kept sets of top-k on the column sums without the diagonal."""
     output = run(runner, case.encoder, case.inputs, power_bert(chosen))
@@ -100,7 +99,6 @@ def test_hard_runs_equal_the_loops(runner: str, case: Case, chosen: tuple[int, .
 
 
 @given(case=strategies.cases, seed=st.integers(0, 100))
-@settings(max_examples=40)
 def test_the_soft_stage_equals_the_loops(case: Case, seed: int) -> None:
     """The output of the token of rank k times r_l[k]; rank 0 and padding have 1 and 0."""
     method = drawn(seed)

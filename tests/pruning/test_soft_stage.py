@@ -34,7 +34,6 @@ def soft(
     thresholds=strategies.thresholds,
     temperature=st.sampled_from([0.01, 0.128, 1.0]),
 )
-@settings(max_examples=40)
 def test_soft_stage_equals_the_loops(
     form: SoftMaskForm, case: Case, thresholds: tuple[float, ...], temperature: float
 ) -> None:
@@ -50,7 +49,6 @@ def test_soft_stage_equals_the_loops(
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=60)
 def test_cold_soft_stage_is_removal(case: Case, thresholds: tuple[float, ...]) -> None:
     """With T towards 0, the soft weights are the hard masks and the soft logits the hard ones."""
     hard = run("masked", case.encoder, case.inputs, ltp(thresholds))
@@ -62,7 +60,6 @@ def test_cold_soft_stage_is_removal(case: Case, thresholds: tuple[float, ...]) -
 
 
 @given(case=strategies.cases, temperature=st.sampled_from([0.01, 0.128, 1.0]))
-@settings(max_examples=30)
 def test_soft_weights_fall_from_layer_to_layer(case: Case, temperature: float) -> None:
     """A token that faded does not come back; protected tokens stay at exactly 1."""
     weights = soft(case, RISING, temperature, "softmax").weights
@@ -72,7 +69,6 @@ def test_soft_weights_fall_from_layer_to_layer(case: Case, temperature: float) -
 
 @pytest.mark.parametrize("form", FORMS)
 @given(case=strategies.cases)
-@settings(max_examples=25)
 def test_soft_stage_alone_equals_batched(form: SoftMaskForm, case: Case) -> None:
     """Batch mates and padding do not leak into the soft stage either."""
     batched = soft(case, RISING, 0.1, form)
@@ -180,7 +176,6 @@ def test_regularizer_and_budget_equal_the_loops(
 
 
 @given(case=strategies.cases)
-@settings(max_examples=25)
 def test_cold_soft_cost_is_the_hard_cost(case: Case) -> None:
     """Towards T = 0 the expected FLOPs and the mean weight are what hard pruning measures."""
     hard = run("packed", case.encoder, case.inputs, ltp(RISING))

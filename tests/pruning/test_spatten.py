@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ltp_core.flops import relative_flops
@@ -115,7 +115,6 @@ def test_scores_add_up_over_the_layers_if_cumulative() -> None:
     keep_layers=st.integers(0, NUM_LAYERS),
     cumulative=st.booleans(),
 )
-@settings(max_examples=40)
 def test_runner_equals_the_loops(
     runner: str, case: Case, final_ratio: float, keep_layers: int, cumulative: bool
 ) -> None:
@@ -135,7 +134,6 @@ def test_runner_equals_the_loops(
 
 @both_runners
 @given(case=strategies.cases, final_ratio=st.floats(-1, 1))
-@settings(max_examples=25)
 def test_the_first_token_has_to_earn_its_place_unprotected(
     runner: str, case: Case, final_ratio: float
 ) -> None:

@@ -38,7 +38,7 @@ TOLERANCES = {
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 def test_runners_agree_in_every_dtype(
     dtype: torch.dtype, case: Case, thresholds: tuple[float, ...]
 ) -> None:
@@ -85,7 +85,6 @@ IN_PIECES = (
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_blocks_and_groups_do_not_matter(case: Case, thresholds: tuple[float, ...]) -> None:
     """How the packed runner cuts a batch into blocks and groups changes nothing."""
     method = ltp(thresholds)
@@ -102,7 +101,6 @@ def test_blocks_and_groups_do_not_matter(case: Case, thresholds: tuple[float, ..
 @every_variant
 @pytest.mark.parametrize("record", [False, True])
 @given(case=strategies.cases, protect_first=st.booleans())
-@settings(max_examples=25)
 def test_finishing_the_first_token_alone_gives_the_same_logits(
     name: str, record: bool, case: Case, protect_first: bool
 ) -> None:
@@ -165,7 +163,7 @@ def test_a_method_that_looks_at_nothing_costs_no_scores(monkeypatch: pytest.Monk
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 def test_layers_in_bfloat16_around_float32(case: Case, thresholds: tuple[float, ...]) -> None:
     """Only the layers' states and weights are coarser: scores and logits stay in float32, near."""
     tolerance, margin = TOLERANCES[torch.bfloat16]

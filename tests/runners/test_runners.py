@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ltp_core.pruning.unpruned import Unpruned
@@ -38,7 +38,6 @@ run_computing_blanks = partial(run_repadded, computes_blanks=True)
 
 @both_runners
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_runner_equals_the_loops(runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
     """Logits, scores and kept sets are those of Eqs. 1 to 8 written as loops."""
     output = run(runner, case.encoder, case.inputs, ltp(thresholds))
@@ -57,7 +56,6 @@ def test_runner_equals_the_loops(runner: str, case: Case, thresholds: tuple[floa
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=150)
 @example(
     case=Case(
         family="bert",
@@ -82,7 +80,6 @@ def test_masked_equals_the_others(case: Case, thresholds: tuple[float, ...]) -> 
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=6),
     thresholds=strategies.thresholds,
 )
-@settings(max_examples=40)
 def test_masked_equals_the_others_in_float32(
     seed: int, lengths: list[int], thresholds: tuple[float, ...]
 ) -> None:
@@ -97,7 +94,6 @@ def test_masked_equals_the_others_in_float32(
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds, protect_first=st.booleans())
-@settings(max_examples=40)
 def test_gradients_equal_those_of_the_masked_runner(
     case: Case, thresholds: tuple[float, ...], protect_first: bool
 ) -> None:
@@ -117,7 +113,6 @@ def test_gradients_equal_those_of_the_masked_runner(
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=40)
 def test_computes_blanks_changes_no_answer(case: Case, thresholds: tuple[float, ...]) -> None:
     """Blanks that go through output projection and FFN as tokens do are read by nobody."""
     masked = run("masked", case.encoder, case.inputs, ltp(thresholds))
@@ -157,7 +152,6 @@ def test_rounded_shapes_change_no_answer() -> None:
 
 @both_runners
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=50)
 def test_alone_equals_batched(runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
     """A sequence gets the same answer alone as in any batch with any padding."""
     batched = run(runner, case.encoder, case.inputs, ltp(thresholds))
@@ -186,7 +180,6 @@ def test_contents_of_the_padding_do_not_matter(runner: str) -> None:
 
 @both_runners
 @given(case=strategies.cases, thresholds=strategies.thresholds)
-@settings(max_examples=50)
 def test_masks_are_sound(runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
     """Pruned tokens never return, padding is never retained, the first token always lives."""
     output = run(runner, case.encoder, case.inputs, ltp(thresholds))
@@ -225,7 +218,6 @@ def test_an_unprotected_sequence_keeps_a_token(runner: str, lengths: tuple[int, 
     case=strategies.cases.map(lambda c: Case(**{**vars(c), "protect_first": False})),
     thresholds=strategies.thresholds,
 )
-@settings(max_examples=60)
 def test_masked_equals_the_others_without_protection(
     case: Case, thresholds: tuple[float, ...]
 ) -> None:

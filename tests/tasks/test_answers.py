@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.metrics import compute_metrics
@@ -216,7 +216,6 @@ def brute_force(windows: Windows, window: int, logits: np.ndarray) -> list[tuple
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(1, 6))
-@settings(max_examples=30)
 def test_best_spans_equal_brute_force(seed: int, count: int) -> None:
     """The likeliest spans of a window, all lengths compared, within the context only."""
     windows = windows_of(CONTEXT * 4, max_length=60, stride=8)

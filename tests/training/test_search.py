@@ -7,7 +7,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.flops import relative_flops
@@ -101,7 +101,6 @@ def test_the_choice_keeps_the_budget_and_is_the_best_there(drawn: Figures, targe
 
 
 @given(seed=st.integers(0, 1000), limit=st.sampled_from([1, 5, 22, 30, 120]))
-@settings(max_examples=30)
 def test_a_search_measures_possible_configurations_once(seed: int, limit: int) -> None:
     """Never rising, at least two tokens, no configuration twice, no more than allowed."""
     seen: list[Lengths] = []

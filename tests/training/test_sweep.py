@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core import store
@@ -172,7 +172,6 @@ sweep_tables = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
 @given(sweep_tables)
 def test_a_plan_is_complete_ordered_and_without_doubles(table: dict[str, Any]) -> None:
     """Each run once; parents and dense counterparts are there, before what needs them."""
@@ -188,7 +187,6 @@ def test_a_plan_is_complete_ordered_and_without_doubles(table: dict[str, Any]) -
     assert set(order) - set(names(plan, "run")) <= set(needs)
 
 
-@settings(max_examples=40)
 @given(sweep_tables, st.data())
 def test_what_is_open_shrinks_to_nothing(table: dict[str, Any], data: st.DataObject) -> None:
     """Whatever the store holds, doing what is open in its order finishes the plan."""

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.calibration.search import (
@@ -108,7 +108,6 @@ damages = st.lists(st.floats(0.01, 10), min_size=1, max_size=6).map(tuple)
 
 
 @given(damage=damages, target=st.floats(0.5, 1.0), most=st.integers(20, 150))
-@settings(max_examples=25)
 def test_the_choice_keeps_the_budget_and_the_limit(
     damage: tuple[float, ...], target: float, most: int
 ) -> None:
