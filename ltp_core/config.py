@@ -210,20 +210,16 @@ def load_table(preset: str) -> dict[str, Any]:
     Raises:
         ConfigError: No such preset or file, or no TOML.
     """
-    return read_toml(_find(preset))
+    if preset.endswith(".toml"):
+        return read_toml(Path(preset))
+    if preset not in preset_names():
+        raise ConfigError(f"There is no preset {preset!r}{nearest(preset, preset_names())}")
+    return read_toml(PRESETS / f"{preset}.toml")
 
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
-
-
-def _find(preset: str) -> Path:
-    if preset.endswith(".toml"):
-        return Path(preset)
-    if preset in preset_names():
-        return PRESETS / f"{preset}.toml"
-    raise ConfigError(f"There is no preset {preset!r}{nearest(preset, preset_names())}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

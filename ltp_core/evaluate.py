@@ -248,11 +248,19 @@ def save_curve(folder: Path, points: Sequence[CurvePoint], *, device: str) -> No
     with store.lock_run(folder):
         manifest = store.read_manifest(folder)
         frame = curve_frame(points)
-        earlier = _earlier(folder, set(frame["split"]))
-        frames = [part for part in (earlier, frame) if not part.empty]
+        splits = sorted(set(frame["split"]))
+        frames = [frame]
+        if (folder / "curve.parquet").exists():
+            earlier = store.read_table(folder, "curve")
+            frames.insert(0, earlier[~earlier["split"].isin(splits)])
+        frames = [part for part in frames if not part.empty]
         store.write_table(folder, "curve", pd.concat(frames, ignore_index=True))
-        measured = dict(manifest.summary.get("curve") or {})
-        measured |= {split: _provenance(device) for split in sorted(set(frame["split"]))}
+        provenance = {
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": environment.git_state(),
+            "hardware": environment.hardware(device),
+        }
+        measured = dict(manifest.summary.get("curve") or {}) | dict.fromkeys(splits, provenance)
         store.finish_run(
             folder, dataclasses.replace(manifest, summary={**manifest.summary, "curve": measured})
         )
@@ -270,21 +278,6 @@ def curve_frame(points: Sequence[CurvePoint]) -> pd.DataFrame:
         }
         for point in points
     )
-
-
-def _earlier(folder: Path, replaced: set[str]) -> pd.DataFrame:
-    if not (folder / "curve.parquet").exists():
-        return pd.DataFrame()
-    frame = store.read_table(folder, "curve")
-    return frame[~frame["split"].isin(replaced)]
-
-
-def _provenance(device: str) -> dict[str, Any]:
-    return {
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": environment.git_state(),
-        "hardware": environment.hardware(device),
-    }
 
 
 def save_evaluation(

@@ -186,30 +186,23 @@ def collate(
         n = int(encoded.length[j])
         input_ids[i, :n] = torch.tensor(encoded.input_ids[j])
         token_type_ids[i, :n] = torch.tensor(encoded.token_type_ids[j])
+    position = torch.arange(width)
     length = torch.from_numpy(encoded.length[chosen])
+    question = chosen_labels = None
+    if encoded.question_end is not None:
+        end = torch.from_numpy(encoded.question_end[chosen])
+        question = (position > 0) & (position < end[:, None])
+    if labels is not None:
+        found = torch.from_numpy(labels[chosen])
+        chosen_labels = found.float() if found.is_floating_point() else found.long()
     return Batch(
         input_ids=input_ids,
         token_type_ids=token_type_ids,
-        attention_mask=torch.arange(width) < length[:, None],
-        labels=None if labels is None else _label_tensor(labels[chosen]),
+        attention_mask=position < length[:, None],
+        labels=chosen_labels,
         row=torch.from_numpy(chosen),
-        question=_question(encoded, chosen, width),
+        question=question,
     )
-
-
-def _question(
-    encoded: Encoded, chosen: Int[np.ndarray, " batch"], width: int
-) -> Bool[Tensor, "batch seq"] | None:
-    if encoded.question_end is None:
-        return None
-    position = torch.arange(width)
-    end = torch.from_numpy(encoded.question_end[chosen])
-    return (position > 0) & (position < end[:, None])
-
-
-def _label_tensor(labels: Num[np.ndarray, "batch ..."]) -> Num[Tensor, "batch ..."]:
-    tensor = torch.from_numpy(labels)
-    return tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
 def bucketed_batches(

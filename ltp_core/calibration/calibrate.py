@@ -96,15 +96,36 @@ def calibrate(
     Raises:
         UserError: There is no text, the budget is out of reach, or a layer of the model never runs.
     """
-    _require_all_layers(model)
+    own = model.method
+    if not all(own.runs_layer(layer) for layer in range(own.num_layers)):
+        raise UserError(
+            f"{model.name} leaves out whole layers ({own.name}): calibrate a model that runs all of "
+            "them."
+        )
     encoded = encoded.take(np.flatnonzero(encoded.length > 0))
     if not len(encoded):
         raise UserError("There is no text to calibrate on.")
-    settings = settings or _protection(model.method)
+    settings = settings or CalibratedConfig(
+        protect_first=own.config.protect_first, protect_separators=own.config.protect_separators
+    )
+    variants = [settings]
+    # Separators are also tried protected, where there are any and they are not protected anyway.
+    has_more = not settings.protect_separators and separator_id(model.tokenizer) is not None
+    if has_more and settings.tries_separators:
+        variants.append(replace(settings, protect_separators=True))
+    methods = [CalibratedThreshold(variant, own.num_layers) for variant in variants]
+    # Shapes are compared on every fourth text by length; on all at once if these are few.
+    part = encoded
+    if len(encoded) >= COARSE_SHARE * MIN_COARSE:
+        part = encoded.take(np.argsort(encoded.length, kind="stable")[::COARSE_SHARE])
     counter = Counter(max_configurations, report)
-    methods = [CalibratedThreshold(s, model.method.num_layers) for s in _variants(model, settings)]
-    kinds = [_probes(model, method, encoded, counter) for method in methods]
-    chosen = search(kinds, model.method.num_layers, target_relative_flops)
+    kinds = []
+    for method in methods:
+        fine = Probe(measure_on(model, method, encoded), counter)
+        is_same = part is encoded
+        coarse = fine if is_same else Probe(measure_on(model, method, part), counter)
+        kinds.append(Probes(coarse, fine))
+    chosen = search(kinds, own.num_layers, target_relative_flops)
     (method,) = (m for m in methods if m.config.protect_separators == chosen.protects_separators)
     return Calibration(
         method=_with_thresholds(method, chosen.thresholds),
@@ -112,42 +133,6 @@ def calibrate(
         candidates=tuple(c for kind in kinds for c in kind.fine.found.values()),
         tried=counter.tried,
         cut_rows=int(np.count_nonzero(encoded.cut)),
-    )
-
-
-def _variants(model: PrunedModel, settings: CalibratedConfig) -> list[CalibratedConfig]:
-    """The settings, and the same with separators protected where that is to be tried."""
-    is_same = settings.protect_separators or separator_id(model.tokenizer) is None
-    if is_same or not settings.tries_separators:
-        return [settings]
-    return [settings, replace(settings, protect_separators=True)]
-
-
-def _probes(
-    model: PrunedModel, method: CalibratedThreshold, encoded: Encoded, counter: Counter
-) -> Probes:
-    """What measures thresholds on every fourth text, by length, and on all; all at once if few."""
-    fine = Probe(measure_on(model, method, encoded), counter)
-    if len(encoded) < COARSE_SHARE * MIN_COARSE:
-        return Probes(fine, fine)
-    by_length = np.argsort(encoded.length, kind="stable")
-    part = encoded.take(by_length[::COARSE_SHARE])
-    return Probes(Probe(measure_on(model, method, part), counter), fine)
-
-
-def _require_all_layers(model: PrunedModel) -> None:
-    method = model.method
-    if not all(method.runs_layer(layer) for layer in range(method.num_layers)):
-        raise UserError(
-            f"{model.name} leaves out whole layers ({method.name}): calibrate a model that runs all "
-            "of them."
-        )
-
-
-def _protection(method: PruningMethod) -> CalibratedConfig:
-    return CalibratedConfig(
-        protect_first=method.config.protect_first,
-        protect_separators=method.config.protect_separators,
     )
 
 

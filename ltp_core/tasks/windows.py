@@ -70,16 +70,31 @@ def encode_windows(
         with own_settings(tokenizer):
             lengths = [len(e) for e in tokenizer.encode_batch(questions, add_special_tokens=False)]
             room = max_length - tokenizer.num_special_tokens_to_add(True) - np.array(lengths)
-            _check_room(lengths, room, max_length)
-            encodings = [
-                _divided(tokenizer, (question, context), max_length, min(stride, int(free) // 2))
-                for question, (_, context), free in zip(questions, texts, room, strict=True)
-            ]
+            if len(room) and room.min() < MIN_CONTEXT:
+                raise UserError(
+                    f"A question of {lengths[int(room.argmin())]} tokens leaves no room for its context "
+                    f"in a window of {max_length} tokens: shorten the question."
+                )
+            encodings = []
+            for question, (_, context), free in zip(questions, texts, room, strict=True):
+                overlap = min(stride, int(free) // 2)
+                tokenizer.enable_truncation(max_length, stride=overlap, strategy="only_second")
+                whole = tokenizer.encode(question, context)
+                encodings.append([whole, *whole.overflowing])
     except (TypeError, UnicodeEncodeError) as error:
         raise UserError("A text is not valid Unicode: save it as UTF-8 and try again.") from error
     flat = [window for windows in encodings for window in windows]
-    spans = np.array([_context_span(window) for window in flat], dtype=np.int64).reshape(-1, 2)
-    ends = [1 + max(_positions_of(window, 0), default=0) for window in flat]
+    # Of each token 0: question, 1: context, None: special.
+    sides = [window.sequence_ids for window in flat]
+    contexts = [[i for i, side in enumerate(each) if side == 1] for each in sides]
+    # Where there is no context, begin and end are both at the separator behind it.
+    begins = [at[0] if at else len(side) - 1 for at, side in zip(contexts, sides, strict=True)]
+    context_ends = [
+        at[-1] + 1 if at else len(side) - 1 for at, side in zip(contexts, sides, strict=True)
+    ]
+    question_ends = [
+        1 + max((i for i, side in enumerate(each) if side == 0), default=0) for each in sides
+    ]
     example = np.repeat(np.arange(len(encodings)), [len(windows) for windows in encodings])
     return Windows(
         encoded=Encoded(
@@ -87,43 +102,14 @@ def encode_windows(
             token_type_ids=[window.type_ids for window in flat],
             length=np.array([len(window) for window in flat], dtype=np.int64),
             cut=np.zeros(len(flat), dtype=np.int64),
-            question_end=np.array(ends, dtype=np.int64),
+            question_end=np.array(question_ends, dtype=np.int64),
         ),
         example=example,
         tokens=lambda i: (flat[i], (questions[example[i]], texts[example[i]][1])),
         encodings=flat,
-        context_begin=spans[:, 0],
-        context_end=spans[:, 1],
+        context_begin=np.array(begins, dtype=np.int64),
+        context_end=np.array(context_ends, dtype=np.int64),
     )
-
-
-def _check_room(lengths: list[int], room: Int[np.ndarray, " questions"], max_length: int) -> None:
-    if len(room) and room.min() < MIN_CONTEXT:
-        raise UserError(
-            f"A question of {lengths[int(room.argmin())]} tokens leaves no room for its context in a "
-            f"window of {max_length} tokens: shorten the question."
-        )
-
-
-def _divided(
-    tokenizer: Tokenizer, text: tuple[str, str], max_length: int, stride: int
-) -> list[Encoding]:
-    tokenizer.enable_truncation(max_length, stride=stride, strategy="only_second")
-    whole = tokenizer.encode(*text)
-    return [whole, *whole.overflowing]
-
-
-def _context_span(window: Encoding) -> tuple[int, int]:
-    """Position of the first token of the context, and the one behind its last; equal if empty."""
-    positions = _positions_of(window, 1)
-    if not positions:
-        return len(window) - 1, len(window) - 1
-    return positions[0], positions[-1] + 1
-
-
-def _positions_of(window: Encoding, sequence: int) -> list[int]:
-    """Positions of the tokens of the question (0) or of the context (1)."""
-    return [i for i, number in enumerate(window.sequence_ids) if number == sequence]
 
 
 def answer_positions(windows: Windows, answers: Sequence[Answers]) -> Int[np.ndarray, "windows 2"]:

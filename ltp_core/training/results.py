@@ -78,7 +78,9 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
         StoreError: The disk does not take a file; the snapshot stays, so training is not lost.
     """
     try:
-        _save_weights(trained, folder)
+        if trained.selection is None:  # else it shares its parent's weights
+            _write_weights(trained.prepared, folder)
+        _save_pruning(trained, folder, question_settings(trained.prepared.config))
     except (OSError, SafetensorError) as error:
         raise store.StoreError(
             f"The weights of {folder.name} cannot be written ({error}): make room and run the same "
@@ -133,13 +135,6 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
 def _limit(trained: Trained, split: str) -> int | None:
     data = trained.prepared.config.data
     return data.heldout_rows if split == "heldout" else data.validation_rows
-
-
-def _save_weights(trained: Trained, folder: Path) -> None:
-    """Weights and method; what was only chosen after training shares its parent's weights."""
-    if trained.selection is None:
-        _write_weights(trained.prepared, folder)
-    _save_pruning(trained, folder, question_settings(trained.prepared.config))
 
 
 def _write_weights(prepared: Prepared, folder: Path) -> None:

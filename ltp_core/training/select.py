@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,17 @@ import pandas as pd
 
 from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.config import UNTRAINED, TrainConfig
+from ltp_core.config import UNTRAINED, SelectConfig, TrainConfig
 from ltp_core.environment import downloads_allowed
 from ltp_core.inference import predict
 from ltp_core.pruning import METHODS, PruningMethod
-from ltp_core.pruning.base import Choice, ThresholdMethod
+from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.calibrated import CalibratedConfig
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.loading import load_rows
 from ltp_core.tasks.task import Rows
-from ltp_core.tokenize import encode
+from ltp_core.tokenize import Encoded, encode
 from ltp_core.training.choose_lengths import choose_lengths
 from ltp_core.training.prepare import make_method
 from ltp_core.training.search import candidates_table
@@ -42,45 +42,6 @@ class Selection:
 
     method: PruningMethod
     candidates: pd.DataFrame
-
-
-Selector = Callable[[TrainConfig, PrunedModel, PruningMethod, Rows, Sequence[Path]], Selection]
-"""Takes the run, its parent, the method as configured, held-out rows, and stores of earlier runs."""
-
-
-def _select_lat(
-    config: TrainConfig,
-    model: PrunedModel,
-    method: PruningMethod,
-    rows: Rows,
-    stores: Sequence[Path],
-) -> Selection:
-    """LAT: the parent is the adaptive model, the search is evolutionary."""
-    del method
-    chosen, found = choose_lengths(model, rows, config, stores)
-    return Selection(method=chosen, candidates=candidates_table(found, chosen.lengths))
-
-
-def _calibrate(
-    config: TrainConfig,
-    model: PrunedModel,
-    method: PruningMethod,
-    rows: Rows,
-    stores: Sequence[Path],
-) -> Selection:
-    """Calibrated thresholds: the parent is the dense model, labels are not looked at."""
-    del stores
-    select = config.select
-    assert select is not None
-    assert isinstance(method.config, CalibratedConfig)
-    found = calibrate(
-        model,
-        encode(model.tokenizer, rows.texts, model.max_length),
-        select.target_relative_flops,
-        settings=method.config,
-        max_configurations=select.max_configurations,
-    )
-    return Selection(method=found.method, candidates=found.frame())
 
 
 def check_selectable(config: TrainConfig) -> None:
@@ -149,17 +110,9 @@ def _check_mask_gradient(config: TrainConfig) -> None:
 
 
 def _scale_to_budget(
-    config: TrainConfig,
-    model: PrunedModel,
-    method: PruningMethod,
-    rows: Rows,
-    stores: Sequence[Path],
+    config: TrainConfig, select: SelectConfig, model: PrunedModel, rows: Rows, encoded: Encoded
 ) -> Selection:
     """Trained thresholds: one multiplier on them, by bisection, spends the budget on these rows."""
-    del method, stores
-    select = config.select
-    assert select is not None
-    encoded = encode(model.tokenizer, rows.texts, model.max_length)
     tried: list[dict[str, Any]] = []
 
     def cost(factor: float) -> float:
@@ -213,15 +166,25 @@ def select_method(
     rows = _heldout_rows(config, model, data_dir)
     choice = METHODS[config.method.name].choice
     assert choice is not None
-    return SELECTORS[choice](config, model, method, rows, stores)
-
-
-SELECTORS: dict[Choice, Selector] = {
-    "lengths": _select_lat,
-    "thresholds": _calibrate,
-    "scale": _scale_to_budget,
-}
-"""How each kind of choice is made."""
+    select = config.select
+    assert select is not None
+    if choice == "lengths":
+        # LAT: the parent is the adaptive model, the search is evolutionary.
+        chosen, tried = choose_lengths(model, rows, config, stores)
+        return Selection(method=chosen, candidates=candidates_table(tried, chosen.lengths))
+    encoded = encode(model.tokenizer, rows.texts, model.max_length)
+    if choice == "thresholds":
+        # The parent is the dense model, labels are not looked at.
+        assert isinstance(method.config, CalibratedConfig)
+        found = calibrate(
+            model,
+            encoded,
+            select.target_relative_flops,
+            settings=method.config,
+            max_configurations=select.max_configurations,
+        )
+        return Selection(method=found.method, candidates=found.frame())
+    return _scale_to_budget(config, select, model, rows, encoded)
 
 
 def _heldout_rows(config: TrainConfig, model: PrunedModel, data_dir: Path | None) -> Rows:
