@@ -202,7 +202,8 @@ def points_table(runs: pd.DataFrame) -> pd.DataFrame:
         & runs["config"].notna()
         & runs[[f"{quantity}_{REPORTED_ON}" for quantity in QUANTITIES]].notna().all(axis=1)
     )
-    counterparts = runs["dense"].where(runs["dense"].isin(runs["run"]), None)
+    # A column of strings would make NaN of None.
+    counterparts = runs["dense"].astype(object).where(runs["dense"].isin(runs["run"]), None)
     table = runs.assign(**differences, counterparts=counterparts)[is_point]
     table = table.sort_values(["seed", "run"], kind="stable")
     groups = table.groupby("setting", sort=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,17 @@ def test_an_empty_store_says_how_to_fill_it(
     ran = commands.run("tradeoff")
     assert ran.status == 2
     assert "sweep" in ran.stderr
+
+
+def test_without_dense_counterparts_there_is_no_difference(
+    store_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs whose counterparts are not stored, as after a single training, are still listed."""
+    shutil.copytree(store_folder, tmp_path / "store")
+    for name in set(runs_table()["dense"].dropna()):
+        shutil.rmtree(tmp_path / "store" / "runs" / name, ignore_errors=True)
+    monkeypatch.setattr("ltp_core.store.stores", lambda: [tmp_path / "store"])
+    found = points("sst2")
+    assert found
+    assert {None} == {each for point in found for each in point["differences"].values()}
+    assert 0 == commands.run("tradeoff", "sst2").status
