@@ -1,5 +1,1 @@
-"""Data sets: what the tasks are, loading, batching, lengths, and kinds of token.
-
-Import the modules by name: `data.batching` needs torch, `data.tasks`, `data.loading` and
-`data.lengths` do not.
-"""
+"""Tasks: what they are, how their rows are loaded, and own files; torch comes in where texts are encoded."""
