@@ -43,10 +43,11 @@ def run(arguments: Namespace) -> Output:
 def _check(plan: list[PlannedRun]) -> None:
     """Refuses unknown tasks and settings of methods before the first hour is spent."""
     from ltp_core.tasks.catalogue import find_task
-    from ltp_core.training.select import check_budget, check_selectable
+    from ltp_core.training.select import check_budget, check_data, check_selectable
 
     for planned in plan:
         find_task(planned.config.task)
+        check_data(planned.config)
         check_selectable(planned.config)
         check_budget(planned.config)
 

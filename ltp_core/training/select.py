@@ -15,7 +15,7 @@ import pandas as pd
 
 from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.config import UNTRAINED, SelectConfig, TrainConfig
+from ltp_core.config import UNTRAINED, DataConfig, SelectConfig, TrainConfig
 from ltp_core.environment import downloads_allowed
 from ltp_core.inference import predict
 from ltp_core.pruning import METHODS, PruningMethod
@@ -58,6 +58,21 @@ def check_selectable(config: TrainConfig) -> None:
         raise UserError(f"select: {name} has nothing to choose; it is for {able}.")
     if config.select is None and name in UNTRAINED:
         raise UserError(f"method.name = {name!r}: trains nothing, so it needs a table [select].")
+
+
+def check_data(config: TrainConfig) -> None:
+    """Refuses settings of questions for a task that asks none.
+
+    Raises:
+        UserError: There is one, which nothing would follow.
+    """
+    if find_task(config.task).asks_questions:
+        return
+    for name in ("stride", "train_task", "unanswerable_share", "heldout_by"):
+        if getattr(config.data, name) != getattr(DataConfig(), name):
+            raise UserError(
+                f"data.{name}: {config.task} asks no questions about a text; set it to none."
+            )
 
 
 def check_budget(config: TrainConfig) -> None:

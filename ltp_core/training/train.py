@@ -28,7 +28,7 @@ from ltp_core.training.losses import Student
 from ltp_core.training.prepare import Prepared, prepare
 from ltp_core.training.results import Trained, finish
 from ltp_core.training.resume import SNAPSHOT_FILE, Journal, read_position
-from ltp_core.training.select import check_budget, check_selectable, select_method
+from ltp_core.training.select import check_budget, check_data, check_selectable, select_method
 
 ORIGIN_FILE = ".origin.json"
 """SHA-256 of what a training began with, until it is complete."""
@@ -66,6 +66,7 @@ def train(
     """
     find_task(config.task)
     config = resolve(config)
+    check_data(config)
     check_selectable(config)
     check_budget(config)
     target = destination or store.default_store()

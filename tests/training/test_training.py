@@ -753,6 +753,8 @@ SOFT_BUDGET = SoftConfig(epochs=1.0, batch_size=4, target_relative_flops=0.5)
         (with_data(max_length=41), "data.max_length = 41: .* takes at most 40 tokens"),
         (with_data(max_length=2), "max_length 2 leaves no room"),
         (with_data(max_train_length=2), "no training row is that short"),
+        (with_data(train_task="squad"), "data.train_task: .* asks no questions about a text"),
+        (with_data(heldout_by="article"), "data.heldout_by: .* asks no questions about a text"),
         (changed(task="rte"), "rte/train is neither"),
         (changed(base="nobody/no-such-model"), "nobody/no-such-model"),
         (changed(mixed_precision="fp16"), "mixed_precision = 'fp16': this cpu has none"),
