@@ -89,6 +89,12 @@ def test_nothing_required_is_idle(
     assert set(exceptions) <= set(pins(file))
 
 
+def test_extras_are_pinned_as_they_are_tested() -> None:
+    """Where an extra is installed here, it is the pinned one."""
+    for name, version in pins("requirements-openvino.txt").items():
+        assert not distributions().get(name) or importlib.metadata.version(name) == version
+
+
 @pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
 def test_the_pinned_versions_are_installed(file: str) -> None:
     """What is tested is what is pinned; a build tag such as +cpu does not count."""

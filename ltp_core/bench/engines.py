@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -241,7 +241,10 @@ def transformers_model(model: PrunedModel, variant: Variant) -> nn.Module:
 
 
 def _hugging_face(model: PrunedModel, variant: Variant) -> Pass:
-    peer = transformers_model(model, variant)
+    peer: Callable[..., Any] = transformers_model(model, variant)
+    if variant.engine == "compiled":
+        # One compilation serves all shapes; batches of one and of many are two.
+        peer = torch.compile(peer, dynamic=True)
     has_token_types = model.encoder.config.type_vocab_size > 1
 
     @torch.inference_mode()
@@ -263,6 +266,18 @@ def _onnx(model: PrunedModel, variant: Variant) -> Pass:
     ).run
 
 
+def _openvino(model: PrunedModel, variant: Variant) -> Pass:
+    from ltp_core.bench.openvino import OpenVinoSession
+
+    return OpenVinoSession(
+        model,
+        pruned=variant.is_pruned,
+        int8=variant.precision == "int8",
+        precision="bf16" if variant.precision == "bfloat16" else "f32",
+        threads=torch.get_num_threads(),
+    ).run
+
+
 BUILDERS: dict[str, Builder] = {
     "packed": _packed,
     "repadded": _repadded,
@@ -270,5 +285,7 @@ BUILDERS: dict[str, Builder] = {
     "hugging_face": _hugging_face,
     "hugging_face_eager": _hugging_face,
     "onnx": _onnx,
+    "openvino": _openvino,
+    "compiled": _hugging_face,
     "products": _products,
 }

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ltp_core.bench.variants import DEFAULT, VARIANTS, missing_package
+from ltp_core.bench.variants import DEFAULT, VARIANTS, missing
 from ltp_core.strict import require, require_above_zero
 
 What = Literal["throughput", "scaling", "topk", "training"]
@@ -86,8 +86,8 @@ class BenchSettings:
         require(all(n is None or n >= 3 for n in self.lengths), "lengths: must be at least 3")
         for name in self.variants:
             require(name in VARIANTS, f"variants: there is no {name!r}, but {', '.join(VARIANTS)}")
-            package = missing_package(VARIANTS[name])
-            require(package is None, f"{name} needs the package {package}: install it")
+            lacks = missing(VARIANTS[name])
+            require(lacks is None, f"{name} {lacks}")
 
     @property
     def points(self) -> list[tuple[int, int | None]]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -107,6 +109,22 @@ ENGINES = {
         orders=(False, True),
         padding=("input", "attention"),
         packages=("onnxruntime", "onnx"),
+    ),
+    "openvino": Engine(
+        title="OpenVINO",
+        meaning="the exported file in OpenVINO",
+        modes=(False, True),
+        precisions=("settings", "bfloat16", "int8"),
+        orders=(True,),
+        padding=("input", "attention"),
+        packages=("openvino", "onnx", "onnxruntime"),
+        requirements="requirements-openvino.txt",
+    ),
+    "compiled": Engine(
+        title="torch.compile",
+        meaning="transformers compiled by torch.compile, nothing pruned, padded per batch",
+        precisions=("settings", "bfloat16"),
+        orders=(True,),
     ),
     "products": Engine(
         title="matrix products alone",
@@ -226,10 +244,20 @@ def _combinations() -> Iterator[Variant]:
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _combinations()}
 
 
-def missing_package(variant: Variant) -> str | None:
-    """A package that the variant needs and that is not installed; None where all are."""
-    needed = ENGINES[variant.engine].packages
-    return next((name for name in needed if importlib.util.find_spec(name) is None), None)
+def missing(variant: Variant) -> str | None:
+    """What the variant needs and this machine lacks, in a sentence; None where nothing is."""
+    engine = ENGINES[variant.engine]
+    for name in engine.packages:
+        if importlib.util.find_spec(name) is None:
+            return f"needs the package {name}: run `pip install -r {engine.requirements}`"
+    if variant.engine == "compiled" and not _has_compiler():
+        return "needs a C++ compiler, as g++: install one, or name it in CXX"
+    return None
+
+
+def _has_compiler() -> bool:
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
+    return any(shutil.which(name) for name in names if name)
 
 
 def can_run(variant: Variant, device: str, dtype: str) -> bool:
@@ -245,5 +273,5 @@ def can_run(variant: Variant, device: str, dtype: str) -> bool:
 
 
 def available_variants() -> tuple[str, ...]:
-    """Those whose packages are installed."""
-    return tuple(name for name, variant in VARIANTS.items() if missing_package(variant) is None)
+    """Those that can run here: their packages are installed."""
+    return tuple(name for name, variant in VARIANTS.items() if missing(variant) is None)

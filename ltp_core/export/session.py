@@ -36,19 +36,20 @@ class OnnxSession:
 
     def run(self, inputs: Inputs) -> Float[Tensor, "batch label"]:
         """Logits of a batch."""
-        (logits,) = self._session(inputs).run(["logits"], _feed(inputs))
+        (logits,) = self._session(inputs).run(["logits"], session_inputs(inputs))
         return torch.from_numpy(logits)
 
     def num_survived(self, inputs: Inputs) -> Tensor:
         """By how many layers each token was retained, `batch seq`; pruned models only."""
-        (counts,) = self._session(inputs).run(["num_survived"], _feed(inputs))
+        (counts,) = self._session(inputs).run(["num_survived"], session_inputs(inputs))
         return torch.from_numpy(counts)
 
     def _session(self, inputs: Inputs) -> Any:
         return self._one if len(inputs.input_ids) == 1 else self._any_batch
 
 
-def _feed(inputs: Inputs) -> dict[str, Any]:
+def session_inputs(inputs: Inputs) -> dict[str, Any]:
+    """A batch by the names that exported models give their inputs."""
     tensors = (inputs.input_ids, inputs.attention_mask.long(), inputs.token_type_ids)
     return {name: tensor.cpu().numpy() for name, tensor in zip(INPUTS, tensors, strict=True)}
 

@@ -236,7 +236,7 @@ def test_summary_by_hand() -> None:
     """The figures of the last batch size, in words."""
     found = shown("a", bench_samples.throughput())
     sentence = panels.headline(found)
-    assert "On A processor, 2 threads, float32, LTP scores 1,352 texts a second" in sentence
+    assert "On A processor, 2 threads, LTP scores 1,352 texts a second" in sentence
     assert "2.2 times Hugging Face, sorted; removing the padding alone gives 1.2 times" in sentence
     sentence = panels.summary(found)
     assert "At batch 32, pruning makes the packed runner 1.73 times as fast" in sentence

@@ -6,6 +6,7 @@ No time is asserted here.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from ltp_core import store
-from ltp_core.bench import engines, measure, results, throughput
+from ltp_core.bench import engines, measure, results, throughput, variants
 from ltp_core.bench.engines import BUILDERS, count_tokens, enter
 from ltp_core.bench.figures import figures, own_control
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
@@ -94,7 +95,11 @@ def answers(model: PrunedModel, encoded: Encoded, names: list[str]) -> dict[str,
 
 def answering() -> list[str]:
     """Installed variants that give logits."""
-    return [name for name in available_variants() if VARIANTS[name].is_model]
+    return [
+        name
+        for name in available_variants()
+        if VARIANTS[name].is_model and VARIANTS[name].engine != "compiled"
+    ]
 
 
 def is_float32(name: str) -> bool:
@@ -144,6 +149,42 @@ def test_pruned_variants_agree(model: PrunedModel, encoded: Encoded) -> None:
         torch.testing.assert_close(logits, found["packed"], rtol=0, atol=1e-4)
     unpruned = answers(model, encoded, ["packed_unpruned"])["packed_unpruned"]
     assert not torch.allclose(found["packed"], unpruned, atol=1e-3)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="an optional peer")
+def test_openvino_gives_the_same_predictions(model: PrunedModel, encoded: Encoded) -> None:
+    """In float32 to rounding (above); in bfloat16 and int8 the classes of clear cases, in any batch."""
+    names = [name for name in VARIANTS if name.startswith("openvino")]
+    assert 6 == len(names)
+    for pruned in (True, False):
+        same = [name for name in names if VARIANTS[name].is_pruned == pruned]
+        found = answers(model, encoded, [*same, "packed" if pruned else "packed_unpruned"])
+        *coarse, exact = found.values()
+        is_clear = (exact[:, 0] - exact[:, 1]).abs() > 0.2
+        for logits in coarse:
+            assert torch.equal(logits.argmax(1)[is_clear], exact.argmax(1)[is_clear])
+    alone = enter(model, ["openvino_pruned_sorted"], [])[0].logits(encoded, np.array([1]))
+    torch.testing.assert_close(alone[0], answers(model, encoded, ["packed"])["packed"][1])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
+def test_torch_compile_gives_the_same_logits(model: PrunedModel, encoded: Encoded) -> None:
+    """Where there is a compiler; slow, since it compiles."""
+    if "compiled_sorted" not in available_variants():
+        pytest.skip("no C++ compiler")
+    found = answers(model, encoded, ["compiled_sorted", "packed_unpruned"])
+    torch.testing.assert_close(
+        found["compiled_sorted"], found["packed_unpruned"], rtol=0, atol=1e-4
+    )
+
+
+def test_torch_compile_without_a_compiler_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said before anything is loaded."""
+    monkeypatch.setattr(variants, "_has_compiler", lambda: False)
+    assert "compiled_sorted" not in available_variants()
+    with pytest.raises(UserError, match="needs a C"):
+        small(variants=("compiled_sorted",))
 
 
 # --- what is counted --------------------------------------------------------------------------------
@@ -593,7 +634,7 @@ def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that is not installed is no variant."""
     absent = dataclasses.replace(ENGINES["onnx"], packages=("no_such_package",))
     monkeypatch.setitem(ENGINES, "onnx", absent)
-    with pytest.raises(UserError, match="needs the package no_such_package"):
+    with pytest.raises(UserError, match=r"no_such_package: run `pip install -r requirements\.txt`"):
         small(variants=("onnx",))
 
 

@@ -7,6 +7,7 @@ figures; its texts are taken as texts and its other fields may be absent.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -268,6 +269,14 @@ def is_here(document: Mapping[str, Any]) -> bool:
     """Whether it was measured on a processor like this machine's."""
     card = document["environment"]
     return not card.get("accelerator") and card.get("processor") == environment.processor()
+
+
+def short_machine(bench: Bench) -> str:
+    """Processor and threads as people say them: "Intel Xeon, 2 threads"."""
+    said = re.sub(
+        r"\((?:R|TM)\)| Processor\b| CPU\b| (?:avx2|avx512f|amx_bf16)\b", "", bench.machine
+    )
+    return said.removesuffix(", float32")
 
 
 def machine(document: Mapping[str, Any]) -> str:

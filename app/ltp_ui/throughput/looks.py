@@ -22,7 +22,15 @@ GREY = "#7f8793"
 
 HEIGHT = 380
 
-_ENGINE_COLORS = {"repadded": 2, "masked": 3, "onnx": 4, "hugging_face": 5, "hugging_face_eager": 5}
+_ENGINE_COLORS = {
+    "repadded": 2,
+    "masked": 3,
+    "onnx": 4,
+    "openvino": 4,
+    "compiled": 5,
+    "hugging_face": 5,
+    "hugging_face_eager": 5,
+}
 """Place in the theme's colours; the packed runner and its products take 0 pruned and 1 unpruned."""
 
 _SYMBOLS = (

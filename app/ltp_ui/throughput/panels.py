@@ -13,7 +13,7 @@ from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.throughput import charts, data
-from app.ltp_ui.throughput.data import RATIOS, Bench, Who, is_here
+from app.ltp_ui.throughput.data import RATIOS, Bench, Who, is_here, short_machine
 from app.ltp_ui.throughput.export import bench_csv, bench_json
 from ltp_core.bench.noise import FEWEST_ROUNDS, NOISY_FIGURE, TOO_NOISY
 from ltp_core.bench.variants import CONTROL, METHOD
@@ -92,7 +92,7 @@ def headline(bench: Bench) -> str:
         return ""
     packed, control = rows[METHOD], rows.get(CONTROL)
     method = title_of(bench.variants[METHOD].method) if bench.variants[METHOD].method else "this"
-    where = "On this machine" if is_here(bench.document) else f"On {plain(bench.machine)}"
+    where = "On this machine" if is_here(bench.document) else f"On {plain(short_machine(bench))}"
     speed = packed["sequences_per_s"]
     shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
     sentence = f"{where}, {plain(method)} scores {shown} texts a second ({place})"
@@ -158,14 +158,17 @@ def _warnings(bench: Bench) -> None:
 
 
 def _throughput(bench: Bench) -> None:
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**Speed by batch size**")
-        chart(
-            charts.throughput_chart(bench),
-            alt=f"Throughput relative to {bench.baseline} by batch size. {headline(bench)}",
-            name=f"{bench.name}-throughput",
-        )
+    # One batch size is no line: its bars say all.
+    has_line = len(bench.places) > 1
+    left, right = st.columns(2, gap="large") if has_line else (st.empty(), st.container())
+    if has_line:
+        left.markdown("**Speed by batch size**")
+        with left:
+            chart(
+                charts.throughput_chart(bench),
+                alt=f"Throughput relative to {bench.baseline} by batch size. {headline(bench)}",
+                name=f"{bench.name}-throughput",
+            )
     with right:
         st.markdown("**What the FLOPs promise, and what comes**")
         place = bench.places[-1]
