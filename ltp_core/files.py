@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from ltp_core.records import UserError
 
 
@@ -46,7 +44,7 @@ def _plain(obj: Any) -> Any:
     """Records, arrays and paths as JSON's own types."""
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         obj = dataclasses.asdict(obj)
-    if isinstance(obj, np.ndarray | np.generic):
+    if hasattr(obj, "tolist"):  # NumPy's arrays and scalars, without importing it
         obj = obj.tolist()
     if isinstance(obj, Mapping):
         return {str(key): _plain(value) for key, value in obj.items()}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Int, Shaped
 
@@ -18,6 +17,8 @@ from ltp_core.tasks.task import predictions_from
 from ltp_core.tokenize import Encoded, collate, sorted_batches
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.pruning.base import PruningMethod
 
@@ -103,6 +104,8 @@ class Predictions:
         window: Int[np.ndarray, " inputs"] | None,
     ) -> pd.DataFrame:
         """Columns of the store's `layers` table; `window` only where a row has several inputs."""
+        import pandas as pd
+
         num_layers = self.attention_length.shape[1]
         frame = pd.DataFrame(
             {

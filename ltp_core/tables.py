@@ -9,13 +9,14 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from ltp_core.files import StoreError, atomic_write
+
+# What lists runs reads no table: these take a second to import.
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,9 @@ def read_table(folder: Path, kind: str) -> pd.DataFrame:
     Raises:
         StoreError: The file is absent or damaged, or lacks a column.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = folder / f"{kind}.parquet"
     try:
         table = pq.ParquetFile(path).read()
@@ -167,6 +171,9 @@ def write_table(folder: Path, kind: str, frame: pd.DataFrame) -> Path:
         ValueError: A column is missing or unknown, or a value does not fit its type.
         StoreError: The disk does not take it.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     schema = _schema(kind, frame)
     try:
         table = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
@@ -189,6 +196,9 @@ def write_table(folder: Path, kind: str, frame: pd.DataFrame) -> Path:
 
 
 def _schema(kind: str, frame: pd.DataFrame) -> pa.Schema:
+    import numpy as np
+    import pyarrow as pa
+
     left = list(frame.columns)
     fields = []
     for column in TABLES[kind]:

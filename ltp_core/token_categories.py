@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Int
 from tokenizers import Encoding
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS = ("special", "punctuation", "stop_word", "piece", "word")
 """In the order in which they are asked for: a token is the first that it fits."""
@@ -128,6 +131,8 @@ class KindCounter:
 
         Layers that were left out have counts of 0.
         """
+        import pandas as pd
+
         band = frequency_bands(self._of_id)
         by_band = np.stack(
             [self._by_id[:, :, band == number].sum(axis=2) for number in range(NUM_BANDS)], axis=2
@@ -156,6 +161,8 @@ def _padded(
 
 
 def _long(counts: Int[np.ndarray, "sides layers kinds"], split: str, grouping: str) -> pd.DataFrame:
+    import pandas as pd
+
     _, num_layers, num_kinds = counts.shape
     entering, retained = counts
     return pd.DataFrame(
@@ -183,6 +190,8 @@ def survival(frame: pd.DataFrame, grouping: str) -> pd.DataFrame:
         Columns `kind`, `layer`, `tokens` and `share`, the fraction of the kind's tokens at the
         input; kinds in the order of `GROUPINGS`.
     """
+    import pandas as pd
+
     rows = []
     for kind in GROUPINGS[grouping]:
         part = frame[(frame["grouping"] == grouping) & (frame["kind"] == kind)]

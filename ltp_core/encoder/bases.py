@@ -87,7 +87,18 @@ def _check_hash(name: str, folder: Path, expected: str) -> None:
         )
 
 
+def _hub_cache() -> Path:
+    """Folder of the models that the hub's library keeps, as it reads the environment."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("HF_HOME") or base / "huggingface")
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+    return Path(named or home / "hub").expanduser()
+
+
 def _cached(name: str) -> Path | None:
+    # Looked up before the import, which takes a second.
+    if not (_hub_cache() / f"models--{name.replace('/', '--')}").is_dir():
+        return None
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ltp_core.encoder.errors import HeadError, ModelError, reason
 from ltp_core.encoder.families import BY_MODEL_TYPE
@@ -206,7 +207,7 @@ def load_encoder(
             )
         config = dataclasses.replace(config, num_labels=outputs)
     # Shapes are compared on a model without memory, so a config cannot ask for more than is there.
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         state = Encoder(config).state_dict()
     usable = {
         key: value
@@ -227,6 +228,22 @@ def load_encoder(
     _init_head(encoder)
     encoder.load_state_dict({k: v.to(torch.float32) for k, v in usable.items()}, strict=False)
     return encoder.eval()
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Draws no initial weights: without memory, that would import PyTorch's compiler, for seconds."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _head_in_file(raw: dict[str, Any], found: dict[str, Tensor]) -> Head | None:

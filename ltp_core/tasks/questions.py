@@ -13,7 +13,6 @@ from math import fsum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
@@ -22,6 +21,7 @@ from ltp_core.tasks.answers import at_threshold, best_scores, find_answers, mean
 from ltp_core.tasks.task import Rows, Task, TaskInputs
 
 if TYPE_CHECKING:
+    import pandas as pd
     from tokenizers import Tokenizer
 
     from ltp_core.tasks.windows import Windows
@@ -60,6 +60,8 @@ class QuestionTask(Task):
 
     def decode(self, rows: Rows, inputs: TaskInputs, logits: Sequence[np.ndarray]) -> pd.DataFrame:
         """The best answer of each question; `with_threshold` says what was answered."""
+        import pandas as pd
+
         from ltp_core.tasks.windows import Windows
 
         assert isinstance(inputs, Windows)

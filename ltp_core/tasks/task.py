@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float, Int, Num, Shaped
 
 from ltp_core.metrics import Metric, compute_metrics
 
 if TYPE_CHECKING:
+    import pandas as pd
     from tokenizers import Encoding, Tokenizer
 
     from ltp_core.tasks.questions import Answers
@@ -165,6 +165,8 @@ class Task:
             inputs: What `encode` made of their texts.
             logits: Of each input.
         """
+        import pandas as pd
+
         outputs = np.stack(logits)
         return pd.DataFrame(
             {

@@ -407,3 +407,29 @@ def test_the_module_is_the_program(tiny_store: Path) -> None:
         check=True,
     )
     assert REVIEWS == json.loads(done.stdout)["checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["checkpoints"], {"numpy", "pandas", "pyarrow", "torch"}),
+        (
+            ["trace", REVIEWS, "a good movie"],
+            {"pandas", "torch._dynamo", "transformers", "huggingface_hub"},
+        ),
+    ],
+)
+def test_answers_do_not_wait_for_imports(
+    arguments: list[str], heavy: set[str], tiny_store: Path
+) -> None:
+    """What a command does not need takes seconds to import: a trace needs no table and no compiler."""
+    code = (
+        "import sys\n"
+        "from ltp_core.cli.main import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        f"assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert 0 == done.returncode, done.stderr
