@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"records", "files", "tables"},
     "sections": {"strict"},
     "config": {"records", "strict", "toml_writer", "tasks", "sections", "pruning"},
-    "runners": {"records", "encoder", "pruning"},
+    "runners": {"records", "environment", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
     "budget": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places", "budget"},

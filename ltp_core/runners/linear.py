@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltp_core.encoder.model import DenseResidual, EncoderLayer
+from ltp_core.runners.engine import Engine, fastest_engine
 
 PACKING_ROWS = 256
 """Rows of the input that MKL's packed weights are laid out for; they serve any number.
@@ -21,19 +21,23 @@ fastest for every number of rows up to 1,000; from 384 on it gave one that takes
 for 20 to 200 rows and a quarter longer for 300.
 """
 
-STEPS = ((128, 16), (512, 32), (math.inf, 64))
-"""Up to how many rows oneDNN's input is rounded up to a multiple of what."""
+STEPS = {
+    torch.bfloat16: ((128, 16), (512, 32), (math.inf, 64)),
+    torch.float32: ((64, 4), (256, 16), (512, 32), (math.inf, 64)),
+}
+"""By type, up to how many rows oneDNN's input is rounded up to a multiple of what.
 
-Engine = Literal["plain", "mkl", "onednn"]
-"""Who multiplies: PyTorch's own choice, or a library from weights in its own layout."""
+In float32 a row costs more, and a new number of rows less.
+"""
 
 
 class LinearMap:
     """`x W^T + b`, with the weights packed beforehand where that is faster.
 
-    In float32 on processors with Intel's MKL, packing saves a third of the time for up to 20 rows, a
-    tenth to a fifth for up to 300, and nothing from about 500 on. It doubles the weights' memory. In
-    bfloat16 on processors that multiply it, oneDNN's packed weights save a third to a half.
+    In float32 on Intel's processors, MKL's packing saves a third of the time for up to 20 rows, a
+    tenth to a fifth for up to 300, and nothing from about 500 on; on AMD's, oneDNN's saves a third to
+    a half. In bfloat16 on processors that multiply it, oneDNN's packed weights save a third to a half.
+    Packing doubles the weights' memory.
 
     Args:
         weight: The map.
@@ -50,7 +54,7 @@ class LinearMap:
         dtype = dtype or weight.dtype
         self.weight = weight.detach().to(dtype).contiguous()
         self.bias = bias.detach().to(dtype)
-        self.engine = _engine(self.weight)
+        self.engine = fastest_engine(self.weight)
         self._packed = _pack(self.weight, self.engine)
 
     def rounded(self, rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]:
@@ -93,30 +97,6 @@ class LinearMap:
         return product[: len(rows)]
 
 
-def _engine(weight: Tensor) -> Engine:
-    """The fastest for this type and processor; the packing operators are no public interface.
-
-    They are what `torch.compile` uses for frozen weights.
-    """
-    if weight.device.type != "cpu":
-        return "plain"
-    if weight.dtype == torch.float32 and _has_mkl_packing():
-        return "mkl"
-    return "onednn" if weight.dtype == torch.bfloat16 and _has_onednn_bfloat16() else "plain"
-
-
-def _has_mkl_packing() -> bool:
-    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    return has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")
-
-
-def _has_onednn_bfloat16() -> bool:
-    is_there = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
-        torch.ops.mkldnn, "_reorder_linear_weight"
-    )
-    return is_there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def _pack(weight: Float[Tensor, "outer inner"], engine: Engine) -> Tensor | None:
     """The weights in the library's layout."""
     if engine == "plain":
@@ -137,7 +117,7 @@ def _rounded(rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]
     rows, as behind rows that were cut off an earlier product, nothing is copied.
     """
     count, width = rows.shape
-    step = next(step for limit, step in STEPS if count <= limit)
+    step = next(step for limit, step in STEPS[rows.dtype] if count <= limit)
     wanted = -(-count // step) * step
     if wanted == count:
         return rows

@@ -16,7 +16,7 @@ from ltp_core.encoder.bert import BERT
 from ltp_core.encoder.model import Encoder, EncoderConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.runners import attention, linear
+from ltp_core.runners import attention, engine, linear
 from ltp_core.runners.layout import Layout, Limits
 from ltp_core.runners.linear import LinearMap
 from ltp_core.runners.packed import PackedRunner, run_packed
@@ -217,10 +217,11 @@ def test_rows_behind_the_rows_do_not_matter(begin: int, end: int) -> None:
     assert storage.isnan().sum() == 24 * (300 - (end - begin))
 
 
-def test_few_numbers_of_rows_are_met() -> None:
-    """Each costs a compilation and a place in a cache of 1,024 shapes."""
-    counts = [len(linear._rounded(torch.zeros(count, 2))) for count in range(1, 1025)]
-    assert len(set(counts)) <= 32
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 44), (torch.bfloat16, 32)])
+def test_few_numbers_of_rows_are_met(dtype: torch.dtype, most: int) -> None:
+    """Each costs a compilation and, for each map, a place in a cache of 1,024 shapes."""
+    counts = [len(linear._rounded(torch.zeros(count, 2, dtype=dtype))) for count in range(1, 1025)]
+    assert len(set(counts)) <= most
     assert all(0 <= met - count < 64 for count, met in enumerate(counts, start=1))
 
 
@@ -230,7 +231,7 @@ def test_runner_without_packed_weights(dtype: torch.dtype, monkeypatch: pytest.M
     encoder, inputs = tiny.float32_encoder(1), tiny.inputs((9, 4, 30), 3)
     method = ltp((0.0, 0.0, 0.0)).float()
     expected = PackedRunner(encoder, dtype=dtype)(inputs, method, record=True)
-    monkeypatch.setattr(linear, "_engine", lambda weight: "plain")
+    monkeypatch.setattr(linear, "fastest_engine", lambda weight: "plain")
     plain = PackedRunner(encoder, dtype=dtype)(inputs, method, record=True)
     assert_same(expected, plain, atol=1e-5 if dtype == torch.float32 else 0.5)
 
@@ -263,3 +264,46 @@ def test_memory_is_bounded(method: Any) -> None:
         run("packed", encoder, inputs, method, record=False)
     one_attention, all_hidden = 4 * 512**2, 64 * 512 * 16
     assert largest.numel <= max(one_attention, all_hidden)
+
+
+@pytest.mark.parametrize("library", ["plain", "mkl", "onednn"])
+@pytest.mark.parametrize("rows", [1, 5, 28, 65, 300])
+def test_every_library_gives_the_same_products(
+    library: Any, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever multiplies, to 1e-5: alone, with GELU, and with a residual."""
+    if library == "mkl" and not engine._has_mkl_packing():
+        pytest.skip("no MKL here")
+    if library == "onednn" and not engine._has_onednn():
+        pytest.skip("no oneDNN here")
+    monkeypatch.setattr(linear, "fastest_engine", lambda weight: library)
+    generator = torch.Generator().manual_seed(rows)
+    weight, bias, inputs, residual = (
+        torch.randn(*shape, generator=generator) * 0.2
+        for shape in ((40, 24), (40,), (rows, 24), (rows, 40))
+    )
+    linear_map = LinearMap(weight, bias)
+    expected = functional.linear(inputs, weight, bias)
+    for found, wanted in (
+        (linear_map(inputs), expected),
+        (linear_map.gelu(inputs), functional.gelu(expected)),
+        (linear_map.add(inputs, residual.clone()), expected + residual),
+    ):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("AMD EPYC avx2 avx512f", "onednn"), ("Intel(R) Xeon(R) Processor avx2", "mkl")],
+)
+def test_the_library_fits_the_processor(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """float32 by MKL on Intel's processors and by oneDNN on AMD's; what is absent is not taken."""
+    monkeypatch.setattr(engine, "_is_amd", lambda: "AMD" in name)
+    monkeypatch.setattr(engine, "_has_mkl_packing", lambda: True)
+    monkeypatch.setattr(engine, "_has_onednn", lambda: True)
+    assert expected == engine.fastest_engine(torch.zeros(2, 2))
+    assert "plain" == engine.fastest_engine(torch.zeros(2, 2, dtype=torch.float64))
+    monkeypatch.setattr(engine, "_has_onednn", lambda: False)
+    assert "mkl" == engine.fastest_engine(torch.zeros(2, 2))

@@ -1,0 +1,60 @@
+"""Which library multiplies a layer's linear maps: a rule by type and processor, found by measurement.
+
+24 maps of a MiniLM on two cores, GFLOP/s in float32 by rows, each library from weights in its own
+layout; on the Xeon oneDNN is as fast as MKL up to a few maps and no faster beyond:
+
+    rows                      8    28    64   128   384  1,024
+    AMD EPYC (AVX-512), MKL   44    95   137   159   192    209
+    the same, oneDNN          68   176   316   392   441    471
+    Intel Xeon, MKL            –   190     –     –     –    320
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ltp_core.environment import processor
+
+Engine = Literal["plain", "mkl", "onednn"]
+"""Who multiplies: PyTorch's own choice, or a library from weights in its own layout."""
+
+
+def fastest_engine(weight: Tensor) -> Engine:
+    """The fastest for weights of this type on this processor.
+
+    MKL takes a slow path on processors that Intel did not make, so there oneDNN has float32 too. The
+    packing operators are no public interface; they are what `torch.compile` uses for frozen weights.
+    """
+    if weight.device.type != "cpu":
+        return "plain"
+    if weight.dtype == torch.bfloat16:
+        return "onednn" if _has_onednn_bfloat16() else "plain"
+    if weight.dtype != torch.float32:
+        return "plain"
+    if _is_amd() and _has_onednn():
+        return "onednn"
+    return "mkl" if _has_mkl_packing() else "plain"
+
+
+@functools.cache
+def _is_amd() -> bool:
+    return "AMD" in processor()
+
+
+def _has_mkl_packing() -> bool:
+    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+        torch.ops.mkldnn, "_reorder_linear_weight"
+    )
+
+
+def _has_onednn_bfloat16() -> bool:
+    return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
