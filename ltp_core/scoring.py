@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,6 +19,9 @@ from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, run_masked
 from ltp_core.tokenize import encode
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RunnerName = Literal["packed", "onnx", "masked"]
 RUNNERS: dict[str, tuple[str, ...]] = {
@@ -156,6 +158,8 @@ def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) 
     Raises:
         UserError: The checkpoint answers questions, or a text is not valid Unicode.
     """
+    import pandas as pd
+
     if model.questions is not None:
         raise UserError(f"{model.name} answers questions about a text: take one that classifies.")
     encoded, shape = encode(model.tokenizer, texts, model.max_length), model.encoder.config
