@@ -18,8 +18,12 @@ from streamlit.testing.v1 import AppTest
 from app.ltp_ui.explore import latency, tokens
 from app.ltp_ui.shared import live, status, warm_up
 from app.ltp_ui.shared.live import Question
+from app.ltp_ui.start import panels as start_panels
+from ltp_core.checkpoint import load_checkpoint
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
+from ltp_core.records import Trace
+from ltp_core.trace import trace_text
 from tests import app_samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +107,35 @@ def test_start_shows_a_real_trace_and_what_is_at_hand() -> None:
     card = " ".join(markdown.value for markdown in at.markdown)
     for words in ("checkpoint", "data set", "Device", "Offline", "Stores"):
         assert words in card
+
+
+def test_start_shows_the_shipped_picture_without_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fresh clone has it at the first glance, and it is what the model says."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+
+    def fail(name: str) -> None:
+        raise AssertionError(f"{name} was loaded")
+
+    monkeypatch.setattr(live, "load", fail)
+    monkeypatch.setattr(live, "_load", fail)
+    stored = Trace.from_json(start_panels.STORED.read_text(encoding="utf-8"))
+    at = app(str(ROOT / "pages" / "start.py"))
+    assert list(stored.lengths) == shown(at)["lengths"]
+    assert any(caption.value.startswith("sst2") for caption in at.caption)
+    monkeypatch.undo()
+    model = load_checkpoint(stored.checkpoint)
+    now = trace_text(model, start_panels._example_text(stored.checkpoint))
+    assert stored.tokens == now.tokens
+    for then, layer in zip(stored.layers, now.layers, strict=True):
+        assert then.retained == layer.retained
+        assert [s or 0.0 for s in then.score] == pytest.approx(
+            [s or 0.0 for s in layer.score], rel=1e-3
+        )
+    assert stored.unpruned is not None
+    assert now.unpruned is not None
+    assert stored.unpruned.logits == pytest.approx(now.unpruned.logits, rel=1e-3)
 
 
 def test_method_has_every_equation() -> None:

@@ -73,7 +73,7 @@ WATCH = """
   };
   const chips = () => {
     const hosts = [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")];
-    return hosts.map((host) => host.shadowRoot.querySelector(".chips")).find((found) => found);
+    return hosts.map((host) => host.shadowRoot?.querySelector(".chips")).find((found) => found);
   };
   watch.arm = (key, word) => {
     Object.assign(watch, { armed: true, sent: 0, frames: [], shown: 0 });

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from html import escape
 
 import streamlit as st
@@ -21,6 +22,9 @@ from app.ltp_ui.token_view.wording import nearest_misses, quoted, why
 
 VIEW_KEY = "explore.view"
 RERUN = "explore.rerun"
+DRAWN = "explore.drawn"
+HEAD_START_S = 0.05
+"""For the browser to draw the picture: what comes meanwhile it draws first, and charts take long."""
 
 
 @st.fragment
@@ -28,6 +32,9 @@ def tokens_section(shown: Picture) -> None:
     """Token view and the panel of one token; a click reruns this part only."""
     with boundary("The token view"):
         token, layer = _show_view(shown)
+        if st.session_state.get(DRAWN) != id(shown):
+            st.session_state[DRAWN] = id(shown)
+            time.sleep(HEAD_START_S)
         if shown.view.columns:
             _token_panel(shown, token, layer)
 

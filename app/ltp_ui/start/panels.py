@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
-from app.ltp_ui.explore.picture import picture
 from app.ltp_ui.shared import blocks, live, state, status, warm_up
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.examples import examples
 from app.ltp_ui.shared.export import facts
-from app.ltp_ui.shared.live import Question, WhatIf
+from app.ltp_ui.shared.live import Question
 from app.ltp_ui.token_view.component import token_view
-from app.ltp_ui.token_view.view import telling_layer
+from app.ltp_ui.token_view.view import build_view, telling_layer
+from ltp_core.records import Trace
 
 POLL_S = 0.5
 PICTURE_HEIGHT = 380
+STORED = Path(__file__).parent / "trace.json"
+"""`trace --json` of the shipped checkpoint that is shown first, on the first example."""
 
 
 def hero() -> None:
-    """A real sentence through the default checkpoint; a placeholder until torch is imported."""
+    """A real sentence through the default checkpoint; the shipped one's picture needs no model."""
     name = live.default_checkpoint(live.checkpoints())
     if name is None:
         blocks.no_checkpoint()
+        return
+    stored = Trace.from_json(STORED.read_text(encoding="utf-8"))
+    if stored.checkpoint == name:
+        _show(stored)
         return
     is_warm = warm_up.is_done()
     st.fragment(_hero, run_every=None if is_warm else POLL_S)(name, is_warm)
@@ -36,9 +44,13 @@ def _hero(name: str, was_warm: bool) -> None:
         st.rerun()  # ends the polling
     with boundary("The picture"):
         question = Question(checkpoint=name, text=_example_text(name))
-        shown = picture(question, WhatIf(), words=False, special=True)
-        token_view(shown.view, key="start.view", layer=telling_layer(shown.trace.lengths))
-        st.caption(plain(" ".join([f"{name}.", *facts(live.with_unpruned(question, shown.trace))])))
+        _show(live.with_unpruned(question, live.learned_trace(question)))
+
+
+def _show(trace: Trace) -> None:
+    view = build_view(trace, trace.words, protected=trace.protected)
+    token_view(view, key="start.view", layer=telling_layer(trace.lengths))
+    st.caption(plain(" ".join([f"{trace.checkpoint}.", *facts(trace)])))
 
 
 def _example_text(name: str) -> str:
