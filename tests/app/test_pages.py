@@ -123,6 +123,7 @@ def test_start_shows_the_shipped_picture_without_a_model(
     stored = Trace.from_json(start_panels.STORED.read_text(encoding="utf-8"))
     at = app(str(ROOT / "pages" / "start.py"))
     assert list(stored.lengths) == shown(at)["lengths"]
+    assert "title" == at.main.children[0].type, "nothing stands above it"
     assert any(caption.value.startswith("sst2") for caption in at.caption)
     monkeypatch.undo()
     model = load_checkpoint(stored.checkpoint)
