@@ -19,6 +19,7 @@ from app.ltp_ui.explore import latency, tokens
 from app.ltp_ui.shared import live, status, warm_up
 from app.ltp_ui.shared.live import Question
 from app.ltp_ui.start import panels as start_panels
+from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
@@ -181,6 +182,23 @@ def test_multiplier_of_zero_prunes_nothing() -> None:
     assert {13} == set(view["lengths"])
     assert any(ghost is not None for ghost in view["learned"])
     assert "100.0 %" == metrics(at)["Relative FLOPs, paper"]
+
+
+def test_another_setting_reads_no_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a moved slider or a new text costs does not depend on the number of stored runs."""
+    at = explore()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("a manifest was read")
+
+    monkeypatch.setattr(store, "_entry", fail)
+    monkeypatch.setattr(store, "read_manifest", fail)
+    monkeypatch.setattr(store, "_run_folders", fail)
+    at.slider[0].set_value(0.0)
+    assert {13} == set(shown(healthy(at.run()))["lengths"])
+    at.text_area[0].set_value("a good film")
+    assert not healthy(at.run()).error
+    assert 5 == shown(at)["lengths"][0]
 
 
 def test_multiplier_from_a_link() -> None:

@@ -70,7 +70,7 @@ def test_multiplier_reruns_the_network(visit: Visit) -> None:
     slider.focus()
     page.keyboard.press("Home")
     watched.settle()
-    page.get_by_text("18 → 18").wait_for()
+    page.get_by_text("18 → 18", exact=True).wait_for()
     page.get_by_text("100.0 %", exact=True).nth(1).wait_for()
     assert "scale=0" in page.url
 
