@@ -181,6 +181,23 @@ def test_error_bars_are_quartiles() -> None:
     assert trace.error_y.arrayminus == pytest.approx(0.04 * packed["relative_to_sorted"])
 
 
+def test_many_variants_are_bars_and_few_of_them_lines() -> None:
+    """A legend of a dozen lines would leave no room for them."""
+    document = bench_samples.throughput()
+    for name in ("onnx_sorted", "openvino_sorted", "packed_bfloat16"):
+        document["results"] += [
+            {**line, "contender": name}
+            for line in document["results"]
+            if line["contender"] == "packed"
+        ]
+    found = shown("a", document)
+    lines = {trace.name for trace in throughput_charts.throughput_chart(found).data}
+    bars = set(throughput_charts.promise_chart(found, found.places[-1]).data[0].y)
+    assert {"OpenVINO, sorted", "packed, bfloat16"} <= bars
+    assert not {"OpenVINO, sorted", "packed, bfloat16"} & lines
+    assert {"packed", "packed, unpruned", "Hugging Face, sorted"} <= lines
+
+
 def test_what_is_not_measured_is_hollow() -> None:
     """Promises and the paper's figures never look like measurements."""
     document = shown("a", bench_samples.throughput())

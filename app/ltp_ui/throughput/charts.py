@@ -24,12 +24,15 @@ from app.ltp_ui.throughput.looks import (
     title_of,
     values,
 )
-from ltp_core.bench.variants import CONTROL
+from ltp_core.bench.variants import CONTROL, DEFAULT, VARIANTS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 ROW_HEIGHT = 44
+
+MOST_LINES = 8
+"""Where more are measured, the lines are those of the method, its controls and Hugging Face."""
 
 _LOG = {"type": "log", "dtick": "D2", "tickformat": "~g"}
 
@@ -47,10 +50,10 @@ def throughput_chart(bench: Bench) -> go.Figure:
     frame = frame.assign(
         x=frame["place"] if has_lengths else frame["batch_size"].map("{:.0f}".format)
     )
-    traces = [
-        line(part, bench.variants[name], bench.relative, x="x")
-        for name, part in parts_of(frame, bench)
-    ]
+    parts = parts_of(frame, bench)
+    if len(parts) > MOST_LINES:
+        parts = [(n, part) for n, part in parts if n in DEFAULT or n not in VARIANTS]
+    traces = [line(part, bench.variants[name], bench.relative, x="x") for name, part in parts]
     traces.append(_paper_throughput())
     return figure_of(
         traces,
