@@ -197,8 +197,10 @@ def _say_progress() -> Report:
             titles = ", ".join(each["title"] for each in fields["contenders"].values())
             _say(f"Measuring {titles}")
         elif event == "point" or now - said >= SAY_EVERY_S:
-            done, turns = fields.get("done"), plan.get("turns")
-            counted = "" if None in (done, turns) else f"{done} of at most {turns} turns, "
+            # Rounds that a time limit leaves out count as done when a place is finished.
+            plan["done"] = max(plan.get("done", 0), fields.get("done", 0))
+            has_turns = "turns" in plan
+            counted = f"{plan['done']} of at most {plan['turns']} turns, " if has_turns else ""
             size = fields.get("batch_size")
             _say(f"{counted}{now - began:.0f} s" + (f", batch {size}" if size else ""))
         else:
