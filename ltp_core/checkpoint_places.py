@@ -88,7 +88,9 @@ def checkpoint_folder(name_or_path: str) -> Path:
     # Runs that were stored without weights are no candidates for a short name.
     infos = {info.name: info.folder for info in list_checkpoints()}
     matches = store.beginning_with(name_or_path, list(infos))
-    return infos[matches[0]] if len(matches) == 1 else store.find_run(name_or_path)
+    # Nor are runs that only chose another strength of one that matches as well.
+    own = [name for name in matches if _sharing(infos[name]) not in matches]
+    return infos[own[0]] if len(own) == 1 else store.find_run(name_or_path)
 
 
 def content_stamp(name_or_path: str) -> str:
@@ -184,6 +186,14 @@ def _shared_weights(folder: Path) -> _SharedWeights | None:
     if len(named) != 2 or Path(named[0]).name != named[0] or named[0] in {"", ".."}:
         raise CheckpointError(f"{folder / PRUNING_FILE}: 'weights' does not name a run.")
     return _SharedWeights(*named)
+
+
+def _sharing(folder: Path) -> str | None:
+    """Name of the run whose weights this one shares, as far as it can be read."""
+    with contextlib.suppress(CheckpointError):
+        if shared := _shared_weights(folder):
+            return shared.run
+    return None
 
 
 def _holders(folder: Path, shared: _SharedWeights) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from ltp_core import budget, store
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.checkpoint_places import checkpoint_folder
 from ltp_core.cli.main import main
+from ltp_core.config import SelectConfig
 from ltp_core.evaluate import evaluate_checkpoint
 from ltp_core.records import UserError
 from tests.training.test_straight import config_of
@@ -101,8 +104,20 @@ def test_the_commands_take_a_budget(
         main(["trace", str(folder), "a film", "--budget", "0.9", "--max-loss", "0.1"])
 
 
+def test_a_short_name_means_the_run_with_the_weights(
+    elastic: tuple[Workplace, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that only chose another strength of it, and share them, do not make it ambiguous."""
+    place, folder = elastic
+    select = SelectConfig(target_relative_flops=0.99, rows=4)
+    chosen = place.train(replace(config_of(place), select=select))
+    monkeypatch.setenv("LTP_STORE", str(place.store))
+    assert checkpoint_folder("sst2-ltp_s") == folder
+    assert checkpoint_folder(chosen.name) == chosen
+
+
 def test_a_run_without_a_curve_says_how_to_measure_one(elastic: tuple[Workplace, Path]) -> None:
     """One command, which stands in the sentence."""
-    folder = elastic[0].train(config_of(elastic[0], elastic=False))
+    folder = elastic[0].train(config_of(elastic[0], "ltp", elastic=False))
     with pytest.raises(UserError, match=r"evaluate .* --split heldout --scales"):
         load_checkpoint(str(folder), budget=0.5)
