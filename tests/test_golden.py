@@ -17,6 +17,7 @@ from ltp_core.checkpoint_places import list_checkpoints
 from ltp_core.config import from_dict
 from ltp_core.evaluate import evaluate_checkpoint
 from ltp_core.files import write_json
+from ltp_core.tasks.catalogue import find_task
 from ltp_core.trace import trace_text
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,8 +73,10 @@ def test_a_shipped_checkpoint_is_as_good_as_it_was() -> None:
 def _trace(name: str) -> dict[str, Any]:
     """A trace; of each layer, `1` marks the tokens that go on."""
     model = load_checkpoint(str(SAMPLE / "runs" / name))
-    texts = (QUESTION, TEXT) if model.questions is not None else (TEXT, None)
-    trace = trace_text(model, *texts)
+    assert model.task is not None
+    # A question and its context, or a pair; one text for the others.
+    first, second = (QUESTION, TEXT) if find_task(model.task).is_pair else (TEXT, None)
+    trace = trace_text(model, first, second)
     assert trace.unpruned is not None
     return {
         "tokens": list(trace.tokens),
@@ -100,8 +103,8 @@ def _evaluation() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for path in GOLDEN.glob("*.json"):
-        path.unlink()
+    for name in CHECKPOINTS:
+        (GOLDEN / f"{name}.json").unlink()
     for info in list_checkpoints():
         write_json(GOLDEN / f"{info.name}.json", _trace(info.name))
     write_json(GOLDEN / "evaluation.json", _evaluation())
