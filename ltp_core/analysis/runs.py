@@ -55,7 +55,7 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
     - `recipe`: equal for runs with the same dense counterpart, seeds apart, stored or not.
     - `is_evaluation`: it holds records of a checkpoint that was trained elsewhere or before.
     - `is_foreign`: nothing is known of how that one was trained.
-    - `is_half`: another run of its method starts from it, so it is only half trained.
+    - `is_half`: another run of its method was trained on from it, so it is only half trained.
     - `has_records`: every example was kept.
     """
     found = store.list_runs() if entries is None else entries
@@ -67,12 +67,19 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
     evaluated = [row for row in found_rows if row["splits"]]
     table = pd.DataFrame(evaluated, columns=_columns(evaluated))
     table = table.astype({"training_rows": object, "is_evaluation": bool, "is_foreign": bool})
-    # Of two halves the first has the second's method; what was evaluated once more is no half.
+    # Of two halves the first has the second's method; what was evaluated once more is no half, nor is
+    # a run that prunes and that another one only chose a strength of.
     trained = table[~table["is_evaluation"]]
-    halves = zip(trained["parent"], trained["method"], strict=True)
+    only_chose = [config is not None and config.select is not None for config in trained["config"]]
+    pairs = list(zip(trained["parent"], trained["method"], strict=True))
+    taken = set(pairs)
+    continued = {pair for pair, chose in zip(pairs, only_chose, strict=True) if not chose}
     own = zip(table["run"], table["method"], strict=True)
-    taken = set(halves)
-    return table.assign(is_half=[pair in taken for pair in own]).reset_index(drop=True)
+    prunes = table[f"paper_{REPORTED_ON}"] < 1
+    is_half = [
+        pair in (continued if prune else taken) for pair, prune in zip(own, prunes, strict=True)
+    ]
+    return table.assign(is_half=is_half).reset_index(drop=True)
 
 
 _FIXED = (

@@ -25,7 +25,7 @@ from ltp_core.analysis.runs import (
     runs_table,
     smallest_within,
 )
-from ltp_core.config import dense_config
+from ltp_core.config import SelectConfig, dense_config
 from ltp_core.metrics import paired_interval
 from ltp_core.records import UserError
 from ltp_core.store import RunEntry
@@ -112,6 +112,19 @@ def test_the_first_half_of_a_run_is_no_point(tmp_path: Path) -> None:
     chosen = tradeoff_samples.config("lat", 0.4)
     tradeoff_samples.save_run(tmp_path, chosen, right=0.8, flops=0.4, parent=half.name)
     assert [chosen.name] == points_of(tmp_path)["run"].tolist()
+
+
+def test_a_run_for_any_budget_is_a_point_beside_its_choices(tmp_path: Path) -> None:
+    """It prunes itself; a run that is trained on is none, whatever it prunes."""
+    trained = tradeoff_samples.save_run(
+        tmp_path, tradeoff_samples.config("ltp", 0.2), right=0.7, flops=0.2
+    )
+    other = tradeoff_samples.config("ltp", 0.5)
+    chosen = replace(other, select=SelectConfig(target_relative_flops=0.5))
+    tradeoff_samples.save_run(tmp_path, chosen, right=0.8, flops=0.5, parent=trained.name)
+    assert {trained.name, chosen.name} == set(points_of(tmp_path)["run"])
+    tradeoff_samples.save_run(tmp_path, other, right=0.8, flops=0.5, parent=trained.name)
+    assert {chosen.name, other.name} == set(points_of(tmp_path)["run"])
 
 
 def test_comparable_runs_differ_in_neither_data_nor_base(tmp_path: Path) -> None:
