@@ -178,7 +178,7 @@ def select_method(
     Raises:
         UserError: The budget cannot be reached.
     """
-    rows = _heldout_rows(config, model, data_dir)
+    rows = heldout_rows(config, model, data_dir)
     choice = METHODS[config.method.name].choice
     assert choice is not None
     select = config.select
@@ -202,7 +202,7 @@ def select_method(
     return _scale_to_budget(config, select, model, rows, encoded)
 
 
-def _heldout_rows(config: TrainConfig, model: PrunedModel, data_dir: Path | None) -> Rows:
+def heldout_rows(config: TrainConfig, model: PrunedModel, data_dir: Path | None) -> Rows:
     """Held-out training rows; like those that are trained on, none beyond `data.max_train_length`."""
     assert config.select is not None
     limit, longest = config.select.rows, config.data.max_train_length

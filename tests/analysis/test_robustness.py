@@ -400,24 +400,15 @@ def test_a_foreign_model_can_be_kept(
 # --- what is chosen after training on short rows ----------------------------------------------------
 
 
-def test_a_choice_after_training_sees_short_rows_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_choice_after_training_sees_short_rows_only(tmp_path: Path) -> None:
     """Like the training itself: otherwise LAT's search would know the long inputs."""
     from ltp_core.config import DataConfig, MethodSettings, SelectConfig, TrainConfig
-    from ltp_core.tasks.task import Rows
     from ltp_core.training import select
     from tests.tasks.test_token_kinds import model_for
     from tests.trainings import save_data
 
     save_data(tmp_path, "sst2", train=300)
-    model, seen = model_for("sst2"), []
-
-    def catch(config: Any, model: Any, method: Any, rows: Rows, stores: Any) -> select.Selection:
-        seen.append(rows)
-        return select.Selection(method=method, candidates=pd.DataFrame())
-
-    monkeypatch.setitem(select.SELECTORS, "thresholds", catch)
+    model = model_for("sst2")
 
     def lengths(longest: int | None, rows: int = 500) -> list[int]:
         config = TrainConfig(
@@ -426,8 +417,8 @@ def test_a_choice_after_training_sees_short_rows_only(
             data=DataConfig(max_train_length=longest),
             select=SelectConfig(rows=rows),
         )
-        select.select_method(config, model, model.method, tmp_path, [])
-        return [len(model.tokenizer.encode(*text)) for text in seen.pop().texts]
+        rows_seen = select.heldout_rows(config, model, tmp_path)
+        return [len(model.tokenizer.encode(*text)) for text in rows_seen.texts]
 
     every = lengths(None)
     assert max(every) > 9
