@@ -231,8 +231,12 @@ def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report)
 
     from ltp_core.bench.throughput import bench
     from ltp_core.checkpoint import load_checkpoint
+    from ltp_core.checkpoint_places import checkpoint_folder
 
-    _say(f"Loading {', '.join([arguments.checkpoint, *arguments.against])}")
+    wanted = [arguments.checkpoint, *arguments.against]
+    for name in wanted:
+        checkpoint_folder(name)  # one that does not exist is refused before anything is said
+    _say(f"Loading {', '.join(wanted)}")
     model = load_checkpoint(arguments.checkpoint, device=device)
     against = [load_checkpoint(name, device=device) for name in arguments.against]
     names = tuple(other.name for other in against)
