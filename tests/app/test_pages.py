@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -163,6 +164,34 @@ def test_explore_names_the_three_predictions() -> None:
         assert named[label].endswith(" %")
     assert named["Tokens"].startswith("13 → ")
     assert named["Speed against unpruned"].endswith(("×", "too noisy to say"))
+
+
+def test_explore_asks_a_checkpoint_for_any_budget_for_a_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slider sets the strength that its curve names; at its end the checkpoint is as trained."""
+    whole, half = (shown(explore(**{"scale": scale}))["lengths"] for scale in ("1.0", "0.5"))
+    curve = pd.DataFrame(
+        {
+            "split": "heldout",
+            "factor": [0.0, 0.5, 1.0],
+            "rows": 10,
+            "metric": [0.9, 0.89, 0.8],
+            "relative_flops_paper": [1.0, 0.8, 0.496],
+            "relative_flops_executed": [1.0, 0.8, 0.496],
+        }
+    )
+    folder = app_samples.save_store(tmp_path)
+    store.write_table(store.run_folder(folder, app_samples.MOVIES), "curve", curve)
+    monkeypatch.setenv("LTP_STORE", str(folder))
+    at = explore()
+    slider = at.slider(key="scale_budget")
+    assert (50, 50, 100) == (slider.value, slider.min, slider.max)
+    assert whole == shown(at)["lengths"]
+    healthy(slider.set_value(80).run())
+    assert half == shown(at)["lengths"]
+    assert any("89.0 %" in caption.value.replace("\\", "") for caption in at.caption)
+    assert half == shown(explore(scale_budget="80"))["lengths"]
 
 
 def test_explore_shows_the_trace_of_the_core() -> None:

@@ -128,7 +128,7 @@ def _choice(letter: str, name: str, default_scale: float) -> Choice:
 
 def swap() -> None:
     """Makes A of B and B of A; before the widgets are drawn."""
-    for key in ("", "_scale", "_off"):
+    for key in ("", "_scale", f"_scale{controls.BUDGET}", "_off"):
         a, b = (st.session_state.get(f"{side}{key}") for side in "ab")
         for side, value in (("a", b), ("b", a)):
             if value is not None:
@@ -157,7 +157,10 @@ def links(choices: tuple[Choice, Choice]) -> None:
     st.button("Swap A and B", icon=":material/swap_horiz:", on_click=swap)
     for choice in choices:
         params = {state.CHECKPOINT: choice.card.name_or_path}
-        if choice.card.can_scale:
+        if choice.card.curve is not None:
+            percent = controls.percent_for(choice.card.curve, choice.scale)
+            params[f"{state.SCALE}{controls.BUDGET}"] = str(percent)
+        elif choice.card.can_scale:
             params[state.SCALE] = f"{choice.scale:g}"
         st.page_link(
             state.EXPLORE,

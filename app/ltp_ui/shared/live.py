@@ -17,7 +17,13 @@ from jaxtyping import Float
 
 from app.ltp_ui.shared import warm_up
 from ltp_core import store
-from ltp_core.checkpoint_places import CheckpointInfo, content_stamp, list_checkpoints
+from ltp_core.budget import budget_curve
+from ltp_core.checkpoint_places import (
+    CheckpointInfo,
+    checkpoint_folder,
+    content_stamp,
+    list_checkpoints,
+)
 from ltp_core.records import Prediction, Trace, UserError
 
 if TYPE_CHECKING:
@@ -99,6 +105,8 @@ class Card:
         protects_first: The first token is never dropped.
         pruned_answers: What a head that reads every token makes of a dropped one, "restored" or
             "excluded"; None for a head that reads the first token alone.
+        curve: What its strengths cost and are worth on held-out rows, where it was trained for any
+            budget; columns are those of the store's table `curve`.
     """
 
     name_or_path: str
@@ -118,6 +126,7 @@ class Card:
     can_scale: bool
     protects_first: bool
     pruned_answers: str | None
+    curve: pd.DataFrame | None = field(default=None, compare=False)
 
     @property
     def num_layers(self) -> int:
@@ -177,6 +186,7 @@ def card(name: str) -> Card:
         intermediate=shape.intermediate_size,
         protects_first=rules.protect_first,
         pruned_answers=rules.pruned_answers if shape.reads_every_token else None,
+        curve=budget_curve(checkpoint_folder(name)),
     )
 
 
