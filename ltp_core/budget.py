@@ -68,10 +68,20 @@ def factor_for_loss(curve: pd.DataFrame, max_loss: float, reference: float | Non
             that of the same weights with nothing pruned.
 
     Raises:
-        UserError: Already the weakest pruning loses more.
+        UserError: Already the weakest pruning loses more, there is nothing to measure it against, or
+            the loss is below 0.
     """
     metric = curve["metric"].to_numpy(np.float64)
-    within = metric >= (metric[0] if reference is None else reference) - max_loss - 1e-9
+    if not max_loss >= 0:
+        raise UserError(f"A loss of {max_loss:g} cannot be allowed: name a number from 0 on.")
+    if reference is None:
+        if curve["factor"].iloc[0] != 0:
+            raise UserError(
+                "The curve has no point with nothing pruned, and no dense counterpart is stored: "
+                "measure strength 0 too."
+            )
+        reference = metric[0]
+    within = metric >= reference - max_loss - 1e-9
     if not within[0]:
         raise UserError(
             f"No strength of pruning loses at most {max_loss:g}: with nothing pruned the checkpoint "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Input = str | Mapping[str, str]
 """A text, or `{"text": …, "text_pair": …}`."""
 Function = Literal["softmax", "sigmoid", "none"]
+
+WHAT_AN_INPUT_IS = 'An input is a text or {"text": …, "text_pair": …}, and nothing else.'
 
 STREAM_ROWS = 1_024
 """Inputs of an iterator that are sorted by length, and computed, together."""
@@ -104,7 +106,8 @@ class TextClassifier:
             for each input.
 
         Raises:
-            UserError: An input is something else, or not valid Unicode.
+            UserError: An input is something else, or not valid Unicode; or `top_k` or `batch_size` is
+                below 1.
 
         Example:
             >>> import ltp_core
@@ -112,13 +115,14 @@ class TextClassifier:
             >>> classifier("A charming journey.")[0]["label"]
             'positive'
         """
-        if batch_size is not None:
-            self._scorer.batch_size = batch_size
         is_short = isinstance(top_k, _Default)
         count = 1 if isinstance(top_k, _Default) else top_k
+        if count is not None and count < 1:
+            raise UserError(f"top_k = {count}: must be at least 1, or None for all labels.")
 
         def results(texts: Sequence[Input]) -> list[Result]:
-            found = self._scores([_texts_of(text) for text in texts], function_to_apply)
+            pairs = [_texts_of(text) for text in texts]
+            found = self._scores(pairs, function_to_apply, batch_size)
             ranked = [self._ranked(row, count) for row in found]
             return [row[0] for row in ranked] if is_short else list(ranked)
 
@@ -126,8 +130,10 @@ class TextClassifier:
             return results([inputs]) if is_short else results([inputs])[0]
         if isinstance(inputs, Mapping):
             return results([inputs])[0]
-        if isinstance(inputs, Generator | Iterator):
+        if isinstance(inputs, Iterator):
             return _streamed(inputs, results)
+        if not isinstance(inputs, Iterable):
+            raise UserError(WHAT_AN_INPUT_IS)
         return results(list(inputs))
 
     def trace(self, text: str, text_pair: str | None = None, **options: Any) -> Trace:
@@ -139,11 +145,11 @@ class TextClassifier:
         return trace_text(self.model, text, text_pair, **options)
 
     def _scores(
-        self, texts: list[tuple[str, ...]], function: Function | None
+        self, texts: list[tuple[str, ...]], function: Function | None, batch_size: int | None
     ) -> Float[np.ndarray, "texts label"]:
         if not texts:
             return np.empty((0, len(self.labels)))
-        logits = self._scorer(texts).logits
+        logits = self._scorer(texts, batch_size=batch_size).logits
         if function is None:
             found = probabilities(self.model, logits)
             return logits if found is None else found
@@ -173,7 +179,7 @@ def _texts_of(given: Any) -> tuple[str, ...]:
     else:
         texts = (given,)
     if not all(isinstance(text, str) for text in texts):
-        raise UserError('An input is a text or {"text": …, "text_pair": …}, and nothing else.')
+        raise UserError(WHAT_AN_INPUT_IS)
     return texts
 
 
@@ -209,7 +215,7 @@ def load(
 def prune(
     hf_model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str | tuple[str, str]],
+    texts: Sequence[Input | tuple[str, str]],
     target_relative_flops: float = 0.6,
     *,
     max_configurations: int = 200,
@@ -219,12 +225,14 @@ def prune(
     Args:
         hf_model: A `…ForSequenceClassification`; it is not changed.
         tokenizer: Its fast tokenizer.
-        texts: Unlabelled texts, or pairs, like those that it will see; some hundred are enough.
+        texts: Unlabelled texts, or pairs as tuples or as a `TextClassifier` takes them, like those that
+            it will see; some hundred are enough.
         target_relative_flops: Budget as a fraction of the unpruned FLOPs, paper accounting.
         max_configurations: Thresholds tried at most.
 
     Raises:
-        UserError: The architecture is not supported, there is no text, or the budget is out of reach.
+        UserError: The architecture is not supported, a text is something else or there is none, or the
+            budget is out of reach.
     """
     from ltp_core.calibration.calibrate import calibrate
 
@@ -232,6 +240,12 @@ def prune(
         raise UserError(
             f"target_relative_flops = {target_relative_flops}: must be above 0 and at most 1."
         )
+    inputs = [
+        _texts_of(dict(zip(("text", "text_pair"), text, strict=True)))
+        if isinstance(text, tuple) and len(text) == 2
+        else _texts_of(text)
+        for text in texts
+    ]
     # The one way in is a folder, so that a model in memory is checked as any other.
     with tempfile.TemporaryDirectory() as folder:
         hf_model.save_pretrained(folder)
@@ -241,7 +255,6 @@ def prune(
     dense = replace(dense, name=f"{name} pruned", base=hf_model.config.name_or_path or name)
     if dense.questions is not None:
         raise UserError(f"{name} answers questions; only classifiers can be calibrated yet.")
-    inputs = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
     found = calibrate(
         dense,
         encode(dense.tokenizer, inputs, dense.max_length),

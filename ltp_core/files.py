@@ -155,7 +155,9 @@ def lock_file(path: Path, holds: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        # Another process may hold a new file of this name where the folder was removed meanwhile.
+        if _is_same_file(path, handle):
+            path.unlink(missing_ok=True)
         os.close(handle)
 
 

@@ -73,28 +73,43 @@ class Scorer:
                 f"{model.name} answers questions about a text: take one that classifies, or `trace` "
                 "for one question."
             )
+        if runner not in RUNNERS:
+            raise UserError(f"There is no runner {runner!r}: take {', '.join(RUNNERS)}.")
         if dtype not in RUNNERS[runner]:
             raise UserError(
                 f"The {runner} runner takes {' or '.join(RUNNERS[runner])}, not {dtype}: choose one of "
                 "these, or another runner."
             )
         self.model = model
-        self.batch_size = batch_size
+        self._batch_size = _checked(batch_size)
         self._run = _runner(model, runner, dtype)
 
-    def __call__(self, texts: Sequence[tuple[str, ...]]) -> Scores:
+    def __call__(
+        self, texts: Sequence[tuple[str, ...]], *, batch_size: int | None = None
+    ) -> Scores:
         """Logits of one or more inputs of one or two texts each.
 
+        Args:
+            texts: One or two strings an input.
+            batch_size: Texts of a pass, this time; None takes that of the scorer.
+
         Raises:
-            UserError: A text is not valid Unicode.
+            UserError: A text is not valid Unicode, or a pass is to have less than one text.
         """
         model = self.model
+        size = self._batch_size if batch_size is None else _checked(batch_size)
         encoded = encode(model.tokenizer, texts, model.max_length)
         logits = np.empty((len(encoded), model.encoder.config.num_labels), dtype=np.float32)
         with torch.inference_mode():
-            for index, inputs in input_batches(model, encoded, self.batch_size):
+            for index, inputs in input_batches(model, encoded, size):
                 logits[index] = self._run(inputs).float().cpu().numpy()
         return Scores(logits=logits, num_tokens=encoded.length, num_cut=encoded.cut)
+
+
+def _checked(batch_size: int) -> int:
+    if batch_size < 1:
+        raise UserError(f"batch_size = {batch_size}: must be at least 1.")
+    return batch_size
 
 
 def _runner(model: PrunedModel, runner: str, dtype: str) -> Callable[[Inputs], Tensor]:

@@ -60,6 +60,21 @@ def test_a_loss_that_nothing_keeps_is_refused() -> None:
         budget.factor_for_loss(CURVE, 0.01, 0.95)
 
 
+@pytest.mark.parametrize("loss", [-0.1, float("nan")])
+def test_a_loss_below_zero_is_refused(loss: float) -> None:
+    """Nothing could keep it."""
+    with pytest.raises(UserError, match="from 0 on"):
+        budget.factor_for_loss(CURVE, loss)
+
+
+def test_a_loss_needs_something_to_be_measured_against() -> None:
+    """The weakest point of a curve that begins later is not the unpruned model."""
+    later = CURVE[1:].reset_index(drop=True)
+    assert budget.factor_for_loss(later, 0.01, 0.9) == 1.0
+    with pytest.raises(UserError, match="measure strength 0"):
+        budget.factor_for_loss(later, 0.01)
+
+
 @pytest.fixture(scope="module")
 def elastic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, Path]:
     """A run trained for any budget, and where it was made."""

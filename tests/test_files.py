@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,16 @@ def test_a_second_lock_in_the_same_process_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / ".lock").exists()
     with store.lock_run(tmp_path):
         pass
+
+
+def test_a_lock_of_another_folder_stays(tmp_path: Path) -> None:
+    """Where the folder was removed and made anew, the lock in it is another process's."""
+    folder = tmp_path / "partial"
+    with files.lock_file(folder / ".lock", "held"):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        (folder / ".lock").write_text("1")
+    assert (folder / ".lock").exists()
 
 
 def test_another_process_that_holds_a_run_is_named_until_it_dies(tmp_path: Path) -> None:

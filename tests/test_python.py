@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 import ltp_core
+from ltp_core.inference import input_batches
 from ltp_core.records import UserError
 from ltp_core.store import list_runs
+from ltp_core.tokenize import encode
 from tests import tiny
 from tests.checkpoints import PAIRS, REVIEWS
 from tests.source_trees import ROOT
@@ -79,8 +81,38 @@ def test_an_iterator_gives_an_iterator(tiny_store: Path) -> None:
 @pytest.mark.parametrize("given", [3, [3], [["a", "b"]], {"txt": "a"}, {"text_pair": "a"}, [None]])
 def test_what_is_no_input_is_refused(tiny_store: Path, given: Any) -> None:
     """An error that says what an input is."""
-    with pytest.raises((UserError, TypeError)):
+    with pytest.raises(UserError, match=r"An input (is|has)"):
         ltp_core.load(REVIEWS)(given)
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": -1}, {"batch_size": 0}])
+def test_numbers_below_one_are_refused(tiny_store: Path, options: dict[str, Any]) -> None:
+    """-1 labels are not all but the last one."""
+    with pytest.raises(UserError, match="must be at least 1"):
+        ltp_core.load(REVIEWS)(TEXTS, **options)
+
+
+def test_what_cannot_compute_is_refused(tiny_store: Path) -> None:
+    """A runner that there is not, a pass without a text."""
+    with pytest.raises(UserError, match="no runner 'fast': take packed, onnx, masked"):
+        ltp_core.load(REVIEWS, runner="fast")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="batch_size = 0"):
+        ltp_core.load(REVIEWS, batch_size=0)
+
+
+def test_a_batch_size_is_of_one_call(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next call has that of the classifier again."""
+    sizes = []
+
+    def noted(model: Any, encoded: Any, batch_size: int) -> Any:
+        sizes.append(batch_size)
+        return input_batches(model, encoded, batch_size)
+
+    monkeypatch.setattr("ltp_core.scoring.input_batches", noted)
+    classifier = ltp_core.load(REVIEWS, batch_size=4)
+    classifier(TEXTS, batch_size=2)
+    classifier(TEXTS)
+    assert sizes == [2, 4]
 
 
 def test_a_trace(tiny_store: Path) -> None:
@@ -110,6 +142,30 @@ def test_a_model_in_memory_is_pruned(hugging_face_folder: Callable[[str], Path])
         ltp_core.prune(theirs.model, fast, TEXTS, 1.5)
     with pytest.raises(UserError, match="no text"):
         ltp_core.prune(theirs.model, fast, [], 0.7)
+
+
+def test_calibration_takes_pairs_in_both_forms(
+    hugging_face_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dictionary stands for its two texts, not for their names."""
+    import transformers
+
+    seen: list[Any] = []
+
+    def noted(tokenizer: Any, texts: Any, max_length: int) -> Any:
+        seen.extend(texts)
+        return encode(tokenizer, [], max_length)
+
+    monkeypatch.setattr("ltp_core.classifier.encode", noted)
+    model = pipeline_of(hugging_face_folder("bert")).model
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
+    texts = ["a movie", PAIR, (TEXTS[1], TEXTS[2])]
+    with pytest.raises(UserError, match="no text"):  # nothing is searched here
+        ltp_core.prune(model, fast, texts, 0.9)
+    assert seen == [("a movie",), (TEXTS[0], TEXTS[5]), (TEXTS[1], TEXTS[2])]
+    for wrong in ([("a", "b", "c")], [("a", 1)], [["a", "b"]]):
+        with pytest.raises(UserError, match="An input is"):
+            ltp_core.prune(model, fast, wrong, 0.9)
 
 
 def test_the_package_is_imported_without_torch() -> None:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Num, Shaped
 
-from ltp_core.bench.engines import Entry, batch_inputs, unpruned
+from ltp_core.bench.engines import Entry
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.variants import VARIANTS
 from ltp_core.bench.workload import Batches
 from ltp_core.checkpoint import PrunedModel
+from ltp_core.inference import model_inputs
+from ltp_core.pruning import Unpruned
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.task import predictions_from
 from ltp_core.tokenize import Encoded, sorted_batches
@@ -55,10 +57,10 @@ def reference_of(
 ) -> Reference:
     """The packed runner's answers; the model must still be in float32."""
     answers = {}
-    for is_pruned, method in ((True, model.method), (False, unpruned(model))):
+    for is_pruned, method in ((True, model.method), (False, Unpruned.control_of(model.method))):
         logits = np.empty((len(encoded), model.encoder.config.num_labels), dtype=np.float32)
         for index in sorted_batches(encoded.length, REFERENCE_BATCH):
-            output = model.packed(batch_inputs(model, encoded, index), method)
+            output = model.packed(model_inputs(model, encoded, index), method)
             logits[index] = output.logits.float().cpu().numpy()
         answers[is_pruned] = predictions_from(logits)
     return Reference(task=task, labels=labels, predictions=answers)

@@ -60,7 +60,9 @@ class Entry:
     @property
     def method(self) -> PruningMethod:
         """The method that decides what is computed, or none where nothing is pruned."""
-        return self.model.method if self.variant.is_pruned else unpruned(self.model)
+        return (
+            self.model.method if self.variant.is_pruned else Unpruned.control_of(self.model.method)
+        )
 
     def run_batches(self, encoded: Encoded, batches: Batches, counted: LayerLengths) -> None:
         """Runs all batches, from token ids to logits.
@@ -74,7 +76,7 @@ class Entry:
             if isinstance(self.run, MatrixProducts):
                 self.run(counted.take(index))
             else:
-                self.run(batch_inputs(self.model, encoded, index))
+                self.run(model_inputs(self.model, encoded, index))
 
     def logits(self, encoded: Encoded, index: np.ndarray) -> Tensor:
         """Answers of one batch.
@@ -84,7 +86,7 @@ class Entry:
         """
         if isinstance(self.run, MatrixProducts):
             raise TypeError(f"{self.name} has no answers")
-        return self.run(batch_inputs(self.model, encoded, index))
+        return self.run(model_inputs(self.model, encoded, index))
 
     @property
     def survey(self) -> Survey:
@@ -158,24 +160,9 @@ def cast(model: PrunedModel, dtype: torch.dtype) -> PrunedModel:
     return dataclasses.replace(model, encoder=encoder, packed=PackedRunner(encoder))
 
 
-def unpruned(model: PrunedModel) -> Unpruned:
-    """No pruning, with the same layers and protected tokens."""
-    return Unpruned.control_of(model.method)
-
-
-def device_of(model: PrunedModel) -> torch.device:
-    """Where the model's weights are."""
-    return next(model.encoder.parameters()).device
-
-
-def batch_inputs(model: PrunedModel, encoded: Encoded, index: np.ndarray) -> Inputs:
-    """The sequences at `index`, padded to the longest of them, on the model's device."""
-    return model_inputs(model, encoded, index)
-
-
 def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerLengths:
     """Tokens that are computed of these sequences in each layer, without padding."""
-    method = model.method if survey.is_pruned else unpruned(model)
+    method = model.method if survey.is_pruned else Unpruned.control_of(model.method)
     if not survey.is_pruned and survey.last_layer == "all":
         runs = [method.runs_layer(i) for i in range(method.num_layers)]
         return without_pruning(encoded.length, runs)
@@ -183,7 +170,7 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
     attention, query, ffn = (np.zeros(shape, np.int64) for _ in range(3))
     counted = LayerLengths(attention, query, ffn, reads_states=method.reads_states)
     for index in sorted_batches(encoded.length, SURVEY_BATCH):
-        inputs = batch_inputs(model, encoded, index)
+        inputs = model_inputs(model, encoded, index)
         output = model.packed(inputs, method, last_layer=survey.last_layer)
         asked = output.attention_length if output.query_length is None else output.query_length
         counted.attention[index] = output.attention_length.numpy()
@@ -193,7 +180,7 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
 
 
 def _packed(model: PrunedModel, variant: Variant) -> Pass:
-    method = model.method if variant.is_pruned else unpruned(model)
+    method = model.method if variant.is_pruned else Unpruned.control_of(model.method)
     runner = model.packed
     if variant.precision == "bfloat16":
         runner = PackedRunner(model.encoder, dtype=torch.bfloat16)
@@ -237,7 +224,7 @@ def transformers_model(model: PrunedModel, variant: Variant) -> nn.Module:
             attn_implementation="eager" if variant.engine == "hugging_face_eager" else "sdpa",
             dtype=torch.bfloat16 if is_coarse else next(model.encoder.parameters()).dtype,
         )
-    return peer.eval().to(device_of(model))
+    return peer.eval().to(model.device)
 
 
 def _hugging_face(model: PrunedModel, variant: Variant) -> Pass:

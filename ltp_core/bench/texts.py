@@ -21,7 +21,7 @@ from ltp_core.checkpoint import PrunedModel
 from ltp_core.environment import downloads_allowed
 from ltp_core.records import UserError
 from ltp_core.tables import read_table
-from ltp_core.tasks.catalogue import TASKS
+from ltp_core.tasks.catalogue import known_task
 from ltp_core.tasks.loading import AbsentDataError, load_rows
 from ltp_core.tokenize import Encoded, encode
 
@@ -60,7 +60,7 @@ def sequences_of(
         UserError: A task is named whose data is absent, or a file of data is damaged.
     """
     task = settings.task or models[0].task
-    if settings.task is not None or task in TASKS:
+    if settings.task is not None or known_task(task) is not None:
         assert task is not None
         try:
             rows = load_rows(
@@ -106,7 +106,8 @@ def _stored_lengths(name: str, settings: BenchSettings) -> Int[np.ndarray, " exa
         folder = store.find_run(name)
     except UserError:  # a model folder, which is no run
         return None
-    if not (folder / "examples.parquet").is_file():
+    # The name of a folder may also be the beginning of a run's name.
+    if folder.name != name or not (folder / "examples.parquet").is_file():
         return None
     examples = read_table(folder, "examples")
     lengths = examples.loc[examples["split"] == settings.split, "length"].to_numpy(np.int64)

@@ -24,7 +24,7 @@ from ltp_core.bench.answers import (
     reference_of,
 )
 from ltp_core.bench.document import card, describe_variants
-from ltp_core.bench.engines import Entry, Survey, cast, count_tokens, device_of, enter
+from ltp_core.bench.engines import Entry, Survey, cast, count_tokens, enter
 from ltp_core.bench.figures import figures
 from ltp_core.bench.measure import Probe, Report, seconds_of, take_turns, using_threads
 from ltp_core.bench.pieces import Place, finish, measure_pieces
@@ -154,7 +154,7 @@ class _Measurement:
         self._settings, self._entries, self._encoded = settings, entries, encoded
         self._references = references
         self._session, self._report = session, report
-        self._device = device_of(model)
+        self._device = model.device
         dtype = getattr(torch, settings.dtype)
         self._probe = Probe(config.hidden_size, config.intermediate_size, self._device, dtype)
         self._turns_done = 0

@@ -137,7 +137,8 @@ def _base(request: Request) -> dict[str, Any]:
     path = request.source / PRUNING_FILE
     if path.exists():
         base: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["base"]
-        return base
+        # What costs are counted by is no matter of the weights: these thresholds read no states.
+        return {key: value for key, value in base.items() if key != "reads_states"}
     config = request.model.encoder.config
     return {
         "name": request.model.base,

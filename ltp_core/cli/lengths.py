@@ -142,6 +142,9 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
 
     name = arguments.source
     if known_task(name) is not None:
+        if arguments.splits or (arguments.columns and arguments.eval_file is None):
+            option = "splits" if arguments.splits else "columns"
+            raise UserError(f"--{option} is for own data: {name} is a task, leave it out.")
         is_recount = arguments.store and arguments.eval_file is None
         facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
         stored = None if is_recount else sources.find_task_set(store.stores(), name, facts)

@@ -13,12 +13,14 @@ from ltp_core.checkpoint import NO_TASK, save_pruning
 from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.files import atomic_write, not_written, replace_folder
+from ltp_core.pruning import load_method
 from ltp_core.records import RunManifest, UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
 
 CARD = "README.md"
+CURVE = "curve.parquet"
 
 
 def export_folder(
@@ -29,14 +31,18 @@ def export_folder(
     Args:
         model: Loaded checkpoint.
         source: Its folder.
-        folder: Where to; what is there is replaced.
+        folder: Where to; a folder that is there is replaced.
         is_adapter: Write the adapter alone, which needs its base model on the other machine.
 
     Raises:
-        UserError: There is no adapter, or the disk does not take a file.
+        UserError: A file is there, or a folder that holds the checkpoint itself or this process's
+            working directory; there is no adapter; or the disk does not take a file.
     """
+    folder = folder.absolute()
+    _check_place(folder, source)
     place = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    manifest = _manifest(source)
+    # The records are of the strength that was trained; what prunes otherwise has none.
+    manifest = _manifest(source) if _is_as_stored(model, source) else None
     try:
         place.mkdir(parents=True)
         if is_adapter:
@@ -69,6 +75,8 @@ def export_folder(
         atomic_write(place / CARD, card.encode())
         if manifest is not None:
             store.write_json(place / "config.json", manifest.config)
+            if (source / CURVE).is_file():  # a budget is looked up in it
+                shutil.copy(source / CURVE, place / CURVE)
             store.finish_run(place, manifest)
         if folder.exists():
             replace_folder(folder, place)
@@ -78,6 +86,24 @@ def export_folder(
         raise not_written(folder, error) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _check_place(folder: Path, source: Path) -> None:
+    """Refuses to replace what is no folder, or what holds more than an export."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder.")
+    for kept, what in ((source, "the checkpoint itself"), (Path.cwd(), "the working directory")):
+        if kept.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{folder} holds {what}, which would be deleted: name another folder.")
+
+
+def _is_as_stored(model: PrunedModel, source: Path) -> bool:
+    """Whether it prunes as the folder says, and no budget changed that."""
+    path = source / PRUNING_FILE
+    if not path.is_file():
+        return True
+    stored = load_method(json.loads(path.read_bytes())["method"])
+    return stored.state_json() == model.method.state_json()
 
 
 def _manifest(source: Path) -> RunManifest | None:

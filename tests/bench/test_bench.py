@@ -44,6 +44,7 @@ from ltp_core.cli.bench_cards import training_card
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
 from ltp_core.tables import read_table
+from ltp_core.tasks.own_data import OwnSource, register
 from ltp_core.tokenize import Encoded, encode
 from tests import tiny
 from tests.checkpoints import REVIEWS, REVIEWS_DENSE
@@ -672,6 +673,30 @@ def test_texts_stand_in_where_the_data_is_absent(
     assert "not at hand" in sequences_of(small(), [glue], None).source
     with pytest.raises(UserError, match="not in the Hugging Face cache"):
         sequences_of(small(task="sst2"), [glue], None)
+
+
+def test_own_data_is_at_hand(
+    model: PrunedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A checkpoint of a user's own task is measured on that task's rows."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path / "store"))
+    rows = [{"review": f"a good movie {i}", "stars": i % 2} for i in range(60)]
+    data = tmp_path / "mine.jsonl"
+    data.write_text("\n".join(map(json.dumps, rows)))
+    task = register(OwnSource(data=data, text="review", label="stars"))
+    found = sequences_of(small(), [dataclasses.replace(model, task=task.name)], None)
+    assert task.name == found.task
+    assert found.labels is not None
+    assert "not at hand" not in found.source
+
+
+def test_lengths_are_of_the_run_of_that_name(
+    model: PrunedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder whose name begins a run's name does not take that run's lengths."""
+    monkeypatch.setattr(store, "_DATA_CACHE", ROOT / "data_cache")
+    foreign = dataclasses.replace(model, task=None, name="imdb-ltp-eb")
+    assert "as long as" not in sequences_of(small(), [foreign], None).source
 
 
 def test_builders_are_shared(model: PrunedModel, monkeypatch: pytest.MonkeyPatch) -> None:

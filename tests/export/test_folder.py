@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.export.folder import CARD
 from ltp_core.scoring import Scorer
@@ -128,3 +130,55 @@ def test_what_is_there_is_replaced_whole(tiny_store: Path, tmp_path: Path) -> No
     assert "no adapter" in refused.stderr
     assert (out / CARD).exists()
     assert 2 == run("export", REVIEWS, "--format", "onnx", "--adapter").status
+
+
+def test_nothing_but_an_export_is_replaced(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a file, nor what holds the checkpoint or the working directory; all stays as it was."""
+    copy = tmp_path / "store"
+    shutil.copytree(tiny_store, copy)
+    monkeypatch.setenv("LTP_STORE", str(copy))
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "here" / "inside").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "inside")
+    before = sorted(tmp_path.rglob("*"))
+    for output, word in (
+        (tmp_path / "file", "is a file"),
+        (copy / "runs" / REVIEWS, "the checkpoint itself"),
+        (copy, "the checkpoint itself"),
+        (Path(), "the working directory"),
+        (tmp_path / "here", "the working directory"),
+    ):
+        ran = run("export", REVIEWS, "--format", "folder", "--output", str(output), "--force")
+        assert 2 == ran.status
+        assert word in ran.stderr
+        assert before == sorted(tmp_path.rglob("*"))
+
+
+def test_a_budget_has_no_records(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Figures of another strength do not go along; the curve of the trained one does."""
+    copy = tmp_path / "store"
+    shutil.copytree(tiny_store, copy)
+    monkeypatch.setenv("LTP_STORE", str(copy))
+    curve = pd.DataFrame(
+        {
+            "split": "heldout",
+            "factor": [0.0, 1.0],
+            "rows": 10,
+            "metric": [0.9, 0.8],
+            "relative_flops_paper": [1.0, 0.5],
+            "relative_flops_executed": [1.0, 0.5],
+        }
+    )
+    store.write_table(copy / "runs" / REVIEWS, "curve", curve)
+    arguments = ("export", REVIEWS, "--format", "folder", "--output")
+    assert 0 == run(*arguments, str(tmp_path / "half"), "--budget", "0.75").status
+    assert "Nothing:" in (tmp_path / "half" / CARD).read_text()
+    assert not (tmp_path / "half" / store.MANIFEST).exists()
+    assert 0 == run(*arguments, str(tmp_path / "whole")).status
+    assert "0.9000" in (tmp_path / "whole" / CARD).read_text()
+    half = load_checkpoint(str(tmp_path / "half")).method.state_json()
+    assert load_checkpoint(str(tmp_path / "whole"), budget=0.75).method.state_json() == half

@@ -472,3 +472,24 @@ def test_bad_input_is_one_sentence(
     assert words in ran.stderr
     assert "Traceback" not in ran.stderr
     assert before == sorted((own_store / "runs").iterdir())
+
+
+def test_costs_are_those_of_the_calibrated_method(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source whose method reads states does not make the calibrated run's costs count them."""
+    copy = tmp_path / "store"
+    shutil.copytree(tiny_store, copy)
+    monkeypatch.setenv("LTP_STORE", str(copy))
+    pruning = copy / "runs" / REVIEWS / "pruning.json"
+    raw = json.loads(pruning.read_text())
+    raw["base"] |= {"reads_states": True, "hidden_size": 32}
+    pruning.write_text(json.dumps(raw))
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"a good movie {'very ' * (i % 5)}long" for i in range(12)))
+    out = tmp_path / "out"
+    arguments = ("--data", str(texts), "--target-relative-flops", "0.9", "--output", str(out))
+    ran = run("calibrate", REVIEWS, *arguments)
+    assert 0 == ran.status, ran.stderr
+    assert 32 == store.read_manifest(out).base["hidden_size"]
+    assert "reads_states" not in store.read_manifest(out).base
