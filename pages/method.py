@@ -70,6 +70,11 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     )
     st.metric("In ours, times uniform attention", number(paper * method_text.PAPER_WIDTH))
 
+st.header("LTP-S: one training for every budget", anchor="ltp-s")
+st.markdown(method_text.LTP_S_SCORE)
+st.latex(method_text.LTP_S)
+st.markdown(method_text.LTP_S_TEXT)
+
 st.header("What it costs", anchor="cost")
 st.markdown(method_text.COST_TEXT)
 st.markdown("Accounting **paper**, the rule of its authors' code:")

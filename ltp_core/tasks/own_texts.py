@@ -87,7 +87,7 @@ def sample_texts(
         left_out += chunk.left_out
     texts = [text for _, _, text in sorted(drawn, key=lambda entry: entry[1])]
     if not texts:
-        raise DataError(f"{path.name} has no text: nothing can be calibrated on it.")
+        raise DataError(f"{path.name} has no text.")
     return OwnTexts(
         texts=texts, columns=chosen, total=total, left_out=left_out, sha256=_hash(texts)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -89,10 +90,12 @@ def test_level_without_threshold_compares_with_uniform(threshold: float | None) 
 
 
 def test_why_a_token_left() -> None:
-    """The sentence of the issue, with both numbers."""
+    """Score and threshold are said; with a learned factor the score is not attention alone."""
     assert (
         "‘slow’ left after layer 2: it drew 0.31 of uniform attention, the threshold there is 0.38."
     ) == token_wording.why(view(), 1)
+    learned = dataclasses.replace(view(), reads_states=True)
+    assert "it scored 0.31, the threshold there is 0.38." in token_wording.why(learned, 1)
 
 
 def test_why_a_token_stayed() -> None:

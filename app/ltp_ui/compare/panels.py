@@ -54,6 +54,7 @@ def _side(choice: Choice, texts: Texts, *, words: bool, special: bool) -> Side:
         merge_words=words,
         show_special=special,
         protected=trace.protected,
+        reads_states=choice.card.reads_states,
     )
     named = setting(choice.scale, has_thresholds=choice.card.has_thresholds)
     return Side(letter=choice.letter, setting=named, trace=trace, view=view)

@@ -214,8 +214,7 @@ def _edited(checkpoint: str, learned: tuple[float, ...], scale: float) -> tuple[
 
 def _editor(editor: dict[str, Any], learned: tuple[float, ...], scale: float) -> tuple[float, ...]:
     st.caption(
-        f"In multiples of uniform attention. The multiplier, now {scale:.2f}×, applies to what "
-        "stands here."
+        f"In the unit of the scores. The multiplier, now {scale:.2f}×, applies to what stands here."
     )
     frame = st.data_editor(
         pd.DataFrame(

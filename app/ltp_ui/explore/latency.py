@@ -26,7 +26,7 @@ WIDEST = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Forward passes of one sequence on this machine, packed runner, one thread of work at a time.
+    """Forward passes of one sequence on this machine, packed runner.
 
     Attributes:
         pruned_ms: With the pruning that is shown; what is kept or dropped by hand is left out.

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.explore import latency
+from app.ltp_ui.method.text import LTP_S, LTP_S_SCORE
 from app.ltp_ui.shared import charts, live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
@@ -102,6 +103,8 @@ def outcomes(
         )
         for name, help_text in (("paper", _PAPER_FLOPS), ("executed", _EXECUTED_FLOPS)):
             value = percent(trace.relative_flops[name])
+            if card.reads_states:
+                help_text += _STATE_FLOPS[name]
             st.metric(f"Relative FLOPs, {name}", value, width=_NUMBER_WIDTH, help=help_text)
         with st.container(width=_CARD_WIDTH):
             latency_card(question, what_if)
@@ -316,6 +319,9 @@ def how_computed(card: Card) -> None:
         "averaged over the *H* heads. Its mean over the live tokens is 1."
     )
     st.latex(r"s_i^{(l)} = \frac{1}{H} \sum_{h=1}^{H} \sum_{j\ \mathrm{live}} A^{(h,l)}_{j,i}")
+    if card.reads_states:
+        st.markdown(LTP_S_SCORE)
+        st.latex(LTP_S)
     st.markdown(
         "**Rule** (Eq. 8): token *i* stays after layer *l* if it was live and its score exceeds the "
         f"threshold θ of the layer. {protection(card)}".rstrip()
@@ -363,3 +369,10 @@ _EXECUTED_FLOPS = (
     "The same for what the packed runner does: query, key and value for every token that enters a "
     "layer; attention output, its projection and the FFN only for those that stay."
 )
+_STATE_FLOPS = {
+    "paper": " The product with each token's state, by which this method decides, is counted.",
+    "executed": (
+        " This method decides by the state after attention, so here the attention output and its "
+        "projection are paid for every token that enters."
+    ),
+}

@@ -20,7 +20,7 @@ from ltp_core import environment, store
 from ltp_core.lengths import sources
 from ltp_core.lengths.shift import Side, evaluation_split, training_split
 from ltp_core.tasks.catalogue import TASKS
-from ltp_core.tasks.files import SUFFIXES, DataError, FileFacts
+from ltp_core.tasks.files import SUFFIXES, FileFacts
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -169,7 +169,7 @@ def _path() -> Source | None:
     ).strip()
     if not typed:
         return None
-    path = _existing(typed)
+    path = uploads.existing(typed)
     files = sources.own_files(path, None)
     if path.is_dir():
         chosen = st.multiselect(
@@ -177,16 +177,6 @@ def _path() -> Source | None:
         )
         files = {name: files[name] for name in chosen}
     return _of_files(files, path) if files else None
-
-
-def _existing(typed: str) -> Path:
-    try:
-        path = Path(typed).expanduser()
-        if path.exists():
-            return path
-    except (OSError, ValueError, RuntimeError):  # no path at all
-        pass
-    raise DataError(f"There is no file or folder {typed[:200]!r}: correct its path.")
 
 
 def _usual(names: Sequence[str]) -> list[str]:

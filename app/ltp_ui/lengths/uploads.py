@@ -19,7 +19,7 @@ from app.ltp_ui.shared import jobs
 from ltp_core import store
 from ltp_core.files import atomic_write
 from ltp_core.lengths.counts import FOLDER
-from ltp_core.tasks.files import FileFacts, look
+from ltp_core.tasks.files import DataError, FileFacts, look
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -89,6 +89,21 @@ def facts_of_upload(file: UploadedFile) -> FileFacts:
             forget(place)
         st.session_state[_LOOKED_AT] = known
     return known[file.file_id]
+
+
+def existing(typed: str) -> Path:
+    """The file or folder of a typed path.
+
+    Raises:
+        DataError: There is none.
+    """
+    try:
+        path = Path(typed).expanduser()
+        if path.exists():
+            return path
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        pass
+    raise DataError(f"There is no file or folder {typed[:200]!r}: correct its path.")
 
 
 def facts(path: Path) -> FileFacts:

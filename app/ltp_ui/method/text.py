@@ -111,6 +111,20 @@ UNIT_TEXT = (
 )
 PAPER_WIDTH = 128
 
+LTP_S = r"s_i = a_i \, \exp\!\left(2 \tanh\frac{u_l^\top h_i}{\sqrt{d}}\right)"
+LTP_S_SCORE = (
+    "**LTP-S** (not the paper's) multiplies this attention, here $a_i$, by a learned factor of the state "
+    "$h_i$ that the token has after the layer's attention, and divides by the mean over the ordinary "
+    "tokens, those that are neither protected nor special:"
+)
+LTP_S_TEXT = (
+    "The direction $u_l$ is learned, one a layer; it starts at 0, where the factor is 1. Thresholds, "
+    "directions and weights learn while tokens are pruned, in each step with nothing pruned, with the "
+    "most pruned, and with one strength between, so **one training serves every budget**: Explore has "
+    "a slider for it, the commands have `--budget` and `--max-loss`. Deciding by the state takes the "
+    "attention output of every token that enters a layer; both accountings count it, and agree for LTP-S."
+)
+
 PAPER_COST = r"4 n_a d^2 + 2 n_a^2 d + 2 n_f d f"
 EXECUTED_COST = r"3 n_a d^2 + n_a^2 d + n_f n_a d + n_f d^2 + 2 n_f d f"
 COST_TEXT = (

@@ -72,9 +72,9 @@ def choose_source(task_name: str | None) -> Source | None:
         return Source(name=upload.name, key=upload.file_id, columns=columns, upload=upload)
     if not typed:
         return None
-    path = Path(typed).expanduser()
-    if not path.is_file():
-        raise UserError(f"There is no file {typed[:200]!r}: correct its path.")
+    path = uploads.existing(typed)
+    if path.is_dir():
+        raise UserError(f"{typed[:200]!r} is a folder: name a file in it.")
     columns = _columns(uploads.facts(path), task_name, key=typed)
     changed = f"{path}:{path.stat().st_mtime_ns}"
     return Source(name=path.name, key=changed, columns=columns, path=path)

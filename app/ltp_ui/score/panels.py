@@ -72,6 +72,7 @@ def table(scored: Scored, card: Card) -> int | None:
         on_select="rerun",
         selection_mode="single-row",
         key=f"score.table.{card.name}.{order}",
+        alt="The texts with both predictions, tokens and cost.",
     )
     rows = event.selection.rows
     return int(frame.index[rows[0]]) if rows else None
@@ -119,10 +120,6 @@ def selected(scored: Scored, position: int | None, card: Card) -> None:
 def downloads(scored: Scored, source: Source, card: Card) -> None:
     """The table as files, and the command for the whole file."""
     frame = scored.frame.drop(columns=["flops_paper", "flops_executed", "unpruned_flops"])
-    # A spreadsheet takes a text that begins like a formula for one.
-    for name in ("text", "text_pair"):
-        if name in frame:
-            frame[name] = [f"'{t}" if t[:1] in "=+-@\t\r" and t else t for t in frame[name]]
     files = exports_panel.frame_files(frame)
     exports_panel.row("Predictions", card.name, files, key="score.export")
     path = source.name if source.path is None else str(source.path)

@@ -102,6 +102,7 @@ class Card:
         intermediate: Inner width of the FFN.
         prunes: The method drops tokens.
         can_scale: It can be made to prune more or less without training.
+        reads_states: Its score is attention received times a learned factor of the token's state.
         protects_first: The first token is never dropped.
         pruned_answers: What a head that reads every token makes of a dropped one, "restored" or
             "excluded"; None for a head that reads the first token alone.
@@ -124,6 +125,7 @@ class Card:
     intermediate: int
     prunes: bool
     can_scale: bool
+    reads_states: bool
     protects_first: bool
     pruned_answers: str | None
     curve: pd.DataFrame | None = field(default=None, compare=False)
@@ -186,7 +188,7 @@ def card(name: str) -> Card:
         intermediate=shape.intermediate_size,
         protects_first=rules.protect_first,
         pruned_answers=rules.pruned_answers if shape.reads_every_token else None,
-        curve=budget_curve(checkpoint_folder(name)),
+        curve=budget_curve(checkpoint_folder(name)) if model.method.scaled(1.0) else None,
     )
 
 
@@ -197,6 +199,7 @@ def _method_facts(method: PruningMethod) -> dict[str, Any]:
         "num_run": sum(map(method.runs_layer, layers)),
         "prunes": bool(method.signals),
         "can_scale": method.scaled(1.0) is not None,
+        "reads_states": method.reads_states,
     }
 
 

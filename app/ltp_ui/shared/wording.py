@@ -14,7 +14,8 @@ DENSE = "Dense counterpart"
 UNIT = "times uniform attention"
 SCORE_UNIT_HELP = (
     "The score of a token is the attention it receives, averaged over heads and summed over the "
-    "live tokens. Attention spread evenly over the live tokens would give every token 1.00."
+    "live tokens. Attention spread evenly over the live tokens would give every token 1.00. LTP-S multiplies it by a "
+    "learned factor, and its unit is the mean over the ordinary tokens."
 )
 
 

@@ -127,7 +127,9 @@ def details(bench: Bench, found: Sequence[Bench]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Numbers", anchor=False)
         _export(bench)
-    st.dataframe(numbers(bench), hide_index=True, width="stretch")
+    st.dataframe(
+        numbers(bench), hide_index=True, width="stretch", alt="Every measurement of this result."
+    )
     if bench.noisy.any(axis=None):
         st.caption(
             f"“{TOO_NOISY}”: fewer than {FEWEST_ROUNDS} rounds, or quartiles over the rounds further "

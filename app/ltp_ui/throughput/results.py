@@ -88,7 +88,7 @@ def choose_result(what: str, checkpoint: str | None) -> tuple[Bench | None, list
     shown = by_name.get(chosen or "")
     measured = None if shown is None else shown.document.get("checkpoint")
     if checkpoint is not None and measured not in (None, checkpoint):
-        st.caption(f"This result is of {measured}; the form measures {checkpoint}.")
+        st.caption(plain(f"This result is of {measured}; the form measures {checkpoint}."))
     for problem in problems:
         st.caption(f":orange[:material/warning:] {plain(problem)}")
     return shown, found

@@ -67,6 +67,7 @@ class TokenView:
         checkpoint: Name of the checkpoint that ran.
         asks: A question is asked, and the head reads every token's last state to find the answer.
         is_answered: The columns that are marked as the answer are given as such.
+        reads_states: Scores are attention received times a learned factor of the token's state.
     """
 
     columns: tuple[Column, ...]
@@ -81,6 +82,7 @@ class TokenView:
     checkpoint: str
     asks: bool
     is_answered: bool
+    reads_states: bool
 
     @property
     def num_layers(self) -> int:
@@ -116,6 +118,7 @@ def build_view(
     keep: Collection[int] = (),
     drop: Collection[int] = (),
     protected: Collection[int] = (),
+    reads_states: bool = False,
 ) -> TokenView:
     """Lays a trace out in columns.
 
@@ -129,6 +132,7 @@ def build_view(
         keep: Positions that were kept by hand.
         drop: Positions that were dropped by hand.
         protected: Positions that no method may drop.
+        reads_states: Scores are attention received times a learned factor of the token's state.
     """
     groups = _groups(words, merge_words, show_special)
     texts = display_texts(trace.tokens)
@@ -165,6 +169,7 @@ def build_view(
         checkpoint=trace.checkpoint,
         asks=trace.answer is not None,
         is_answered=trace.answer is not None and trace.answer.is_answered,
+        reads_states=reads_states,
     )
 
 

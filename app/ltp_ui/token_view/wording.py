@@ -67,7 +67,7 @@ def _why_left(view: TokenView, index: int) -> str:
         return f"{name} left after layer {layer}."
     if threshold is None:
         live, stayed = view.lengths[layer_index], view.lengths[layer]
-        drew = f"it drew {number(score)} of uniform attention"
+        drew = _drew(view, number(score))
         return f"{name} left after layer {layer}: {drew}; {stayed} of the {live} tokens there stay."
     return f"{name} left after layer {layer}: {_against(view, index, layer_index)}."
 
@@ -76,9 +76,14 @@ def _against(view: TokenView, index: int, layer_index: int) -> str:
     score, threshold = view.scores[layer_index][index], view.thresholds[layer_index]
     assert score is not None
     if threshold is None:
-        return f"it drew {number(score)} of uniform attention"
-    drew, limit = apart(score, threshold)
-    return f"it drew {drew} of uniform attention, the threshold there is {limit}"
+        return _drew(view, number(score))
+    shown, limit = apart(score, threshold)
+    return f"{_drew(view, shown)}, the threshold there is {limit}"
+
+
+def _drew(view: TokenView, score: str) -> str:
+    """The score in words; with a learned factor it is more than attention."""
+    return f"it scored {score}" if view.reads_states else f"it drew {score} of uniform attention"
 
 
 def closest_layer(view: TokenView, index: int) -> int | None:
