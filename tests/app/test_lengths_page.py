@@ -248,6 +248,7 @@ class Recorded:
             id=f"job-{len(self.started)}",
             kind=kind,
             is_running=True,
+            is_joined=False,
             is_recent=True,
             state="running",
             error=None,
