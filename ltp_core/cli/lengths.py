@@ -142,7 +142,7 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
 
     name = arguments.source
     if known_task(name) is not None:
-        if arguments.splits or (arguments.columns and arguments.eval_file is None):
+        if arguments.eval_file is None and (arguments.splits or arguments.columns):
             option = "splits" if arguments.splits else "columns"
             raise UserError(f"--{option} is for own data: {name} is a task, leave it out.")
         is_recount = arguments.store and arguments.eval_file is None
@@ -167,6 +167,8 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
         path = Path(name).expanduser()
         path = path if name.strip() and path.exists() else None
     if path is not None:
+        if path.is_file() and arguments.eval_file is None and arguments.splits:
+            raise UserError(f"--splits is for a folder: {path.name} is one file, leave it out.")
         return _count_own(arguments, path)
     if not sources.is_data_file(Path(name)) and "/" not in name:
         find_task(name)  # says which task is near

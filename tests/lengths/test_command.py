@@ -214,6 +214,7 @@ def test_what_cannot_be_counted_is_one_sentence(
     assert "LTP_ALLOW_DOWNLOADS=1" in refused("hub:owner/data", "--columns", "text")
     assert "--columns is for own data" in refused("rotten_tomatoes", "--columns", "text")
     assert "--splits is for own data" in refused("rotten_tomatoes", "--splits", "train")
+    assert "--splits is for a folder" in refused(csv_file, "--splits", "train")
     assert "is no data set of the hub" in refused("hub:../etc", "--columns", "text")
     assert "does not exist" in refused("sst2", "--store", "--data-dir", tmp_path / "absent")
     ran = run("lengths", "sst2", "--checkpoint", "rotten_tomatos-ltp")
