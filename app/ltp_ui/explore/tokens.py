@@ -143,7 +143,12 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     attention = live.received_attention(shown.question, shown.what_if, layer_index)
     positions = view.columns[index].positions
     frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
-    show(charts.senders_chart(frame), alt=f"Attention received, sum {number(score)}.")
+    total = number(frame["attention"].sum() if view.reads_states else score)
+    show(charts.senders_chart(frame), alt=f"Attention received, sum {total}.")
     rest = frame["attention"].iloc[charts.MAX_BARS :]
     others = f"With {number(rest.sum())} from {counted(len(rest), 'other')}: " if len(rest) else ""
-    st.caption(f"{others}{number(score)} in all, its score in layer {layer_index + 1}.")
+    named = f"its score in layer {layer_index + 1}"
+    if view.reads_states:
+        st.caption(f"{others}{total} in all; {named}, with the learned factor, is {number(score)}.")
+    else:
+        st.caption(f"{others}{total} in all, {named}.")
