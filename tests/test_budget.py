@@ -126,7 +126,7 @@ def test_a_short_name_means_the_run_with_the_weights(
     place, folder = elastic
     select = SelectConfig(target_relative_flops=0.99, rows=4)
     chosen = place.train(replace(config_of(place), select=select))
-    monkeypatch.setenv("LTP_STORE", str(place.store))
+    monkeypatch.setattr(store, "stores", lambda: [place.store])
     assert checkpoint_folder("sst2-ltp_s") == folder
     assert checkpoint_folder(chosen.name) == chosen
 

@@ -394,9 +394,10 @@ def test_an_absent_base_says_what_to_do(adapter_run: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def cached_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that the Hugging Face cache gives for the default base; no package has one."""
+    """A folder that the cache gives for the default base and some model; no package has one."""
     hub = tmp_path / "hub"
-    (hub / f"models--{DEFAULT_BASE.replace('/', '--')}").mkdir(parents=True)
+    for name in (DEFAULT_BASE, "some/model"):
+        (hub / f"models--{name.replace('/', '--')}").mkdir(parents=True)
     monkeypatch.setenv("HF_HUB_CACHE", str(hub))
     folder = tiny.save_hugging_face("bert", tmp_path / "cached")
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))

@@ -29,6 +29,7 @@ from ltp_core.config import SelectConfig, dense_config
 from ltp_core.metrics import paired_interval
 from ltp_core.records import UserError
 from ltp_core.store import RunEntry
+from ltp_core.tasks.catalogue import find_task
 from tests import runs, tradeoff_samples
 from tests.source_trees import ROOT
 
@@ -266,7 +267,7 @@ def test_paired_difference_is_that_of_the_records(samples: Path) -> None:
     folders = every.loc[[point["run"], *point["counterparts"]], "folder"]
     tables = [tradeoff.read_split(folder, "examples", "validation") for folder in folders]
     expected = paired_interval(
-        "accuracy",
+        find_task(point["task"]).metric,
         tables[0]["label"].to_numpy(),
         tables[0]["prediction"].to_numpy(),
         tables[1]["prediction"].to_numpy(),

@@ -250,6 +250,7 @@ class Recorded:
             is_running=True,
             is_joined=False,
             is_recent=True,
+            is_joined=False,
             state="running",
             error=None,
             document=None,

@@ -35,7 +35,7 @@ class EveryNthConfig(MethodConfig):
         step: Positions that are multiples of this stay.
     """
 
-    step: int = 2
+    step: int = 1
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""
