@@ -195,6 +195,8 @@ def load(
     runner: RunnerName = "packed",
     dtype: str = "float32",
     batch_size: int = 32,
+    budget: float | None = None,
+    max_loss: float | None = None,
 ) -> TextClassifier:
     """A checkpoint by run name, unique beginning of one, or folder.
 
@@ -204,11 +206,14 @@ def load(
         runner: What computes: `packed` removes tokens, `onnx` in ONNX Runtime, `masked` only masks.
         dtype: Of the layers' weights: float32; packed also bfloat16 and float16, onnx int8.
         batch_size: Inputs of a pass.
+        budget: Prune as much as spends this share of the unpruned FLOPs, 0..1.
+        max_loss: Prune as much as loses this fraction of the metric on held-out rows.
 
     Raises:
-        UserError: There is none of that name, its files are damaged, or it answers questions.
+        UserError: There is none of that name, its files are damaged, it answers questions, or it
+            cannot be asked for a budget.
     """
-    model = load_checkpoint(name_or_path, device=device)
+    model = load_checkpoint(name_or_path, device=device, budget=budget, max_loss=max_loss)
     return TextClassifier(model, runner=runner, dtype=dtype, batch_size=batch_size)
 
 

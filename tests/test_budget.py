@@ -117,6 +117,9 @@ def test_the_commands_take_a_budget(
     assert "out of reach" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["trace", str(folder), "a film", "--budget", "0.9", "--max-loss", "0.1"])
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--budget", "0.9", "--scales", "0.5"]) == 2
+    assert "leave the budget out" in capsys.readouterr().err
 
 
 def test_a_short_name_means_the_run_with_the_weights(

@@ -105,8 +105,8 @@ def _check(arguments: Namespace) -> None:
         raise UserError(
             "The store keeps figures of float32 only: leave --dtype out, or what keeps."
         )
-    if arguments.save and (arguments.budget is not None or arguments.max_loss is not None):
-        raise UserError("--save keeps multiples of the trained strength: leave the budget out.")
+    if arguments.scales and (arguments.budget is not None or arguments.max_loss is not None):
+        raise UserError("--scales are multiples of the trained strength: leave the budget out.")
     if arguments.save and (arguments.limit or arguments.task):
         raise UserError(
             "--save keeps the rows that the run's own records are of: leave --limit and --task out."

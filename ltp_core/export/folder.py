@@ -92,6 +92,10 @@ def _check_place(folder: Path, source: Path) -> None:
     """Refuses to replace what is no folder, or what holds more than an export."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / PRUNING_FILE).is_file():
+        raise UserError(
+            f"{folder} holds something else than an exported checkpoint: empty it, or name another."
+        )
     for kept, what in ((source, "the checkpoint itself"), (Path.cwd(), "the working directory")):
         if kept.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder} holds {what}, which would be deleted: name another folder.")

@@ -250,7 +250,6 @@ class Recorded:
             is_running=True,
             is_joined=False,
             is_recent=True,
-            is_joined=False,
             state="running",
             error=None,
             document=None,

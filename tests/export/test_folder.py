@@ -115,11 +115,11 @@ def test_questions_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_is_there_is_replaced_whole(tiny_store: Path, tmp_path: Path) -> None:
-    """Unasked it is kept; with --force nothing of it is left, and no temporary folder either."""
+    """An earlier export alone, if it is asked for; no temporary folder is left either."""
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "mine.txt").write_text("mine")
     arguments = ("export", REVIEWS, "--format", "folder", "--output", str(out))
+    assert 0 == run(*arguments).status
+    (out / "mine.txt").write_text("mine")
     assert 2 == run(*arguments).status
     assert (out / "mine.txt").exists()
     assert 0 == run(*arguments, "--force").status
@@ -140,15 +140,18 @@ def test_nothing_but_an_export_is_replaced(
     shutil.copytree(tiny_store, copy)
     monkeypatch.setenv("LTP_STORE", str(copy))
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "mine.txt").write_text("mine")
     (tmp_path / "here" / "inside").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here" / "inside")
     before = sorted(tmp_path.rglob("*"))
     for output, word in (
         (tmp_path / "file", "is a file"),
+        (tmp_path / "documents", "something else"),
         (copy / "runs" / REVIEWS, "the checkpoint itself"),
-        (copy, "the checkpoint itself"),
-        (Path(), "the working directory"),
-        (tmp_path / "here", "the working directory"),
+        (copy, "something else"),
+        (tmp_path / "here" / "inside", "the working directory"),
+        (tmp_path / "here", "something else"),
     ):
         ran = run("export", REVIEWS, "--format", "folder", "--output", str(output), "--force")
         assert 2 == ran.status
