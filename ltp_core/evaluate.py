@@ -335,7 +335,7 @@ def _manifest(
 ) -> RunManifest:
     origin, size = _origin(model), model.encoder.config
     config = origin.config if origin else {"method": {"name": model.method.name}}
-    # The path of a foreign folder is nobody's business but this machine's.
+    # The path of a foreign folder stays on this machine.
     base = origin.base if origin else {"name": model.name, "sha256": None}
     sizes: dict[str, Any] = {
         "hidden_size": size.hidden_size,

@@ -58,7 +58,7 @@ class LinearMap:
         self._packed = _pack(self.weight, self.engine)
 
     def rounded(self, rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]:
-        """The rows, and some more where that saves work; what these hold is nobody's business."""
+        """The rows, and some more where that saves work; the contents of those are undefined."""
         return _rounded(rows) if self.engine == "onednn" else rows
 
     def __call__(self, rows: Float[Tensor, "row inner"]) -> Float[Tensor, "row outer"]:
