@@ -86,9 +86,18 @@ class RunEntry:
 
 
 def default_store() -> Path:
-    """The store that is written to: `LTP_STORE`, else `data_cache/local`."""
+    """The store that is written to: `LTP_STORE`, else `data_cache/local`.
+
+    Raises:
+        StoreError: `LTP_STORE` begins with `~` and a user that does not exist.
+    """
     named = os.environ.get(STORE_VARIABLE)
-    return Path(named).expanduser() if named else _DATA_CACHE / "local"
+    if not named:
+        return _DATA_CACHE / "local"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError as error:
+        raise StoreError(f"{STORE_VARIABLE} = {named!r}: there is no such user.") from error
 
 
 def stores() -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,7 @@ def _stores() -> list[dict[str, Any]]:
             "runs": len(store.list_runs([folder])),
             "problems": [entry.problem for entry in store.list_runs([folder]) if entry.problem],
             "free_bytes": shutil.disk_usage(_existing(folder)).free,
+            "writable": _is_writable(_existing(folder)),
         }
         for folder in store.stores()
     ]
@@ -97,6 +99,15 @@ def _stores() -> list[dict[str, Any]]:
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be made there: tried, since permissions alone do not say it."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 def _data(data_dir: Path | None) -> dict[str, dict[str, Any]]:
@@ -124,14 +135,16 @@ def _card(document: dict[str, Any]) -> str:
         ("threads", f"{document['threads']['number']}: {document['threads']['reason']}"),
         ("devices", ", ".join(document["devices"])),
         ("downloads", "allowed" if document["downloads_allowed"] else "not allowed"),
-        *(
-            (f"store {i}", f"{s['folder']}: {s['runs']} runs, {s['free_bytes'] / 1e9:.0f} GB free")
-            for i, s in enumerate(document["stores"], start=1)
-        ),
+        *((f"store {i}", _store_line(s)) for i, s in enumerate(document["stores"], start=1)),
         *((name, ("" if c["found"] else "absent: ") + c["detail"]) for name, c in checks.items()),
     ]
     problems = [problem for s in document["stores"] for problem in s["problems"]]
     return "\n".join([columns(("what", "state"), rows), *problems])
+
+
+def _store_line(found: dict[str, Any]) -> str:
+    line = f"{found['folder']}: {found['runs']} runs, {found['free_bytes'] / 1e9:.0f} GB free"
+    return line if found["writable"] else f"{line}, not writable"
 
 
 COMMAND = Command(

@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
 
 from ltp_core.cli import COMMANDS, events
 from ltp_core.cli.base import Command, CommandParser, Output
@@ -21,7 +24,7 @@ from ltp_core.records import UserError
 from ltp_core.threads import fit_threads
 
 DEBUG_VARIABLE = "LTP_DEBUG"
-FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+FAILED, BAD_INPUT = 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _interrupt)
         fit_threads()
         # What libraries print must not mix with the document.
         with contextlib.redirect_stdout(sys.stderr):
@@ -48,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             _write(output, as_json=arguments.json)
     except UserError as error:
         return _fail(str(error), BAD_INPUT)
-    except KeyboardInterrupt:
-        return _fail("Interrupted: the same command takes up what was saved.", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        signal_number = error.args[0] if error.args else signal.SIGINT
+        message = "Interrupted: the same command takes up what was saved."
+        return _fail(message, 128 + signal_number)  # the status that a shell gives
     except BrokenPipeError:
         return _leave_pipe()
     except Exception as error:
@@ -57,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         return _fail(_reason(error), FAILED)
     return output.status
+
+
+def _interrupt(signal_number: int, frame: FrameType | None) -> None:
+    """A request to end takes the way of Ctrl-C, so that locks are released and the reader is told."""
+    raise KeyboardInterrupt(signal_number)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,18 @@ def test_an_error_is_one_sentence(
     monkeypatch.delenv("LTP_DEBUG", raising=False)
     monkeypatch.setattr(cli, "COMMANDS", (command_that(fail),))
     assert Ran(status=status, stdout="", stderr=message) == run("probe", "--json")
+
+
+def test_a_request_to_end_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM says what Ctrl-C says, with the status that a shell gives it."""
+
+    def ended(arguments: Any) -> Output:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("unreachable")
+
+    monkeypatch.setattr(cli, "COMMANDS", (command_that(ended),))
+    message = "ltp: Interrupted: the same command takes up what was saved.\n"
+    assert Ran(status=143, stdout="", stderr=message) == run("probe")
 
 
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +405,9 @@ def test_doctor_document(tiny_store: Path, tmp_path: Path) -> None:
     assert found["data"]["rotten_tomatoes"]["found"]
     assert not found["data"]["sst2"]["found"]
     assert "--data-dir" in found["data"]["sst2"]["detail"]
-    assert str(tiny_store) in [entry["folder"] for entry in found["stores"]]
+    assert {str(tiny_store): True}.items() <= {
+        entry["folder"]: entry["writable"] for entry in found["stores"]
+    }.items()
     assert "torch" in found["packages"]
     assert "cpu" == found["devices"][0]
 

@@ -242,6 +242,24 @@ def test_a_base_with_another_hash_is_refused(
 # --- the store ------------------------------------------------------------------------------------
 
 
+def test_a_store_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home folder of a user that does not exist is named."""
+    monkeypatch.setenv("LTP_STORE", "~nobody-by-this-name/store")
+    ran = run("runs")
+    assert 2 == ran.status
+    assert "LTP_STORE" in ran.stderr
+    assert "no such user" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder in which nobody can write")
+def test_doctor_says_that_a_store_is_not_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also to the administrator, whom permissions do not stop."""
+    monkeypatch.setenv("LTP_STORE", "/proc/store")
+    found = json.loads(run("doctor", "--json").stdout)["stores"][0]
+    assert ("/proc/store", False) == (found["folder"], found["writable"])
+    assert "/proc/store: 0 runs, 0 GB free, not writable" in run("doctor").stdout
+
+
 def test_two_trainings_of_one_run_do_not_meet(broken: Path, preset: str) -> None:
     """The second one is told which process has the run; the first one loses nothing."""
     folder = run_folder(broken.parent.parent, load_config(preset).name)
