@@ -1,7 +1,8 @@
 """Token pruning of transformer encoders: train it, run it with the tokens removed, measure it.
 
 From Python, `load` gives a checkpoint that is called like a `transformers` text-classification pipeline, and
-`prune` makes one of a finetuned Hugging Face model. Both import torch only when they are called.
+`prune` makes one of a finetuned Hugging Face model. `PrunedModelForSequenceClassification` is a checkpoint
+as a `transformers` model. What needs torch is imported when it is first named.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ltp_core.classifier import TextClassifier, load, prune
+    from ltp_core.hugging_face import PrunedModelForSequenceClassification
 
-__all__ = ["TextClassifier", "load", "prune"]
+__all__ = ["PrunedModelForSequenceClassification", "TextClassifier", "load", "prune"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "PrunedModelForSequenceClassification":
+        from ltp_core import hugging_face
+
+        return hugging_face.PrunedModelForSequenceClassification
     from ltp_core import classifier
 
     return getattr(classifier, name)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
 
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.flops import relative_flops
@@ -37,16 +38,38 @@ def model_inputs(
     Marked are the tokens that the model's method protects.
     """
     batch = collate(encoded, index, None, model.encoder.config.pad_id)
+    inputs = marked_inputs(
+        model, batch.input_ids, batch.token_type_ids, batch.attention_mask, batch.question
+    )
+    return inputs.to(model.device)
+
+
+def marked_inputs(
+    model: PrunedModel,
+    input_ids: Int[Tensor, "batch seq"],
+    token_type_ids: Int[Tensor, "batch seq"],
+    attention_mask: Bool[Tensor, "batch seq"],
+    question: Bool[Tensor, "batch seq"] | None = None,
+) -> Inputs:
+    """A right-padded batch in which the tokens that the model's method protects are marked.
+
+    Args:
+        model: Loaded checkpoint.
+        input_ids: Vocabulary ids.
+        token_type_ids: Segment of each token.
+        attention_mask: True for real tokens.
+        question: True for the tokens of a question; None where none is asked.
+    """
     config = model.method.config
     return make_inputs(
-        batch.input_ids,
-        batch.token_type_ids,
-        batch.attention_mask,
+        input_ids,
+        token_type_ids,
+        attention_mask,
         protect_first=config.protect_first,
         protect_separators=config.protect_separators,
         separator_id=separator_id(model.tokenizer),
-        protected=batch.question if config.protect_question else None,
-    ).to(model.device)
+        protected=question if config.protect_question else None,
+    )
 
 
 def input_batches(

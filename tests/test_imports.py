@@ -18,7 +18,7 @@ PARTS |= {"metrics", "store", "config"}
 """What stands on its own, and what is put together from it below."""
 
 ALLOWED: dict[str, set[str]] = {
-    "__init__": {"classifier"},
+    "__init__": {"classifier", "hugging_face"},
     "records": set(),
     "toml_writer": set(),
     "environment": set(),
@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "predict": {"records", "files", "tasks", "checkpoint", "scoring", "join"},
     "trace": PARTS | {"runners", "checkpoint", "inference", "ask", "scoring"},
     "classifier": {"records", "checkpoint", "tokenize", "scoring", "trace", "calibration"},
+    "hugging_face": PARTS | {"checkpoint", "checkpoint_places", "export", "inference", "runners"},
     "evaluate": PARTS | {"runners", "checkpoint", "inference"},
     "bench": PARTS | {"runners", "checkpoint", "inference", "evaluate", "export"},
     "export": PARTS | {"runners", "checkpoint", "checkpoint_places"},

@@ -174,7 +174,7 @@ def test_the_package_is_imported_without_torch() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert "TextClassifier load prune" == done.stdout.strip()
+    assert "PrunedModelForSequenceClassification TextClassifier load prune" == done.stdout.strip()
     with pytest.raises(AttributeError):
         ltp_core.nothing  # noqa: B018
 

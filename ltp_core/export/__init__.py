@@ -23,6 +23,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+    from transformers import PreTrainedTokenizerFast
 
     from ltp_core.checkpoint import PrunedModel
     from ltp_core.export.session import OnnxSession
@@ -121,8 +122,6 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
     `doc_stride` and `null_threshold` (null: every question is answered); transformers' own
     question answering does not read the threshold.
     """
-    from transformers import PreTrainedTokenizerFast
-
     save_encoder(
         running_encoder(model),
         folder,
@@ -130,14 +129,19 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
         task_specific_params=_question_params(model),
         is_multi_label=model.is_multi_label,
     )
-    names = _special_tokens(model)
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    hugging_face_tokenizer(model, model.encoder.config.max_length).save_pretrained(folder)
+
+
+def hugging_face_tokenizer(model: PrunedModel, max_length: int) -> PreTrainedTokenizerFast:
+    """The checkpoint's tokenizer as transformers' own, which cuts at `max_length` tokens if asked to."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=model.tokenizer,
-        model_max_length=model.encoder.config.max_length,
+        model_max_length=max_length,
         model_input_names=input_names(model),
-        **names,
+        **_special_tokens(model),
     )
-    tokenizer.save_pretrained(folder)
 
 
 def _question_params(model: PrunedModel) -> dict[str, Any] | None:

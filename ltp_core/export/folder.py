@@ -24,13 +24,13 @@ CURVE = "curve.parquet"
 
 
 def export_folder(
-    model: PrunedModel, source: Path, folder: Path, *, is_adapter: bool = False
+    model: PrunedModel, source: Path | None, folder: Path, *, is_adapter: bool = False
 ) -> None:
     """Writes weights, thresholds, tokenizer, label names, records and a model card; whole or not at all.
 
     Args:
         model: Loaded checkpoint.
-        source: Its folder.
+        source: Its folder; None where it was made in memory, and has no records.
         folder: Where to; a folder that is there is replaced.
         is_adapter: Write the adapter alone, which needs its base model on the other machine.
 
@@ -42,12 +42,12 @@ def export_folder(
     _check_place(folder, source)
     place = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     # The records are of the strength that was trained; what prunes otherwise has none.
-    manifest = _manifest(source) if _is_as_stored(model, source) else None
+    manifest = _manifest(source) if source and _is_as_stored(model, source) else None
     try:
         place.mkdir(parents=True)
         if is_adapter:
-            adapter = weights_folder(source) / "adapter"
-            if not adapter.is_dir():
+            adapter = weights_folder(source) / "adapter" if source else None
+            if adapter is None or not adapter.is_dir():
                 raise UserError(
                     f"{model.name} has no adapter but all weights: leave --adapter out."
                 )
@@ -73,7 +73,7 @@ def export_folder(
         )
         card = model_card(model, manifest, is_adapter=is_adapter)
         atomic_write(place / CARD, card.encode())
-        if manifest is not None:
+        if source and manifest:
             store.write_json(place / "config.json", manifest.config)
             if (source / CURVE).is_file():  # a budget is looked up in it
                 shutil.copy(source / CURVE, place / CURVE)
@@ -88,7 +88,7 @@ def export_folder(
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _check_place(folder: Path, source: Path) -> None:
+def _check_place(folder: Path, source: Path | None) -> None:
     """Refuses to replace what is no folder, or what holds more than an export."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder.")
@@ -97,7 +97,7 @@ def _check_place(folder: Path, source: Path) -> None:
             f"{folder} holds something else than an exported checkpoint: empty it, or name another."
         )
     for kept, what in ((source, "the checkpoint itself"), (Path.cwd(), "the working directory")):
-        if kept.resolve().is_relative_to(folder.resolve()):
+        if kept and kept.resolve().is_relative_to(folder.resolve()):
             raise UserError(f"{folder} holds {what}, which would be deleted: name another folder.")
 
 
@@ -118,10 +118,9 @@ def _manifest(source: Path) -> RunManifest | None:
         return None
 
 
-def _base(model: PrunedModel, source: Path) -> dict[str, Any]:
-    path = source / PRUNING_FILE
-    if path.is_file():
-        base: dict[str, Any] = json.loads(path.read_bytes())["base"]
+def _base(model: PrunedModel, source: Path | None) -> dict[str, Any]:
+    if source and (source / PRUNING_FILE).is_file():
+        base: dict[str, Any] = json.loads((source / PRUNING_FILE).read_bytes())["base"]
         return base
     config = model.encoder.config
     # The path of a folder is no matter of another machine.
