@@ -67,7 +67,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"runners", "checkpoint", "checkpoint_places", "inference", "evaluate", "calibration"}
     | {"budget"},
     "sweep": {"records", "tasks", "strict", "config", "store", "checkpoint_places"},
-    "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"},
+    "analysis": {"records", "store", "config", "flops", "metrics", "tasks", "bench"}
+    | {"budget", "environment", "lengths"},
     "cli": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}
     | {"evaluate", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"}

@@ -33,12 +33,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--eval-split", metavar="SPLIT", help="evaluation split of SOURCE")
     parser.add_argument(
         "--columns",
-        type=_names,
+        type=names,
         metavar="A[,B]",
         help="one or two columns of the own data that hold the texts; quote a name with a comma",
     )
     parser.add_argument(
-        "--splits", type=_names, metavar="A,B,…", help="splits of the own data (default: all)"
+        "--splits", type=names, metavar="A,B,…", help="splits of the own data (default: all)"
     )
     parser.add_argument(
         "--checkpoint", help="whose tokenizer counts (default: the default base model's)"
@@ -71,7 +71,8 @@ def _add_rule(parser: ArgumentParser) -> None:
     )
 
 
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas, for argparse; one that holds a comma stands in quotation marks."""
     from ltp_core.lengths.sources import split_names
 
     try:
@@ -176,14 +177,43 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
 
 
 def _count_own(arguments: Namespace, path: Path) -> tuple[LengthSet, bool]:
-    """Counts of a file or folder; the same content is counted once."""
+    """Counts of a file or folder, and whether they are new."""
+    return count_own(
+        path,
+        columns=arguments.columns,
+        splits=arguments.splits,
+        checkpoint=arguments.checkpoint,
+        report=_report(arguments),
+    )
+
+
+def count_own(
+    path: Path,
+    *,
+    columns: tuple[str, ...] | None,
+    splits: tuple[str, ...] | None,
+    checkpoint: str | None,
+    report: Report,
+) -> tuple[LengthSet, bool]:
+    """Counts of a file or folder, and whether they are new: the same content is counted once.
+
+    Args:
+        path: The file or folder.
+        columns: One or two columns of texts; None takes the only one.
+        splits: Splits of a folder; None takes all.
+        checkpoint: Whose tokenizer counts.
+        report: Called as counting goes on.
+
+    Raises:
+        UserError: A file cannot be read, or the columns are not clear.
+    """
     from ltp_core import checkpoint_tokenizer, store
     from ltp_core.lengths import sources
     from ltp_core.tasks.files import look
 
-    files = sources.own_files(path, arguments.splits)
-    if arguments.columns:
-        chosen = _one_or_two(arguments.columns)
+    files = sources.own_files(path, splits)
+    if columns:
+        chosen = _one_or_two(columns)
     else:
         # Without a choice it is the only column that holds texts.
         file = next(iter(files.values()))[0]
@@ -193,12 +223,11 @@ def _count_own(arguments: Namespace, path: Path) -> tuple[LengthSet, bool]:
                 f"{file.name} has several columns of text ({', '.join(chosen)}): choose one or two "
                 "with --columns."
             )
-    facts = checkpoint_tokenizer.tokenizer_facts(arguments.checkpoint)
+    facts = checkpoint_tokenizer.tokenizer_facts(checkpoint)
     content = sources.content_hash(files, chosen)
     if found := sources.find_own_set(store.stores(), content, facts):
         return found, False
-    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
-    report = _report(arguments)
+    tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(checkpoint)
     return sources.count_files(path.name, files, chosen, tokenizer, facts, report=report), True
 
 

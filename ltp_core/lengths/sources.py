@@ -40,11 +40,13 @@ from ltp_core.tasks.files import (
     text_chunks,
 )
 from ltp_core.tasks.loading import load_rows
+from ltp_core.tasks.own_texts import LINES, line_rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 HUB = "hub:"
+_LENGTH = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 FILE_SPLIT = "all"
 """Name of the one split of a single file."""
 
@@ -181,6 +183,37 @@ def own_files(source: Path, splits: Sequence[str] | None) -> dict[str, list[Path
                 f"The folder {source.name} has no split {name!r}; it has {', '.join(found)}."
             )
     return {name: found[name] for name in splits or found}
+
+
+def stated_lengths(path: Path) -> LengthCounts | None:
+    """The lengths that a file states, one whole number a line, perhaps below a header; None for others.
+
+    Args:
+        path: A file that ends in `.txt`, `.csv` or `.tsv`.
+
+    Raises:
+        DataError: A line among numbers is none, or the file cannot be read.
+    """
+    if path.suffix.lower() not in (LINES, ".csv", ".tsv"):
+        return None
+    found = Counter[int]()
+    for number, row, _ in line_rows(path):
+        text = row["text"]
+        if text is None:
+            continue
+        if _LENGTH.fullmatch(text):
+            found[int(text)] += 1
+        elif found:
+            raise DataError(
+                f"{path.name}, line {number}: {text[:40]!r} is no length; each line is one whole number of "
+                "tokens from 1 on."
+            )
+        elif number > 1:
+            return None
+    if not found:
+        return None
+    length = np.array(sorted(found), dtype=np.int64)
+    return LengthCounts(length=length, count=np.array([found[n] for n in length.tolist()]))
 
 
 def content_hash(files: Mapping[str, Sequence[Path]], columns: Sequence[str]) -> str:
