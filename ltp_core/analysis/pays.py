@@ -21,10 +21,9 @@ from ltp_core.analysis.example_records import ExampleRecords, evaluated_splits, 
 from ltp_core.analysis.intervals import Estimate
 from ltp_core.analysis.runs import CHOSEN_ON, REPORTED_ON, UNPRUNED, Row, number, rows, runs_table
 from ltp_core.analysis.tradeoff import curve_of, paired_difference
-from ltp_core.bench.figures import own_control
 from ltp_core.bench.noise import TOO_NOISY, is_too_noisy
 from ltp_core.bench.results import BenchEntry, list_benches
-from ltp_core.bench.variants import BASELINE, CONTROL, METHOD, SHUFFLED, VARIANTS
+from ltp_core.bench.variants import BASELINE, CONTROL, METHOD, SHUFFLED, VARIANTS, own_control
 from ltp_core.budget import factor_for
 from ltp_core.flops import ACCOUNTINGS, FLOPS_PER_MAC, layer_macs
 from ltp_core.lengths.counts import LengthCounts, share_longer

@@ -9,10 +9,9 @@ from typing import Any
 from ltp_core import environment, store
 from ltp_core.bench.answers import is_coarse
 from ltp_core.bench.engines import Entry
-from ltp_core.bench.figures import own_control
 from ltp_core.bench.results import FORMAT_VERSION
 from ltp_core.bench.settings import BenchSettings
-from ltp_core.bench.variants import ENGINES, VARIANTS
+from ltp_core.bench.variants import ENGINES, VARIANTS, own_control
 from ltp_core.records import UserError
 
 

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
-
 import numpy as np
 
 from ltp_core.bench.measure import spread
-from ltp_core.bench.variants import BASELINE, CEILING, CONTROL, METHOD, SHUFFLED, VARIANTS, Variant
+from ltp_core.bench.variants import (
+    BASELINE,
+    CEILING,
+    CONTROL,
+    METHOD,
+    SHUFFLED,
+    Variant,
+    own_control,
+)
 
 _RATIOS = (
     ("relative_to_sorted", BASELINE),
     ("relative_throughput", SHUFFLED),
     ("speedup", CONTROL),
 )
-
-
-def own_control(variant: Variant, taking_part: Collection[str]) -> str | None:
-    """Whom the realised share is measured against: the same engine with nothing pruned.
-
-    Precision and order of the batches are the same too; the last layer is, where there is a choice. A
-    ratio between two engines would say more about these than about pruning.
-
-    Args:
-        variant: What is pruned.
-        taking_part: Names of the variants that were measured.
-    """
-    if not variant.is_pruned:
-        return None
-    for last_layer in (variant.last_layer, "all"):
-        control = replace(variant, is_pruned=False, last_layer=last_layer)
-        if control.name in taking_part and control in VARIANTS.values():
-            return control.name
-    return None
 
 
 def figures(

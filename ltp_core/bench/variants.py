@@ -12,8 +12,8 @@ import importlib.util
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Padding = Literal["none", "input", "survivors", "attention"]
@@ -242,6 +242,25 @@ def _combinations() -> Iterator[Variant]:
 
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _combinations()}
+
+
+def own_control(variant: Variant, taking_part: Collection[str]) -> str | None:
+    """Whom the realised share is measured against: the same engine with nothing pruned.
+
+    Precision and order of the batches are the same too; the last layer is, where there is a choice. A
+    ratio between two engines would say more about these than about pruning.
+
+    Args:
+        variant: What is pruned.
+        taking_part: Names of the variants that were measured.
+    """
+    if not variant.is_pruned:
+        return None
+    for last_layer in (variant.last_layer, "all"):
+        control = replace(variant, is_pruned=False, last_layer=last_layer)
+        if control.name in taking_part and control in VARIANTS.values():
+            return control.name
+    return None
 
 
 def missing(variant: Variant) -> str | None:

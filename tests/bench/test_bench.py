@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ltp_core import store
 from ltp_core.bench import engines, measure, results, throughput, variants
 from ltp_core.bench.engines import BUILDERS, count_tokens, enter
-from ltp_core.bench.figures import figures, own_control
+from ltp_core.bench.figures import figures
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.results import list_benches
@@ -30,7 +30,14 @@ from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.texts import sequences_of
 from ltp_core.bench.throughput import bench
 from ltp_core.bench.training import bench_training
-from ltp_core.bench.variants import DEFAULT, ENGINES, VARIANTS, Variant, available_variants
+from ltp_core.bench.variants import (
+    DEFAULT,
+    ENGINES,
+    VARIANTS,
+    Variant,
+    available_variants,
+    own_control,
+)
 from ltp_core.bench.workload import (
     LayerLengths,
     attention_padding_flops,
