@@ -46,12 +46,15 @@ __all__ = [
     "apply_override",
     "dense_config",
     "from_dict",
+    "lineage",
     "load_config",
     "load_table",
+    "overrides_task",
     "parent_config",
     "preset_names",
     "read_toml",
     "resolve",
+    "stages_of",
     "to_dict",
     "to_toml",
 ]
@@ -141,6 +144,21 @@ def parent_config(config: TrainConfig) -> TrainConfig | None:
     return replace(config, method=MethodSettings(), soft=None, hard=None)
 
 
+def lineage(config: TrainConfig) -> list[TrainConfig]:
+    """The run and those that it starts from, in the order in which they are trained."""
+    parent = parent_config(config)
+    return [config] if parent is None else [*lineage(parent), config]
+
+
+def stages_of(config: TrainConfig) -> dict[str, StageConfig]:
+    """The stages that a run goes through itself, by name; none where it only chooses."""
+    if config.select is not None:
+        return {}
+    later = {"soft": config.soft, "hard": config.hard}
+    found: dict[str, StageConfig] = {name: stage for name, stage in later.items() if stage}
+    return found or {"finetune": config.finetune}
+
+
 def dense_config(config: TrainConfig) -> TrainConfig | None:
     """The dense counterpart: same data, epochs and distillation, nothing pruned.
 
@@ -184,7 +202,8 @@ def load_config(preset: str, overrides: list[str] | None = None) -> TrainConfig:
     raw = load_table(preset)
     for override in overrides or []:
         apply_override(raw, override)
-    raw = with_own_task(raw)
+    names_task = preset.endswith(".toml") or any(map(overrides_task, overrides or []))
+    raw = with_own_task(raw, names_task=names_task)
     return resolve(from_dict(raw))
 
 
@@ -268,6 +287,11 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
         table.pop(last, None)
     else:
         table[last] = _override_value(text)
+
+
+def overrides_task(override: str) -> bool:
+    """Whether a `key=value` says what the task is."""
+    return override.partition("=")[0].strip() == "task"
 
 
 def _override_value(text: str) -> Any:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ltp_core.cli.base import Command, Output, add_data, columns, percent
+from ltp_core.cli import events
+from ltp_core.cli.base import Command, Output, add_data, columns, factor, percent
 from ltp_core.config import TrainConfig, load_config
 from ltp_core.records import RunManifest, UserError
 
 if TYPE_CHECKING:
     from ltp_core.tasks.own_data import OwnTask
 
-OWN_PRESET = "rotten_tomatoes_ltp"
-"""Settings that own data is trained with unless others are named: short texts, few of them."""
+OWN_PRESET = "own_ltp_s"
+"""Settings that own data is trained with unless others are named: one model for every budget."""
 LENGTH_ROWS = 2_000
 """Training texts whose lengths are shown before the training."""
 MAX_SHOWN_CLASSES = 12
@@ -40,6 +41,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--force", action="store_true", help="train again although the run is complete"
     )
     add_data(parser)
+    parser.add_argument(
+        "--minutes",
+        type=minutes,
+        metavar="N",
+        help="as many epochs, and not more than the settings ask for, as take about N minutes here: a few "
+        "steps are measured first; the epochs are shown, and are a part of the run's name",
+    )
     own = parser.add_argument_group("own data")
     own.add_argument(
         "--data",
@@ -60,15 +68,36 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def minutes(text: str) -> float:
+    """A number above 0, for argparse."""
+    if not (value := factor(text)) > 0:
+        raise ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
 def run(arguments: Namespace) -> Output:
     """Trains what the store does not hold yet; a killed training goes on where it was."""
+    from ltp_core.config import lineage, stages_of
     from ltp_core.tasks.own_data import own_task
 
+    tell = events.reporter(arguments)
+    tell("phase", {"phase": "data"})
     config = _config(arguments)
     own = own_task(config.task)
     if own is not None:
         print(about_data(own), *_lengths(config), sep="\n", file=sys.stderr)
+    if arguments.minutes is not None:
+        tell("phase", {"phase": "measuring"})
+        config = _within(config, arguments)
     print(f"Run {config.name}", file=sys.stderr)
+    plan = [
+        {
+            "run": each.name,
+            "stages": {name: asdict(stage) for name, stage in stages_of(each).items()},
+        }
+        for each in lineage(config)
+    ]
+    tell("plan", {"task": config.task, "runs": plan, "epochs": _epochs(config)})
     if arguments.dry_run:
         document = {"name": config.name, "task": config.task, "own_data": own and asdict(own)}
         return Output(document=document, text=f"{config.name}: nothing is trained")
@@ -78,7 +107,13 @@ def run(arguments: Namespace) -> Output:
     from ltp_core.store import read_manifest
     from ltp_core.training.train import train
 
-    folder = train(config, data_dir=arguments.data_dir, force=arguments.force, show_progress=True)
+    folder = train(
+        config,
+        data_dir=arguments.data_dir,
+        force=arguments.force,
+        show_progress=True,
+        report=tell,
+    )
     manifest = read_manifest(folder)
     document = {"name": manifest.name, "folder": str(folder), "summary": manifest.summary}
     return Output(document=document, text=_card(manifest, str(folder)))
@@ -114,6 +149,28 @@ def _config(arguments: Namespace) -> TrainConfig:
         preset or OWN_PRESET,
         [*overrides, *(f"data.{key}={json.dumps(value)}" for key, value in given.items())],
     )
+
+
+def _within(config: TrainConfig, arguments: Namespace) -> TrainConfig:
+    """With as many epochs as fit into `--minutes`; says what was measured."""
+    from ltp_core.training.estimate import estimate, within
+
+    expected = estimate(config, arguments.data_dir)
+    changed = within(config, 60 * arguments.minutes, expected)
+    epochs = " ".join(_epochs(changed))
+    print(
+        f"All epochs would take about {expected.total_s / 60:.1f} minutes here; {arguments.minutes:g} are "
+        f"given: {epochs}. After a stop the same command goes on if these stand there instead of "
+        "--minutes.",
+        file=sys.stderr,
+    )
+    return changed
+
+
+def _epochs(config: TrainConfig) -> list[str]:
+    """The epochs of every stage as they are typed."""
+    stages = {"finetune": config.finetune, "soft": config.soft, "hard": config.hard}
+    return [f"{name}.epochs={stage.epochs:g}" for name, stage in stages.items() if stage]
 
 
 def about_data(task: OwnTask) -> str:

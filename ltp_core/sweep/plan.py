@@ -22,6 +22,7 @@ from ltp_core.config import (
     dense_config,
     from_dict,
     load_table,
+    overrides_task,
     parent_config,
     read_toml,
     resolve,
@@ -202,7 +203,13 @@ def _table(sweep: Sweep, group: RunGroup, point: Mapping[str, Any]) -> dict[str,
         apply_override(raw, override)
     for key, value in point.items():
         _set(raw, key, value)
-    return with_own_task(raw)
+    preset = group.preset or sweep.preset
+    names_task = (
+        preset.endswith(".toml")
+        or "task" in {*sweep.overrides, *point}
+        or any(map(overrides_task, group.overrides))
+    )
+    return with_own_task(raw, names_task=names_task)
 
 
 def _merge(raw: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -130,19 +130,28 @@ class OwnTask:
         return self.columns[:-1]
 
 
-def with_own_task(raw: Mapping[str, Any]) -> dict[str, Any]:
+def with_own_task(raw: Mapping[str, Any], *, names_task: bool) -> dict[str, Any]:
     """Settings of a training whose table `data` may name a user's file; a task stands for it then.
 
-    The table takes `file`, `text`, `label`, `text_pair` and `kind`, as `OwnSource` has them. Whatever
-    task is named besides is replaced.
+    The table takes `file`, `text`, `label`, `text_pair` and `kind`, as `OwnSource` has them. It stands
+    in for the task of a preset.
+
+    Args:
+        raw: The settings.
+        names_task: The user, not a preset, named a task, which a file would contradict.
 
     Raises:
-        UserError: A setting is missing or wrong, or no task can be made of the data.
+        UserError: A setting is missing or wrong, contradicts another, or no task can be made of the
+            data.
     """
     data = raw.get("data")
     if not isinstance(data, Mapping) or not OWN_SETTINGS & set(data):
         return dict(raw)
     named = {key: value for key, value in data.items() if key in OWN_SETTINGS}
+    require(
+        not (names_task and "task" in raw),
+        f"task = {raw.get('task')!r} and data.{next(iter(named))} name two different data: leave one out",
+    )
     for key in ("file", "text", "label"):
         require(key in named, f"data.{key}: this setting must be given with {', '.join(named)}")
     for key, value in named.items():

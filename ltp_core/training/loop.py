@@ -44,6 +44,9 @@ from ltp_core.training.resume import (
     save_snapshot,
 )
 
+SNAPSHOT_S = 20.0
+"""A snapshot is also taken when the last one is this old, unless taking it costs more than a 20th."""
+
 Objective = Callable[..., StepLoss]
 """Takes the model, the method, a batch, the stage and where in it the step is."""
 
@@ -107,7 +110,7 @@ def run_stage(
         journal: Receives the history.
         seed: Of order and dropout.
         folder: Where snapshots go.
-        snapshot_every: Steps between snapshots.
+        snapshot_every: Steps between snapshots at most.
         elapsed_s: Seconds that earlier stages took.
 
     Returns:
@@ -141,6 +144,8 @@ def run_stage(
     base_rates = [group["lr"] for group in optimizer.param_groups]
     began = time.perf_counter() - elapsed_s
     batches = _batches(data, stage, seed, start, total_steps, accelerator)
+    journal.watch.tell("stage", stage=name, step=start, steps=total_steps, elapsed_s=elapsed_s)
+    taken, wait_s = time.perf_counter(), SNAPSHOT_S
     bar = tqdm(
         batches, name, total_steps, initial=start, disable=not journal.is_shown, mininterval=1
     )
@@ -173,9 +178,13 @@ def run_stage(
         epoch, rate = stage.epochs * progress, optimizer.param_groups[0]["lr"]
         journal.log(name, step, epoch, loss, temperature, rate, student.method)
         bar.set_postfix_str(journal.postfix, refresh=False)
-        if (step + 1) % snapshot_every == 0 and step + 1 < total_steps:
-            here = Position(stage=name, step=step + 1, duration_s=time.perf_counter() - began)
+        now = time.perf_counter()
+        is_due = (step + 1) % snapshot_every == 0 or now - taken > wait_s
+        if is_due and step + 1 < total_steps:
+            here = Position(stage=name, step=step + 1, duration_s=now - began)
             _snapshot(accelerator, folder, student, optimizer, here, journal)
+            taken = time.perf_counter()
+            wait_s = max(SNAPSHOT_S, 20 * (taken - now))
     done = Position(stage=name, step=total_steps, duration_s=time.perf_counter() - began)
     _snapshot(accelerator, folder, student, optimizer, done, journal)
     return done.duration_s

@@ -36,6 +36,7 @@ from ltp_core.tasks.task import Task
 from ltp_core.training.prepare import Prepared, question_settings
 from ltp_core.training.resume import SNAPSHOT_FILE
 from ltp_core.training.select import Selection
+from ltp_core.training.watch import Watch
 
 EVALUATED_SPLITS = ("heldout", "validation")
 """Choices are made on `heldout` training rows; `validation` is only reported."""
@@ -71,8 +72,14 @@ class Trained:
         return self.selection.method if self.selection else self.prepared.method
 
 
-def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
+def finish(trained: Trained, folder: Path, data_dir: Path | None, watch: Watch) -> None:
     """Saves the weights, evaluates what was saved, and completes the run.
+
+    Args:
+        trained: What came of the training.
+        folder: Of the run.
+        data_dir: Folder of Parquet files.
+        watch: Is told how far the evaluation is.
 
     Raises:
         StoreError: The disk does not take a file; the snapshot stays, so training is not lost.
@@ -89,6 +96,17 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
     model = load_checkpoint(str(folder), device=trained.device)
     counters = {split: kind_counter(model) for split in EVALUATED_SPLITS}
     results: dict[str, Evaluation] = {}
+    hard = trained.prepared.config.hard
+    has_curve = hard is not None and hard.elastic and trained.selection is None
+    passes = len(EVALUATED_SPLITS) * (1 + len(FACTORS) * has_curve)
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        watch.tell("evaluate", done=done, passes=passes)
+        done += 1
+
+    one_more()
     for split, counter in counters.items():
         results[split] = evaluate_checkpoint(
             model, split=split, data_dir=data_dir, counter=counter, limit=_limit(trained, split)
@@ -105,6 +123,7 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
             results[split] = replace(
                 results[split], examples=examples, metrics=task.metrics(examples)
             )
+        one_more()
     store.write_json(folder / "config.json", to_dict(trained.prepared.config))
     for table in ("examples", "layers"):
         frames = [getattr(result, table) for result in results.values()]
@@ -113,16 +132,19 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None) -> None:
     store.write_table(folder, "token_kinds", pd.concat(kinds, ignore_index=True))
     limits = {split: _limit(trained, split) for split in EVALUATED_SPLITS}
     store.write_table(folder, "traces", _traces(model, results, data_dir, limits))
-    hard = trained.prepared.config.hard
-    if hard is not None and hard.elastic and trained.selection is None:
+    if has_curve:
+
+        def evaluate(model: PrunedModel, *, split: str, method: PruningMethod) -> Evaluation:
+            found = evaluate_checkpoint(
+                model, split=split, method=method, data_dir=data_dir, limit=limits[split]
+            )
+            one_more()
+            return found
+
         points = [
             point
             for split in EVALUATED_SPLITS
-            for point in measure_curve(
-                model,
-                FACTORS,
-                partial(evaluate_checkpoint, split=split, data_dir=data_dir, limit=limits[split]),
-            )
+            for point in measure_curve(model, FACTORS, partial(evaluate, split=split))
         ]
         store.write_table(folder, "curve", curve_frame(points))
     if trained.selection is not None:

@@ -26,6 +26,7 @@ from ltp_core.files import atomic_write
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError
 from ltp_core.training.objective import StepLoss
+from ltp_core.training.watch import Watch
 
 SNAPSHOT_FILE = ".resume.safetensors"
 
@@ -148,10 +149,18 @@ SMOOTHING = 0.95
 class Journal:
     """Collects history rows, shows a running average, and writes `history.parquet`."""
 
-    def __init__(self, folder: Path, *, every: int = 10, is_shown: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: int = 10,
+        is_shown: bool = False,
+        watch: Watch | None = None,
+    ) -> None:
         self.folder = folder
         self.every = every
         self.is_shown = is_shown
+        self.watch = watch or Watch(folder.name)
         self.rows: list[dict[str, Any]] = _read_rows(folder)
         self._means: dict[str, float] = {}
 
@@ -176,8 +185,9 @@ class Journal:
         learning_rate: float,
         method: PruningMethod,
     ) -> None:
-        """Takes one step's figures; every few steps they become a row."""
-        if step % self.every:
+        """Takes one step's figures; every few steps they become a row, every few seconds an event."""
+        is_kept, is_told = step % self.every == 0, self.watch.is_due()
+        if not (is_kept or is_told):
             return
         distillation, out = loss.prediction.distillation, loss.out
         row: dict[str, Any] = {
@@ -195,6 +205,10 @@ class Journal:
         }
         for layer in range(method.num_layers):
             row[f"threshold_{layer + 1}"] = method.threshold(layer)
+        if is_told:
+            self.watch.tell("step", **row)
+        if not is_kept:
+            return
         self.rows.append(row)
         for key in ("loss", "mean_retained", "relative_flops"):
             past = self._means.get(key, row[key])

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ltp_core import store
 from ltp_core.checkpoint_places import holds_weights, weights_sha256
-from ltp_core.config import StageConfig, TrainConfig, parent_config, resolve
+from ltp_core.config import StageConfig, TrainConfig, parent_config, resolve, stages_of
 from ltp_core.encoder.bases import KNOWN_BASES, base_sha256, find_base
 from ltp_core.encoder.errors import ModelError
 from ltp_core.records import UserError
@@ -29,6 +29,7 @@ from ltp_core.training.prepare import Prepared, prepare
 from ltp_core.training.results import Trained, finish
 from ltp_core.training.resume import SNAPSHOT_FILE, Journal, read_position
 from ltp_core.training.select import check_budget, check_data, check_selectable, select_method
+from ltp_core.training.watch import THINNING, Report, Watch
 
 ORIGIN_FILE = ".origin.json"
 """SHA-256 of what a training began with, until it is complete."""
@@ -43,6 +44,7 @@ def train(
     show_progress: bool = False,
     snapshot_every: int = 200,
     needs_weights: bool = False,
+    report: Report | None = None,
 ) -> Path:
     """Trains what the store does not hold yet: the parent, then this run.
 
@@ -54,8 +56,10 @@ def train(
         destination: Store to write to; None takes the default one.
         force: Train again although the run is complete; the old one stays until the new one is.
         show_progress: Draw progress bars on stderr.
-        snapshot_every: Steps between snapshots.
+        snapshot_every: Steps between snapshots at most.
         needs_weights: A run that is stored without its weights does not count as complete.
+        report: Takes what the training says of itself: `begin` and `finished` of each run, the parent
+            first, `stage`, `step` with a row of the history, and `evaluate`.
 
     Returns:
         The run's folder.
@@ -80,26 +84,30 @@ def train(
         "show_progress": show_progress,
         "snapshot_every": snapshot_every,
         "needs_weights": True,
+        "report": report,
     }
     parent_folder = None if parent is None else train(parent, destination=target, **options)
-    accelerator = _accelerator(config)
+    accelerator = accelerator_for(config)
+    watch = Watch(config.name, report)
     with _locked(folder, accelerator):
         if not force and (done := _complete(config.name, target, needs_weights)):
             return done  # another process was faster
         is_complete = (folder / store.MANIFEST).exists()
-        prepared = prepare(config, parent_folder, data_dir, target, _device(accelerator))
+        prepared = prepare(config, parent_folder, data_dir, target, device_of(accelerator))
         place = store.replacement_folder(folder) if is_complete else folder
         if accelerator.is_main_process:
             _begin(prepared, parent_folder, place)
         accelerator.wait_for_everyone()
-        duration_s = _run_stages(prepared, place, accelerator, show_progress, snapshot_every)
+        watch.tell("begin", rows=len(prepared.data.encoded))
+        duration_s = _run_stages(prepared, place, accelerator, show_progress, snapshot_every, watch)
         if accelerator.is_main_process:
-            trained = Trained(prepared, parent_folder, _device(accelerator), duration_s)
-            finish(_selected(trained, data_dir, target), place, data_dir)
+            trained = Trained(prepared, parent_folder, device_of(accelerator), duration_s)
+            finish(_selected(trained, data_dir, target), place, data_dir, watch)
             (place / ORIGIN_FILE).unlink(missing_ok=True)
             if is_complete:
                 store.replace_run(folder)
         accelerator.wait_for_everyone()
+    watch.tell("finished")
     return folder
 
 
@@ -174,7 +182,12 @@ def _check_base(config: TrainConfig, folder: Path) -> None:
         )
 
 
-def _accelerator(config: TrainConfig) -> Accelerator:
+def accelerator_for(config: TrainConfig) -> Accelerator:
+    """Device and precision of a training.
+
+    Raises:
+        UserError: This machine has not the precision.
+    """
     # Accelerate allows one precision a process unless it is told to forget the last one.
     AcceleratorState._reset_state()
     name = config.mixed_precision
@@ -188,7 +201,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def _device(accelerator: Accelerator) -> str:
+def device_of(accelerator: Accelerator) -> str:
     """Where evaluation runs too; some of it needs float64, which not every accelerator has."""
     return str(accelerator.device) if accelerator.device.type == "cuda" else "cpu"
 
@@ -208,9 +221,13 @@ def _run_stages(
     accelerator: Accelerator,
     show_progress: bool,
     snapshot_every: int,
+    watch: Watch,
 ) -> float:
     student = Student(prepared.encoder, prepared.method)
-    journal = Journal(folder, is_shown=show_progress and accelerator.is_main_process)
+    is_shown = show_progress and accelerator.is_main_process
+    journal = Journal(folder, is_shown=is_shown, watch=watch)
+    if journal.rows:
+        watch.tell("history", rows=journal.rows[:: 1 + len(journal.rows) // THINNING])
     duration_s = 0.0
     for number, (name, stage) in _open_stages(prepared, folder):
         accelerator.wait_for_everyone()
@@ -232,12 +249,7 @@ def _run_stages(
 
 def _open_stages(prepared: Prepared, folder: Path) -> list[tuple[int, tuple[str, StageConfig]]]:
     """Number, name and settings of the stages from the one that the snapshot is of."""
-    config = prepared.config
-    if config.select is not None:
-        return []  # its parent went through them
-    stages: dict[str, StageConfig] = {} if prepared.teacher else {"finetune": config.finetune}
-    stages |= {"soft": config.soft} if config.soft else {}
-    stages |= {"hard": config.hard} if config.hard else {}
+    stages = stages_of(prepared.config)
     position = read_position(folder)
     started = list(stages).index(position.stage) if position and position.stage in stages else 0
     return list(enumerate(stages.items()))[started:]

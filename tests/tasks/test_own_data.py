@@ -209,6 +209,22 @@ def test_a_table_of_settings_names_the_file(tmp_path: Path) -> None:
             load_config(str(tmp_path / "bad.toml"))
 
 
+def test_a_task_beside_a_file_is_refused(tmp_path: Path) -> None:
+    """A preset's task gives way to a file; one that the user names contradicts it."""
+    path = save(tmp_path / "in.csv", reviews())
+    own = ["--data", str(path), "--text", "review", "--label", "stars", "--dry-run"]
+    assert 0 == run("train", "sst2_ltp", *own).status
+    table = f'task = "sst2"\n[data]\nfile = "{path}"\ntext = "review"\nlabel = "stars"\n'
+    (tmp_path / "own.toml").write_text(table)
+    for arguments in (
+        ("train", "sst2_ltp", "task=sst2", *own),
+        ("train", str(tmp_path / "own.toml"), "--dry-run"),
+    ):
+        ran = run(*arguments)
+        assert 2 == ran.status
+        assert "leave one out" in ran.stderr
+
+
 def test_the_data_is_shown_before_anything_trains(tmp_path: Path, own_store: Path) -> None:
     """Kind, splits, balance, lengths and lost rows; with --dry-run nothing is trained."""
     frame = reviews(labels=["bad", "good", "good"])
@@ -228,7 +244,7 @@ def test_the_data_is_shown_before_anything_trains(tmp_path: Path, own_store: Pat
     ):
         assert words in ran.stderr
     document = json.loads(ran.stdout)
-    assert document["name"].startswith(f"{document['task']}-ltp-")
+    assert document["name"].startswith(f"{document['task']}-ltp_s-")
     assert ["tasks"] == [path.name for path in own_store.iterdir()]
 
 
