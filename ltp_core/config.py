@@ -20,6 +20,7 @@ from ltp_core.sections import (
     DataConfig,
     HardConfig,
     MethodSettings,
+    PolicyConfig,
     SelectConfig,
     SoftConfig,
     StageConfig,
@@ -39,6 +40,7 @@ __all__ = [
     "DataConfig",
     "HardConfig",
     "MethodSettings",
+    "PolicyConfig",
     "SelectConfig",
     "SoftConfig",
     "StageConfig",
@@ -69,7 +71,7 @@ UNTRAINED = ("calibrated",)
 class TrainConfig:
     """One run: a task, a method and its stages.
 
-    Without `soft` and `hard` the run is the finetuned model that later runs start from.
+    Without `policy`, `soft` and `hard` the run is the finetuned model that later runs start from.
     """
 
     task: str
@@ -88,6 +90,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     finetune: StageConfig = field(default_factory=StageConfig)
+    policy: PolicyConfig | None = None
     soft: SoftConfig | None = None
     hard: HardConfig | None = None
     select: SelectConfig | None = None
@@ -97,6 +100,12 @@ class TrainConfig:
         require_name("task", self.task)
         require_between(self, 0, 2**32 - 1, "seed")
         require_between(self, 0, 1, "attention_dropout", "hidden_dropout")
+
+    @property
+    def later_stages(self) -> dict[str, StageConfig]:
+        """The stages after finetuning, by name, in order."""
+        stages = {"policy": self.policy, "soft": self.soft, "hard": self.hard}
+        return {name: stage for name, stage in stages.items() if stage is not None}
 
     @property
     def fingerprint(self) -> str:
@@ -139,9 +148,9 @@ def parent_config(config: TrainConfig) -> TrainConfig | None:
     if config.select is not None:
         trained = replace(config, select=None)
         return dense_config(trained) if config.method.name in UNTRAINED else trained
-    if config.soft is None and config.hard is None:
+    if not config.later_stages:
         return None
-    return replace(config, method=MethodSettings(), soft=None, hard=None)
+    return replace(config, method=MethodSettings(), policy=None, soft=None, hard=None)
 
 
 def lineage(config: TrainConfig) -> list[TrainConfig]:
@@ -154,13 +163,11 @@ def stages_of(config: TrainConfig) -> dict[str, StageConfig]:
     """The stages that a run goes through itself, by name; none where it only chooses."""
     if config.select is not None:
         return {}
-    later = {"soft": config.soft, "hard": config.hard}
-    found: dict[str, StageConfig] = {name: stage for name, stage in later.items() if stage}
-    return found or {"finetune": config.finetune}
+    return config.later_stages or {"finetune": config.finetune}
 
 
 def dense_config(config: TrainConfig) -> TrainConfig | None:
-    """The dense counterpart: same data, epochs and distillation, nothing pruned.
+    """The dense counterpart: same data, epochs of the weights and distillation, nothing pruned.
 
     None if the run prunes nothing itself.
     """
@@ -168,7 +175,7 @@ def dense_config(config: TrainConfig) -> TrainConfig | None:
         return None
     soft = config.soft and SoftConfig(**_shared(config.soft))
     hard = config.hard and HardConfig(**_shared(config.hard))
-    return replace(config, method=MethodSettings(), soft=soft, hard=hard, select=None)
+    return replace(config, method=MethodSettings(), policy=None, soft=soft, hard=hard, select=None)
 
 
 def _shared(stage: StageConfig) -> dict[str, Any]:

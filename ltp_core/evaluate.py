@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from ltp_core import environment, store
 from ltp_core.environment import downloads_allowed
-from ltp_core.inference import input_batches, predict
+from ltp_core.inference import Predictions, input_batches, predict
 from ltp_core.records import QuestionSettings, RunManifest, UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.loading import load_rows
@@ -44,6 +44,8 @@ class Evaluation:
         examples: One row per example, columns of the store's `examples` table.
         layers: One row per example and layer, columns of the store's `layers` table.
         dataset: Source, rows and SHA-256 of the data.
+        selected: Where policies select before layers: of the tokens that they may drop, the share that
+            each lets in. None for other methods.
     """
 
     task: str
@@ -54,6 +56,7 @@ class Evaluation:
     examples: pd.DataFrame
     layers: pd.DataFrame
     dataset: dict[str, Any]
+    selected: list[float] | None = None
 
     @property
     def rows(self) -> int:
@@ -68,7 +71,31 @@ class Evaluation:
             "metrics": self.metrics,
             "relative_flops": self.relative_flops,
             "mean_retained": self.mean_retained,
+            **({} if self.selected is None else _verdict(self.selected)),
         }
+
+
+ALL_OR_NOTHING = 0.02
+"""A policy that keeps a smaller share of the tokens, or drops a smaller one, decides nothing."""
+
+
+def selected_shares(predictions: Predictions, method: PruningMethod) -> list[float]:
+    """Of the tokens that each of a method's policies may drop, the share that it lets in; 0 of none.
+
+    A protected first token is not counted; other protected ones are.
+    """
+    spared = len(predictions.length) if method.config.protect_first else 0
+    came, entered = (
+        lengths.sum(axis=0) - spared
+        for lengths in (predictions.ffn_length, predictions.attention_length)
+    )
+    return [float(entered[i] / came[i - 1]) if came[i - 1] else 0.0 for i in method.entry_layers]
+
+
+def _verdict(selected: list[float]) -> dict[str, Any]:
+    """What a manifest says of policies: whether they came to a choice, or to all or nothing."""
+    chooses = [ALL_OR_NOTHING < share < 1 - ALL_OR_NOTHING for share in selected]
+    return {"selected": selected, "converged": any(chooses)}
 
 
 def evaluate_checkpoint(
@@ -141,6 +168,7 @@ def evaluate_checkpoint(
         examples=examples,
         layers=found.layers_frame(split, rows.row[inputs.example], inputs.number),
         dataset=rows.about,
+        selected=selected_shares(found, method) if method.entry_layers else None,
     )
 
 
@@ -341,7 +369,7 @@ def _manifest(
         "hidden_size": size.hidden_size,
         "intermediate_size": size.intermediate_size,
     }
-    sizes |= {"reads_states": True} if model.method.reads_states else {}
+    sizes |= model.method.decision_cost.to_json()
     return RunManifest(
         name=name,
         task=result.task,

@@ -7,6 +7,8 @@ enter the attention of a layer, `n_f` of them stay and enter its FFN.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,39 @@ Lengths = Any
 """An int, a float, a NumPy array or a torch tensor: the formulas are plain arithmetic."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecisionCost:
+    """What a pruning method computes to decide, besides attention.
+
+    Attributes:
+        reads_states: It decides by a product with each token's state after attention.
+        entry_layers: Layers, from 0, before which it looks at the states of all tokens that come.
+        entry_width: Inner width w of the network that looks at them there, with one output.
+    """
+
+    reads_states: bool = False
+    entry_layers: tuple[int, ...] = ()
+    entry_width: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """What differs from a method that computes nothing, as a manifest's `base` keeps it."""
+        values = {**asdict(self), "entry_layers": list(self.entry_layers)}
+        return {key: value for key, value in values.items() if value}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> DecisionCost:
+        """The cost from a manifest's `base`; what is absent or no number there is not computed."""
+        layers, width = raw.get("entry_layers"), raw.get("entry_width")
+        reads_states = raw.get("reads_states") is True
+        if not (isinstance(layers, list) and {*map(type, layers), type(width)} == {int}):
+            return cls(reads_states=reads_states)
+        return cls(reads_states=reads_states, entry_layers=tuple(layers), entry_width=width)
+
+
+NO_COST = DecisionCost()
+"""Of a method that decides by attention, or not at all."""
+
+
 def layer_macs(
     attention_length: Lengths,
     ffn_length: Lengths,
@@ -28,7 +63,7 @@ def layer_macs(
     intermediate: int,
     accounting: str,
     query_length: Lengths | None = None,
-    reads_states: bool = False,
+    decision: DecisionCost = NO_COST,
 ) -> Lengths:
     """MACs of one layer, in the shape of the lengths.
 
@@ -48,9 +83,10 @@ def layer_macs(
         accounting: One of `ACCOUNTINGS`.
         query_length: Tokens whose queries are computed (n_q), where these are not all that enter;
             only `executed` counts them: `2 n_a d² + n_q d² + n_q n_a d + …`.
-        reads_states: The method decides by a product with each token's state after attention:
-            `n_q d` more in both, and in `executed` an attention output for all that ask, `n_q n_a d +
-            n_q d²` in place of `n_f n_a d + n_f d²`.
+        decision: What the method computes to decide. If it reads states after attention: `n_q d`
+            more in both, and in `executed` an attention output for all that ask, `n_q n_a d + n_q d²`
+            in place of `n_f n_a d + n_f d²`. If it looks at those that come to a layer: `d w + w` for
+            each that left the layer before; the lengths' last axis then is that of the layers.
 
     Raises:
         ValueError: The accounting is unknown.
@@ -63,15 +99,19 @@ def layer_macs(
     n_q = n_a if query_length is None else query_length
     # What follows the attention, and what the decision itself takes.
     ffn = n_f * (2 * d * intermediate)
-    if reads_states:
+    if decision.reads_states:
         ffn = ffn + n_q * d
     if accounting == "paper":
-        return n_a * (4 * d * d) + n_a * (2 * d) * n_a + ffn
-    if accounting == "executed":
-        n_o = n_q if reads_states else n_f
+        macs = n_a * (4 * d * d) + n_a * (2 * d) * n_a + ffn
+    elif accounting == "executed":
+        n_o = n_q if decision.reads_states else n_f
         projections = n_a * (2 * d * d) + n_q * (d * d)
-        return projections + n_q * d * n_a + n_o * d * n_a + n_o * (d * d) + ffn
-    raise ValueError(f"accounting is one of {', '.join(ACCOUNTINGS)}, not {accounting!r}")
+        macs = projections + n_q * d * n_a + n_o * d * n_a + n_o * (d * d) + ffn
+    else:
+        raise ValueError(f"accounting is one of {', '.join(ACCOUNTINGS)}, not {accounting!r}")
+    for layer in decision.entry_layers:
+        macs[..., layer] += n_f[..., layer - 1] * (decision.entry_width * (d + 1))
+    return macs
 
 
 def total_flops(
@@ -82,7 +122,7 @@ def total_flops(
     intermediate: int,
     accounting: str,
     query_length: Num[np.ndarray, "examples layers"] | None = None,
-    reads_states: bool = False,
+    decision: DecisionCost = NO_COST,
 ) -> float:
     """FLOPs of all examples through all layers; arguments as for `layer_macs`.
 
@@ -96,7 +136,7 @@ def total_flops(
         intermediate=intermediate,
         accounting=accounting,
         query_length=None if query_length is None else np.asarray(query_length, dtype=np.float64),
-        reads_states=reads_states,
+        decision=decision,
     )
     return float(FLOPS_PER_MAC * macs.sum())
 
@@ -117,7 +157,7 @@ def relative_flops(
     *,
     hidden: int,
     intermediate: int,
-    reads_states: bool = False,
+    decision: DecisionCost = NO_COST,
 ) -> dict[str, float]:
     """Fraction of the unpadded unpruned model's FLOPs, by accounting; sums before division.
 
@@ -148,7 +188,7 @@ def relative_flops(
             hidden=hidden,
             intermediate=intermediate,
             accounting=accounting,
-            reads_states=reads_states,
+            decision=decision,
         )
         / whole
         for accounting in ACCOUNTINGS

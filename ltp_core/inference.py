@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from ltp_core.encoder.tokenizer import separator_id
-from ltp_core.flops import relative_flops
+from ltp_core.flops import NO_COST, DecisionCost, relative_flops
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
 from ltp_core.tasks.task import predictions_from
 from ltp_core.tokenize import Encoded, collate, sorted_batches
@@ -89,14 +89,14 @@ class Predictions:
         length: Tokens of each input.
         attention_length: Tokens that entered each layer's attention.
         ffn_length: Tokens that stayed after each layer.
-        reads_states: The method decides by the tokens' states after attention.
+        decision: What the method computed to decide.
     """
 
     logits: list[np.ndarray]
     length: Int[np.ndarray, " inputs"]
     attention_length: Int[np.ndarray, "inputs layers"]
     ffn_length: Int[np.ndarray, "inputs layers"]
-    reads_states: bool = False
+    decision: DecisionCost = NO_COST
 
     @property
     def answers(self) -> Shaped[np.ndarray, " inputs"]:
@@ -117,7 +117,7 @@ class Predictions:
             self.ffn_length,
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
-            reads_states=self.reads_states,
+            decision=self.decision,
         )
 
     def layers_frame(
@@ -179,5 +179,5 @@ def predict(
         length=encoded.length,
         attention_length=attention_length,
         ffn_length=ffn_length,
-        reads_states=method.reads_states,
+        decision=method.decision_cost,
     )

@@ -196,7 +196,7 @@ def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) 
             hidden=shape.hidden_size,
             intermediate=shape.intermediate_size,
             accounting=accounting,
-            reads_states=pruned.reads_states,
+            decision=pruned.decision,
         )
         columns[f"flops_{accounting}"] = FLOPS_PER_MAC * macs.sum(axis=1)
     columns["unpruned_flops"] = [

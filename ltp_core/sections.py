@@ -102,6 +102,26 @@ class StageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyConfig(StageConfig):
+    """Policy stage: policies at layers' entries learn by reward, the weights rest."""
+
+    learning_rate: float = 1e-3
+    """Peak rate of the policies; linear warm-up, linear decay to 0."""
+    imitation: float = 0.5
+    """Share of the stage's steps in which one of the samples takes the tokens that matter most to the
+    unpruned model, as many as the policy expects to keep."""
+
+    def __post_init__(self) -> None:
+        """Rejects impossible values, and what nothing would follow."""
+        super().__post_init__()
+        require_between(self, 0, 1, "imitation")
+        require(
+            self.distillation_weight == 0,
+            f"policy.distillation_weight = {self.distillation_weight}: must be 0, since the weights rest",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SoftConfig(StageConfig):
     """Soft stage: thresholds and weights learn together (Algorithm 1, step i)."""
 

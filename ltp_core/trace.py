@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tokenizers import Encoding
 from torch import Tensor
 
@@ -16,7 +16,13 @@ from ltp_core.ask import Asked, answer, ask
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.flops import relative_flops
 from ltp_core.inference import model_inputs
-from ltp_core.pruning.base import Decision, LayerState, PruningMethod, ThresholdMethod
+from ltp_core.pruning.base import (
+    Decision,
+    LayerEntry,
+    LayerState,
+    PruningMethod,
+    ThresholdMethod,
+)
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError
 from ltp_core.runners import Inputs, RunOutput, run_masked
@@ -34,14 +40,21 @@ class Forced(PruningMethod):
         super().__init__(method.config, method.num_layers)
         self.method = method
         self.signals = method.signals
+        self.entry_layers, self.entry_width = method.entry_layers, method.entry_width
         self._keep = sorted(keep)
         self._drop = sorted(drop)
 
     def retain(self, state: LayerState) -> Decision:
         """The method's decision with the forced positions changed."""
-        decision = self.method.retain(state)
-        keep = torch.isin(state.position, state.position.new_tensor(self._keep))
-        drop = torch.isin(state.position, state.position.new_tensor(self._drop))
+        return self._changed(self.method.retain(state), state.position)
+
+    def select(self, entry: LayerEntry) -> Decision:
+        """The method's selection with the forced positions changed."""
+        return self._changed(self.method.select(entry), entry.position)
+
+    def _changed(self, decision: Decision, position: Int[Tensor, " live"]) -> Decision:
+        keep = torch.isin(position, position.new_tensor(self._keep))
+        drop = torch.isin(position, position.new_tensor(self._drop))
         return replace(decision, retained=(decision.retained | keep) & ~drop)
 
     def threshold(self, layer_index: int) -> float | None:
@@ -62,10 +75,17 @@ class _Replay(PruningMethod):
         super().__init__(method.config, method.num_layers)
         self._layers = trace.layers
         self._last = last
+        self.entry_layers = method.entry_layers
 
     def retain(self, state: LayerState) -> Decision:
-        retained = torch.tensor(self._layers[state.layer_index].retained)
-        return Decision(retained.to(state.position.device)[state.position])
+        return self._as_traced(state)
+
+    def select(self, entry: LayerEntry) -> Decision:
+        return self._as_traced(entry)
+
+    def _as_traced(self, seen: LayerState | LayerEntry) -> Decision:
+        retained = torch.tensor(self._layers[seen.layer_index].retained)
+        return Decision(retained.to(seen.position.device)[seen.position])
 
     def runs_layer(self, layer_index: int) -> bool:
         return layer_index <= self._last and self._layers[layer_index].runs
@@ -159,7 +179,7 @@ def trace_text(
             output.ffn_length.cpu().numpy(),
             hidden=config.hidden_size,
             intermediate=config.intermediate_size,
-            reads_states=method.reads_states,
+            decision=method.decision_cost,
         ),
         checkpoint=model.name,
         num_cut=sequence.num_cut,
@@ -219,8 +239,9 @@ def received_attention(
     if tuple(sequence.encoding.ids) != trace.token_ids:
         raise UserError("The trace belongs to another text.")
     live = np.ones(len(trace.tokens), dtype=bool)
-    if layer_index > 0:
-        live = np.array(trace.layers[layer_index - 1].retained)
+    before = layer_index if layer_index in model.method.entry_layers else layer_index - 1
+    if before >= 0:
+        live = np.array(trace.layers[before].retained)
     attention = np.zeros((len(live), len(live)))
 
     def keep_probs(index: int, probs: Tensor, hidden: Tensor) -> None:
@@ -325,7 +346,8 @@ def _layer_traces(output: RunOutput, method: PruningMethod, length: int) -> tupl
             LayerTrace(
                 threshold=method.threshold(index),
                 score=tuple(
-                    s if is_live else None for s, is_live in zip(scores, live, strict=True)
+                    s if is_live and not math.isnan(s) else None
+                    for s, is_live in zip(scores, live, strict=True)
                 ),
                 retained=retained,
             )

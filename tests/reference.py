@@ -29,6 +29,10 @@ class MacCounter:
     macs: int = 0
 
 
+Entry = Callable[[int, Mapping[int, Vector], MacCounter], set[int]]
+"""(layer index, state of every position that comes, counter) -> the positions that enter."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerResult:
     """What one layer did, by original position.
@@ -340,15 +344,22 @@ def run_hard(
     token_type_ids: Sequence[int],
     rule: Rule,
     *,
+    entry: Entry | None = None,
     accounting: str = "executed",
     without_diagonal: bool = False,
 ) -> Result:
-    """The whole network with pruned tokens gone; MACs are those of the given accounting."""
+    """The whole network with pruned tokens gone; MACs are those of the given accounting.
+
+    `entry` selects before each layer, by the states that come to it.
+    """
     counter = MacCounter()
     embedding = embed(weights, input_ids, token_type_ids)
     layers: list[LayerResult] = []
     hidden = embedding
     for layer in range(weights.config.num_hidden_layers):
+        if entry is not None:
+            selected = entry(layer, hidden, counter)
+            hidden = {i: hidden[i] for i in sorted(hidden) if i in selected}
         result = hard_layer(
             weights, layer, hidden, rule, counter, accounting, without_diagonal=without_diagonal
         )
@@ -362,6 +373,31 @@ def run_hard(
 def keep_all(_layer: int, score: Scores) -> set[int]:
     """The rule of an unpruned network."""
     return set(score)
+
+
+def policy_entry(
+    policies: Mapping[int, tuple[np.ndarray, Vector, Vector, float]],
+    *,
+    protected: Collection[int] = (0,),
+) -> Entry:
+    """TR-BERT: before some layers a token goes on if sigmoid(w . gelu(W h + b) + c) >= 1/2."""
+
+    def entry(layer: int, hidden: Mapping[int, Vector], counter: MacCounter) -> set[int]:
+        if layer not in policies:
+            return set(hidden)
+        matrix, bias, outer, offset = policies[layer]
+        selected = set()
+        for i, state in hidden.items():
+            logit = offset
+            for row, shift, weight in zip(matrix, bias, outer, strict=True):
+                z = float(row @ state) + float(shift)
+                logit += float(weight) * 0.5 * z * (1 + math.erf(z / math.sqrt(2)))
+                counter.macs += len(state) + 1
+            if i in protected or 1 / (1 + math.exp(-logit)) >= 0.5:
+                selected.add(i)
+        return selected
+
+    return entry
 
 
 def threshold_rule(

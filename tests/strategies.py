@@ -73,6 +73,8 @@ METHOD_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "spatten, cumulative": ("spatten", {"keep_layers": 0, "final_ratio": -0.2, "cumulative": True}),
     "lat": ("lat", {"lengths": (6, 4, 2)}),
     "power_bert": ("power_bert", {"lengths": (7, 4, 2)}),
+    "tr_bert": ("tr_bert", {}),
+    "tr_bert, two policies": ("tr_bert", {"layers": (1, 2)}),
     "shallow": ("shallow", {"layers": 2}),
 }
 """Name and settings of methods that prune models of `NUM_LAYERS` layers; every method has one."""

@@ -16,7 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ltp_core.encoder.model import Encoder
-from ltp_core.flops import layer_macs, relative_flops, total_flops, unpruned_flops
+from ltp_core.flops import (
+    NO_COST,
+    DecisionCost,
+    layer_macs,
+    relative_flops,
+    total_flops,
+    unpruned_flops,
+)
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.layout import PROCESSOR
@@ -64,7 +71,7 @@ def linear_flops(output: RunOutput) -> int:
     return 2 * (3 * HIDDEN**2 * entering + per_staying * staying)
 
 
-def executed_flops(output: RunOutput, *, reads_states: bool = False) -> float:
+def executed_flops(output: RunOutput, *, decision: DecisionCost = NO_COST) -> float:
     """The formula's value for what a runner reports."""
     query_length = output.query_length
     return total_flops(
@@ -72,7 +79,7 @@ def executed_flops(output: RunOutput, *, reads_states: bool = False) -> float:
         output.ffn_length.numpy(),
         accounting="executed",
         query_length=None if query_length is None else query_length.numpy(),
-        reads_states=reads_states,
+        decision=decision,
         **SIZES,
     )
 
@@ -127,7 +134,7 @@ def test_reading_states_runs_the_formula(
     flops, output = counted(runner, case.encoder, alone, method)
     assert output.query_length is not None
     products = 2 * HIDDEN * int(output.query_length.sum())
-    assert executed_flops(output, reads_states=True) == sum(flops.values()) + products
+    assert executed_flops(output, decision=method.decision_cost) == sum(flops.values()) + products
 
 
 @pytest.mark.parametrize("lengths", [(6, 6, 6), (1, 1)])

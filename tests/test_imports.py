@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"records"},
     "tables": {"records", "files"},
     "encoder": {"records", "files", "environment", "store"},
-    "pruning": {"records", "strict"},
+    "pruning": {"records", "strict", "flops"},
     "tasks": {
         "records",
         "environment",

@@ -26,12 +26,12 @@ class ModelSize:
     Attributes:
         hidden: Width of the hidden states.
         intermediate: Inner width of the FFN.
-        reads_states: The pruning method decides by the tokens' states after attention.
+        decision: What the pruning method computes to decide.
     """
 
     hidden: int
     intermediate: int
-    reads_states: bool = False
+    decision: flops.DecisionCost = flops.NO_COST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class ExampleRecords:
             hidden=self.size.hidden,
             intermediate=self.size.intermediate,
             accounting=accounting,
-            reads_states=self.size.reads_states and is_pruned,
+            decision=self.size.decision if is_pruned else flops.NO_COST,
         )
         found = np.asarray(flops.FLOPS_PER_MAC * macs.sum(axis=1))
         if self.windows is None:
@@ -249,8 +249,8 @@ def model_size(folder: Path, manifest: RunManifest) -> ModelSize | None:
     for raw in (manifest.base, _saved_config(folder)):
         hidden, intermediate = raw.get("hidden_size"), raw.get("intermediate_size")
         if type(hidden) is int and type(intermediate) is int and min(hidden, intermediate) > 0:
-            reads_states = raw.get("reads_states") is True
-            return ModelSize(hidden=hidden, intermediate=intermediate, reads_states=reads_states)
+            decision = flops.DecisionCost.from_json(raw)
+            return ModelSize(hidden=hidden, intermediate=intermediate, decision=decision)
     known = KNOWN_SIZES.get(str(manifest.base.get("name")))
     return ModelSize(hidden=known[0], intermediate=known[1]) if known else None
 

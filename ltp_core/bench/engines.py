@@ -168,7 +168,7 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
         return without_pruning(encoded.length, runs)
     shape = (len(encoded), method.num_layers)
     attention, query, ffn = (np.zeros(shape, np.int64) for _ in range(3))
-    counted = LayerLengths(attention, query, ffn, reads_states=method.reads_states)
+    counted = LayerLengths(attention, query, ffn, decision=method.decision_cost)
     for index in sorted_batches(encoded.length, SURVEY_BATCH):
         inputs = model_inputs(model, encoded, index)
         output = model.packed(inputs, method, last_layer=survey.last_layer)

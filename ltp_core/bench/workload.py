@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ltp_core.bench.variants import Padding, Variant
-from ltp_core.flops import FLOPS_PER_MAC, total_flops
+from ltp_core.flops import FLOPS_PER_MAC, NO_COST, DecisionCost, total_flops
 from ltp_core.tokenize import Encoded, sorted_batches
 
 Batches = Sequence[Int[np.ndarray, " _"]]
@@ -27,23 +27,24 @@ class LayerLengths:
         attention: Tokens that enter attention.
         query: Tokens whose queries are computed.
         ffn: Tokens that enter output projection and FFN.
-        reads_states: All tokens that ask have an attention output, whether they stay or not.
+        decision: What the method computes to decide; if it reads states, all tokens that ask have an
+            attention output, whether they stay or not.
     """
 
     attention: Int[np.ndarray, "examples layers"]
     query: Int[np.ndarray, "examples layers"]
     ffn: Int[np.ndarray, "examples layers"]
-    reads_states: bool = False
+    decision: DecisionCost = NO_COST
 
     @property
     def output(self) -> Int[np.ndarray, "examples layers"]:
         """Tokens whose attention output is computed."""
-        return self.query if self.reads_states else self.ffn
+        return self.query if self.decision.reads_states else self.ffn
 
     def take(self, index: Int[np.ndarray, " _"]) -> LayerLengths:
         """The sequences at these positions."""
         lengths = self.attention[index], self.query[index], self.ffn[index]
-        return LayerLengths(*lengths, reads_states=self.reads_states)
+        return LayerLengths(*lengths, decision=self.decision)
 
 
 def with_lengths(
@@ -107,7 +108,7 @@ def with_padding(lengths: LayerLengths, batches: Batches, padding: Padding) -> L
         longest(lengths.attention),
         longest(lengths.query),
         longest(lengths.ffn),
-        reads_states=lengths.reads_states,
+        decision=lengths.decision,
     )
 
 
@@ -147,5 +148,5 @@ def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:
         intermediate=intermediate,
         accounting="executed",
         query_length=lengths.query,
-        reads_states=lengths.reads_states,
+        decision=lengths.decision,
     )

@@ -19,6 +19,7 @@ from ltp_core.checkpoint import NO_TASK, PrunedModel, save_pruning
 from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.config import SelectConfig
 from ltp_core.encoder.saving import save_encoder
+from ltp_core.flops import DecisionCost
 from ltp_core.records import RunManifest, UserError
 from ltp_core.tasks.own_texts import OwnTexts
 
@@ -137,8 +138,9 @@ def _base(request: Request) -> dict[str, Any]:
     path = request.source / PRUNING_FILE
     if path.exists():
         base: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["base"]
-        # What costs are counted by is no matter of the weights: these thresholds read no states.
-        return {key: value for key, value in base.items() if key != "reads_states"}
+        # What deciding costs is no matter of the weights: these thresholds compute nothing for it.
+        deciding = DecisionCost.from_json(base).to_json()
+        return {key: value for key, value in base.items() if key not in deciding}
     config = request.model.encoder.config
     return {
         "name": request.model.base,

@@ -19,6 +19,7 @@ from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import separator_id
 from ltp_core.files import atomic_write
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
+from ltp_core.pruning.tr_bert import TokenReduction
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _check_method(model: PrunedModel) -> None:
             "--format hf."
         )
     method = model.method
-    if method.signals and not isinstance(method, ThresholdMethod):
+    if method.prunes and not isinstance(method, ThresholdMethod | TokenReduction):
         raise UserError(
             f"{model.name} prunes by {method.name}, which has no thresholds: only methods with "
             "thresholds go into an ONNX file. Export it unpruned, or with --format hf."

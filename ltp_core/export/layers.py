@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ltp_core.encoder.model import DenseResidual, Encoder, EncoderLayer
 from ltp_core.export.graph import Graph, Name
+from ltp_core.pruning.tr_bert import Policy
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of every exported model, as transformers' tokenizers call them."""
@@ -94,6 +95,11 @@ class EncoderNodes:
         dense = layer.intermediate.dense
         inner = self.graph.add("Gelu", self._linear(attended, dense.weight, dense.bias))
         return self._residual(layer.output, inner, attended)
+
+    def policy(self, policy: Policy, hidden: Name) -> Name:
+        """Logit of going on, `live 1` (`Policy`)."""
+        inner = self.graph.add("Gelu", self._linear(hidden, policy.inner.weight, policy.inner.bias))
+        return self._linear(inner, policy.outer.weight, policy.outer.bias)
 
     def head(self, first: Name) -> Name:
         """Logits from the first token's final state, `batch hidden`."""

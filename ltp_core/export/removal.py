@@ -1,7 +1,8 @@
 """A pruned encoder as an ONNX graph in which tokens are really removed.
 
 The graph does what the packed runner does: padding goes at once, live tokens of all sequences lie one
-after another, and behind each layer's attention those that do not exceed the threshold are left out.
+after another, and behind each layer's attention those that do not exceed the threshold are left out,
+or before a layer those that a policy does not select.
 Lengths are free, and no two runs need the same ones.
 """
 
@@ -18,6 +19,8 @@ from ltp_core.export.graph import Axes, Graph, Name
 from ltp_core.export.layers import INPUTS, EncoderNodes
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.ltp_s import BOUND
+from ltp_core.pruning.tr_bert import BOUND as HALF
+from ltp_core.pruning.tr_bert import TokenReduction
 
 ZERO, ONE = np.int64(0), np.int64(1)
 TINY = float(np.finfo(np.float32).tiny)
@@ -37,8 +40,8 @@ class Rule:
 
     @property
     def threshold(self) -> float | None:
-        """The layer's threshold; None where everything stays."""
-        return self.method.threshold(self.index)
+        """Of the scores after the layer's attention; None where everything stays."""
+        return self.method.threshold(self.index) if self.method.signals else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +79,8 @@ def pruned_model(
 
     Args:
         encoder: Whose weights.
-        method: A method with one threshold per layer, or one that prunes nothing; the first token is
-            protected.
+        method: A method with one threshold per layer, one with policies before layers, or one that
+            prunes nothing; the first token is protected.
         properties: What readers of the file should know.
         separator_id: Id of the separators; None where the tokenizer has none.
         is_single: For one sequence at a time: fewer operations.
@@ -93,6 +96,8 @@ def pruned_model(
     running = [i for i in range(encoder.config.num_layers) if method.runs_layer(i)]
     survived = []
     for index in running:
+        if index in method.entry_layers:
+            live = attention.select(live, Rule(method, index))
         if finishes_first and index == running[-1]:
             first = attention.finish_first(index, live)
             break
@@ -152,6 +157,15 @@ class _Attention(ABC):
             ones = self.graph.filled(add("Shape", cell), ONE)
             zeros = add("ScatterElements", zeros, cell, ones, axis=0, reduction="add")
         return add("Reshape", zeros, self.shape)
+
+    def select(self, live: Live, rule: Rule) -> Live:
+        """The tokens that a policy lets into a layer."""
+        add, method = self.graph.add, rule.method
+        assert isinstance(method, TokenReduction)
+        logit = self.nodes.policy(method.policies[str(rule.index)], live.hidden)
+        is_likely = add("GreaterOrEqual", add("Sigmoid", add("Reshape", logit, [-1])), HALF)
+        kept = self._where(add("Or", is_likely, live.protected))
+        return self._stayed(live, add("Gather", live.hidden, kept), kept)
 
     def retain(self, live: Live, score: Name, rule: Rule, attended: Name | None = None) -> Name:
         """Which live tokens stay, in order.

@@ -17,6 +17,7 @@ from ltp_core.pruning.manual import ManualConfig, ManualThreshold
 from ltp_core.pruning.power_bert import PowerBert, PowerBertConfig
 from ltp_core.pruning.shallow import Shallow
 from ltp_core.pruning.spatten import SpAtten
+from ltp_core.pruning.tr_bert import TokenReduction, TRBertConfig
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.strict import build, require
 
@@ -31,6 +32,7 @@ METHODS: dict[str, type[PruningMethod]] = {
         SpAtten,
         LengthAdaptive,
         PowerBert,
+        TokenReduction,
         Shallow,
     )
 }
@@ -93,7 +95,9 @@ __all__ = [
     "ScoredTokenPruning",
     "Shallow",
     "SpAtten",
+    "TRBertConfig",
     "ThresholdMethod",
+    "TokenReduction",
     "Unpruned",
     "canonical_settings",
     "importance_score",

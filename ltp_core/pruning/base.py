@@ -1,8 +1,9 @@
 """What a pruning method is: it looks at the live tokens of a layer and says which go on.
 
 A method sees live tokens only, flat, without padding: `live` is the axis of all live tokens of the
-sequences at hand, `batch` the axis of those sequences. All runners call the same `retain`, so a
-method is written once. A sequence's decision never depends on its batch mates.
+sequences at hand, `batch` the axis of those sequences. All runners call the same `retain` after a
+layer's attention, and the same `select` before it, so a method is written once. A sequence's decision
+never depends on its batch mates.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ltp_core.flops import DecisionCost
 from ltp_core.pruning.importance import relative_to_mean
 
 
@@ -54,10 +56,34 @@ class LayerState:
 
 
 @dataclass(frozen=True)
+class LayerEntry:
+    """What a method may look at when it selects before a layer: the tokens that come to it.
+
+    Attributes:
+        layer_index: Zero-based.
+        hidden: State of each token, which would enter the layer.
+        sequence: Which sequence each token belongs to, ascending.
+        position: Position of each token in its original sequence, ascending per sequence.
+        protected: Tokens that stay whatever the method says.
+        batch: Number of sequences.
+        is_never_empty: Every sequence has a protected token.
+    """
+
+    layer_index: int
+    hidden: Float[Tensor, "live hidden"]
+    sequence: Int[Tensor, " live"]
+    position: Int[Tensor, " live"]
+    protected: Bool[Tensor, " live"]
+    batch: int
+    is_never_empty: bool = False
+
+
+@dataclass(frozen=True)
 class Decision:
     """Which live tokens go on, and a value per live token handed to the next layer.
 
-    `score` is what was compared, where that is not the layer's importance score as it came.
+    `score` is what was compared, where that is not the layer's importance score as it came; not a
+    number where nothing was.
     """
 
     retained: Bool[Tensor, " live"]
@@ -93,8 +119,9 @@ Choice = Literal["lengths", "thresholds", "scale"]
 """What can be chosen for a budget after training: lengths by LAT's search, thresholds by
 calibration, or one scale on trained thresholds."""
 
-Objective = Literal["single", "sandwich"]
-"""What a training step minimises: the loss of one pass, or the mean over several sub-models."""
+Objective = Literal["single", "sandwich", "reinforce"]
+"""What a training step minimises: the loss of one pass, the mean over several sub-models, or that of
+policies that are rewarded."""
 
 SoftMaskForm = Literal["softmax", "output"]
 """Where the soft stage's weights act: on keys inside the softmax, or on each layer's output."""
@@ -107,8 +134,10 @@ class PruningMethod(nn.Module):
         name: What files and commands call it.
         config_type: Its settings.
         is_learned: It has parameters that the soft stage trains.
-        signals: What it looks at. A method that looks at nothing prunes nothing, and runners then
-            compute no scores.
+        signals: What it looks at after attention. A method that looks at nothing retains everything
+            there, and runners then compute no scores.
+        entry_layers: Layers, from 0, before which it selects tokens by their states; never the first.
+        entry_width: Inner width of the network that it selects by.
         soft_form: Form of the soft stage that the method needs; None leaves it to the settings.
         objective: What its training steps minimise.
         choice: What a `select` table chooses for a budget after training; None where nothing is.
@@ -120,6 +149,8 @@ class PruningMethod(nn.Module):
     config_type: ClassVar[type[MethodConfig]] = MethodConfig
     is_learned: ClassVar[bool] = False
     signals: frozenset[Signal] = frozenset({"score"})
+    entry_layers: tuple[int, ...] = ()
+    entry_width: int = 0
     soft_form: ClassVar[SoftMaskForm | None] = None
     objective: ClassVar[Objective] = "single"
     choice: ClassVar[Choice | None] = None
@@ -143,6 +174,10 @@ class PruningMethod(nn.Module):
         """Decides which live tokens go on to the next layer."""
         raise NotImplementedError
 
+    def select(self, entry: LayerEntry) -> Decision:
+        """Decides which of the tokens that come to a layer of `entry_layers` enter it."""
+        raise NotImplementedError
+
     def runs_layer(self, layer_index: int) -> bool:
         """False where the whole layer is left out: its output is its input, at no cost."""
         del layer_index
@@ -159,6 +194,20 @@ class PruningMethod(nn.Module):
         Without it a token that goes costs neither attention output nor output projection.
         """
         return "attended" in self.signals
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it can drop a token at all."""
+        return bool(self.signals) or bool(self.entry_layers)
+
+    @property
+    def decision_cost(self) -> DecisionCost:
+        """What it computes to decide, for counting FLOPs."""
+        return DecisionCost(
+            reads_states=self.reads_states,
+            entry_layers=self.entry_layers,
+            entry_width=self.entry_width,
+        )
 
     def scaled(self, factor: float) -> PruningMethod | None:
         """The same method pruning more (`factor` above 1) or less, nothing retrained.
@@ -208,18 +257,34 @@ def decide(method: PruningMethod, state: LayerState) -> Decision:
     decision = method.retain(state)
     retained = decision.retained | state.protected
     if not state.is_never_empty:
-        retained = retained | _best_of_emptied(retained, state)
+        batch = state.live_length.shape[0]
+        retained = retained | _best_of_emptied(retained, state.score, state.sequence, batch)
     return Decision(retained, decision.carry, decision.score)
 
 
-def _best_of_emptied(retained: Bool[Tensor, " live"], state: LayerState) -> Bool[Tensor, " live"]:
+def select(method: PruningMethod, entry: LayerEntry) -> Decision:
+    """The method's selection before a layer, with what always holds (`decide`)."""
+    selection = method.select(entry)
+    assert selection.score is not None
+    retained = selection.retained | entry.protected
+    if not entry.is_never_empty:
+        score = selection.score
+        retained = retained | _best_of_emptied(retained, score, entry.sequence, entry.batch)
+    return Decision(retained, score=selection.score)
+
+
+def _best_of_emptied(
+    retained: Bool[Tensor, " live"],
+    score: Float[Tensor, " live"],
+    sequence: Int[Tensor, " live"],
+    batch: int,
+) -> Bool[Tensor, " live"]:
     """The best token of each sequence that retains none, as a mask."""
-    batch, sequence = state.live_length.shape[0], state.sequence
-    best = state.score.new_full((batch,), -torch.inf)
-    best.scatter_reduce_(0, sequence, state.score.detach(), "amax")
+    best = score.new_full((batch,), -torch.inf)
+    best.scatter_reduce_(0, sequence, score.detach(), "amax")
     is_alive = torch.zeros(batch, dtype=torch.bool, device=sequence.device)
     is_alive[sequence[retained]] = True
-    candidates = ((state.score == best[sequence]) & ~is_alive[sequence]).nonzero()[:, 0]
+    candidates = ((score == best[sequence]) & ~is_alive[sequence]).nonzero()[:, 0]
     first = sequence.new_full((batch,), len(sequence))
     first.scatter_reduce_(0, sequence[candidates], candidates, "amin")
     chosen = torch.zeros_like(retained)

@@ -91,11 +91,11 @@ class LayerRecord:
     """One layer's scores and decisions in the coordinates of the padded input batch.
 
     Attributes:
-        live: Tokens that entered the layer.
-        score: What the method compared: the importance score, or what it made of it; 0 where not
-            live.
+        live: Tokens that came to the layer.
+        score: What the method compared: the importance score, what it made of it, or what it
+            selected by before the layer; not a number where it compared nothing, 0 where not live.
         retained: Tokens that go on.
-        attention: Importance score; 0 where not live.
+        attention: Importance score; 0 where not live, and where not selected before the layer.
     """
 
     live: Bool[Tensor, "batch seq"]

@@ -22,11 +22,12 @@ from ltp_core.pruning.base import (
     SoftMaskForm,
     ThresholdMethod,
     decide,
+    select,
 )
 from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.state import padded_record, padded_state
+from ltp_core.runners.state import padded_entry, padded_record, padded_state, selected_record
 
 Observer = Callable[[int, Tensor, Tensor], None]
 """Called after each layer with its index, attention probabilities and output."""
@@ -49,7 +50,7 @@ def run_masked(
     Args:
         encoder: Model to run.
         inputs: Padded batch.
-        method: Decides after each layer's attention.
+        method: Decides after each layer's attention, and before it where it selects.
         record: Keep the scores and masks of every layer.
         observer: Called after each layer with its index, attention probabilities and output.
     """
@@ -67,6 +68,12 @@ def run_masked(
             entered.append(torch.zeros_like(inputs.length))
             left.append(torch.zeros_like(inputs.length))
             continue
+        came, selection = live, None
+        if index in method.entry_layers:
+            selection = select(method, padded_entry(index, inputs, hidden=hidden, live=came))
+            live = torch.zeros_like(came)
+            live[came] = selection.retained
+            carry = None if carry is None else carry[selection.retained]
         probs = layer.attention_probs(hidden, live, bias=bias_at(biases[index], position))
         score = importance_score(probs, live)
         attended = layer.attend(layer.context(probs, hidden), hidden)
@@ -89,7 +96,8 @@ def run_masked(
         if observer is not None:
             observer(index, probs, hidden)
         if record:
-            records.append(padded_record(live, score, decision, retained))
+            found = padded_record(live, score, decision, retained)
+            records.append(found if selection is None else selected_record(found, came, selection))
         entered.append(live.sum(dim=1))
         left.append(retained.sum(dim=1))
         live = retained

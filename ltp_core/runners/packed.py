@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ltp_core.encoder.model import Encoder, PositionBias
-from ltp_core.pruning.base import PruningMethod
+from ltp_core.pruning.base import Decision, LayerEntry, PruningMethod, select
 from ltp_core.runners.attention import (
     Attended,
     Rule,
@@ -73,7 +73,7 @@ class PackedRunner:
 
         Args:
             inputs: Padded batch; padding is dropped at once.
-            method: Decides after each layer's attention.
+            method: Decides after each layer's attention, and before it where it selects.
             record: Keep the scores and masks of every layer.
             last_layer: "first" finishes only the first token in the last layer that runs, which is
                 all that the head reads: the same logits for less. `ffn_length` then counts that
@@ -131,7 +131,9 @@ class _Pass:
         self._records: list[LayerRecord] = []
         self._reads_all = encoder.config.reads_every_token
         is_first_certain = self._protects_first and not self._reads_all
-        self.is_read_at_the_end = is_first_certain or not self._needs_scores
+        self.is_read_at_the_end = is_first_certain or not (
+            self._needs_scores or method.entry_layers
+        )
         weight = encoder.embeddings.word_embeddings.weight
         num_read = self._mask.numel() if self._reads_all else len(self.initial_length)
         self._states = weight.new_zeros(num_read, encoder.config.hidden_size)
@@ -146,6 +148,11 @@ class _Pass:
         finishes_first: bool,
     ) -> list[Block]:
         """All blocks through one layer, one after another."""
+        if self._is_recorded:
+            self._records.append(_empty_record(self._mask, self._states.dtype))
+        selects = index in self._method.entry_layers
+        if selects:
+            blocks = merge([self._select(index, block) for block in blocks])
         is_short_cut = finishes_first and self.is_read_at_the_end and not self._is_recorded
         if is_short_cut:
             after = [_finish_first(weights, bias, block) for block in blocks]
@@ -162,14 +169,39 @@ class _Pass:
     def _rule(self, index: int, *, finishes_first: bool) -> Rule | None:
         if not self._needs_scores:
             return None
-        if self._is_recorded:
-            self._records.append(_empty_record(self._mask, self._states.dtype))
         return Rule(
             method=self._method,
             layer_index=index,
             initial_length=self.initial_length,
             is_never_empty=self._protects_first,
             finishes_first=finishes_first,
+        )
+
+    def _select(self, index: int, block: Block) -> Block:
+        """The block's tokens that enter the layer."""
+        layout, device = block.layout, block.hidden.device
+        lengths = torch.tensor(layout.lengths, device=device)
+        entry = LayerEntry(
+            layer_index=index,
+            hidden=block.hidden,
+            sequence=torch.repeat_interleave(lengths, output_size=len(block)),
+            position=block.position,
+            protected=block.protected,
+            batch=len(lengths),
+            is_never_empty=self._protects_first,
+        )
+        selection = select(self._method, entry)
+        if self._is_recorded:
+            _record_selection(self._records[-1], block, entry, selection)
+        kept = selection.retained.nonzero().view(-1)
+        counts = torch.bincount(entry.sequence[kept], minlength=len(lengths))
+        return Block(
+            hidden=block.hidden.index_select(0, kept),
+            position=block.position.index_select(0, kept),
+            protected=block.protected.index_select(0, kept),
+            special=block.special.index_select(0, kept),
+            carry=None if block.carry is None else block.carry.index_select(0, kept),
+            layout=replace(layout, lengths=counts.tolist()),
         )
 
     def _step(
@@ -182,8 +214,8 @@ class _Pass:
             for group in block.layout.groups
         ]
         if rule is None or not rule.method.reads_states:
-            if self._is_recorded:
-                _record(self._records[-1], block, results)
+            if rule is not None and self._is_recorded:
+                _record(self._records[-1], block, results, rule)
             return _finish(weights, block, results)
         # States of all tokens after attention, then the decision, then the FFN of those that stay.
         rows = join([group.rows for group in block.layout.groups])
@@ -195,7 +227,7 @@ class _Pass:
             for result, part, group in zip(results, parts, block.layout.groups, strict=True)
         ]
         if self._is_recorded:
-            _record(self._records[-1], block, decided)
+            _record(self._records[-1], block, decided, rule)
         stayed = join([result.context for result in decided])
         hidden = weights.feed_forward(weights.projection.rounded(stayed))[: len(stayed)]
         return _stayed(block, hidden, _rows(block, decided), decided)
@@ -320,8 +352,19 @@ def _empty_record(mask: Bool[Tensor, "batch seq"], dtype: torch.dtype) -> LayerR
     return LayerRecord(nowhere, blank, nowhere.clone(), blank.clone())
 
 
-def _record(record: LayerRecord, block: Block, results: list[Attended]) -> None:
+def _record_selection(
+    record: LayerRecord, block: Block, entry: LayerEntry, selection: Decision
+) -> None:
+    """Writes which tokens of a block came to the layer, and by what they were selected."""
+    assert selection.score is not None
+    cell = torch.tensor(block.layout.sequences, device=block.hidden.device)[entry.sequence]
+    record.live[cell, block.position] = True
+    record.score[cell, block.position] = selection.score.to(record.score.dtype)
+
+
+def _record(record: LayerRecord, block: Block, results: list[Attended], rule: Rule) -> None:
     """Writes scores and masks of a block's tokens into the coordinates of the padded batch."""
+    is_selected = rule.layer_index in rule.method.entry_layers
     sequences = torch.tensor(block.layout.sequences, device=block.hidden.device)
     for group, result in zip(block.layout.groups, results, strict=True):
         assert result.score is not None
@@ -329,6 +372,7 @@ def _record(record: LayerRecord, block: Block, results: list[Attended]) -> None:
         assert result.retained is not None
         cell = sequences[group.member][group.sequence], group.take(block.position)
         record.live[cell] = True
-        record.score[cell] = result.score
+        if not is_selected:
+            record.score[cell] = result.score
         record.attention[cell] = result.attention
         record.retained[cell] = result.retained

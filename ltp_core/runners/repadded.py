@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from ltp_core.encoder.model import Encoder, EncoderLayer, PositionBias, bias_at
-from ltp_core.pruning.base import PruningMethod, decide
+from ltp_core.pruning.base import Decision, PruningMethod, decide, select
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.state import padded_record, padded_state
+from ltp_core.runners.state import padded_entry, padded_record, padded_state, selected_record
 
 WIDTHS, ROWS = 8, 64
 """Of what the width of a batch and the number of computed tokens are multiples, in tokens.
@@ -84,12 +84,19 @@ def run_repadded(
             entered.append(torch.zeros_like(inputs.length))
             left.append(torch.zeros_like(inputs.length))
             continue
+        came, selection = batch, None
+        if index in method.entry_layers:
+            batch, selection = _selected(index, method, batch, inputs)
         entered.append(batch.live.sum(dim=1))
         after, found = _run_layer(
             index, layer, biases[index], method, batch, inputs, computes_blanks
         )
         if record:
-            records.append(_in_place(inputs, batch, found))
+            placed = _in_place(inputs, batch, found)
+            if selection is not None:
+                live = torch.zeros_like(mask).scatter(1, came.position, came.live)
+                placed = selected_record(placed, live, selection)
+            records.append(placed)
         batch = after
         left.append(batch.live.sum(dim=1))
         states = _read(states, batch)
@@ -97,6 +104,54 @@ def run_repadded(
     live = torch.zeros_like(mask).scatter(1, batch.position, batch.live)
     logits = head_logits(encoder, states, is_answerable(inputs, method, live))
     return RunOutput(logits, attention_length, ffn_length, tuple(records))
+
+
+def _selected(
+    index: int, method: PruningMethod, batch: Padded, inputs: Inputs
+) -> tuple[Padded, Decision]:
+    """The tokens that enter a layer, moved to the front, and the selection among those that came."""
+    entry = padded_entry(
+        index,
+        inputs,
+        hidden=batch.hidden,
+        live=batch.live,
+        position=batch.position,
+        protected=batch.protected,
+    )
+    selection = select(method, entry)
+    retained = torch.zeros_like(batch.live)
+    retained[batch.live] = selection.retained
+    front, stays = _front(retained)
+    hidden = batch.hidden.gather(1, front[:, :, None].expand(-1, -1, batch.hidden.shape[2]))
+    carry = None if batch.carry is None else batch.carry[selection.retained]
+    return _moved(batch, hidden, front, stays, carry), selection
+
+
+def _front(
+    retained: Bool[Tensor, "batch seq"],
+) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
+    """Places of what is retained, moved to the front in order, and which of them are no blanks."""
+    width = min(_rounded(int(retained.sum(dim=1).max()), WIDTHS), retained.shape[1])
+    front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
+    return front, retained.gather(1, front)
+
+
+def _moved(
+    batch: Padded,
+    hidden: Float[Tensor, "batch kept hidden"],
+    front: Int[Tensor, "batch kept"],
+    stays: Bool[Tensor, "batch kept"],
+    carry: Float[Tensor, " live"] | None,
+) -> Padded:
+    """The batch of the tokens in `front`, with these states."""
+    return Padded(
+        hidden=hidden,
+        live=stays,
+        position=batch.position.gather(1, front),
+        protected=batch.protected.gather(1, front),
+        special=batch.special.gather(1, front),
+        carry=carry,
+    )
 
 
 def _run_layer(
@@ -132,22 +187,14 @@ def _run_layer(
     decision = decide(method, state)
     retained = torch.zeros_like(live)
     retained[live] = decision.retained
-    width = min(_rounded(int(retained.sum(dim=1).max()), WIDTHS), live.shape[1])
-    front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
-    stays = retained.gather(1, front)
+    front, stays = _front(retained)
     hidden = (
         _finish_all(layer, probs, batch.hidden, attended, front)
         if computes_blanks
         else _finish_live(layer, probs, batch.hidden, attended, front, stays)
     )
-    after = Padded(
-        hidden=hidden,
-        live=stays,
-        position=batch.position.gather(1, front),
-        protected=batch.protected.gather(1, front),
-        special=batch.special.gather(1, front),
-        carry=None if decision.carry is None else decision.carry[decision.retained],
-    )
+    carry = None if decision.carry is None else decision.carry[decision.retained]
+    after = _moved(batch, hidden, front, stays, carry)
     return after, padded_record(live, score, decision, retained)
 
 

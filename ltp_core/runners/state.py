@@ -6,9 +6,40 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ltp_core.pruning.base import Decision, LayerState, PruningMethod
+from ltp_core.pruning.base import Decision, LayerEntry, LayerState, PruningMethod
 from ltp_core.pruning.importance import self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord
+
+
+def padded_entry(
+    layer_index: int,
+    inputs: Inputs,
+    *,
+    hidden: Float[Tensor, "batch seq hidden"],
+    live: Bool[Tensor, "batch seq"],
+    position: Int[Tensor, "batch seq"] | None = None,
+    protected: Bool[Tensor, "batch seq"] | None = None,
+) -> LayerEntry:
+    """What comes to a layer; `seq` is as wide as the batch is there.
+
+    Args:
+        layer_index: Zero-based.
+        inputs: The batch at the input.
+        hidden: States.
+        live: Tokens that come.
+        position: Of each token in its original sequence; None where no token has moved.
+        protected: Tokens that no method may prune; None where no token has moved.
+    """
+    sequence, place = live.nonzero(as_tuple=True)
+    return LayerEntry(
+        layer_index=layer_index,
+        hidden=hidden[live],
+        sequence=sequence,
+        position=place if position is None else position[live],
+        protected=(inputs.protected if protected is None else protected)[live],
+        batch=len(live),
+        is_never_empty=inputs.protects_first,
+    )
 
 
 def padded_state(
@@ -79,3 +110,19 @@ def padded_record(
         compared = torch.zeros_like(attention)
         compared[live] = decision.score.detach()
     return LayerRecord(live, compared, retained, attention)
+
+
+def selected_record(
+    record: LayerRecord, live: Bool[Tensor, "batch seq"], selection: Decision
+) -> LayerRecord:
+    """The record of a layer before which tokens were selected: of all that came, by what.
+
+    Args:
+        record: Of the tokens that entered it.
+        live: Tokens that came.
+        selection: About these.
+    """
+    assert selection.score is not None
+    score = torch.zeros_like(record.score)
+    score[live] = selection.score.detach().to(score.dtype)
+    return LayerRecord(live, score, record.retained, record.attention)

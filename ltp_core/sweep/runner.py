@@ -146,7 +146,7 @@ def _epochs(config: TrainConfig) -> float:
         return 0.1
     if parent_config(config) is None:
         return config.finetune.epochs
-    return sum(stage.epochs for stage in (config.soft, config.hard) if stage)
+    return sum(stage.epochs for stage in config.later_stages.values())
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from ltp_core.config import HardConfig, SoftConfig, StageConfig
+from ltp_core.config import HardConfig, PolicyConfig, SoftConfig, StageConfig
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, make_inputs
@@ -35,6 +35,7 @@ from ltp_core.training.objective import (
     single_pass_loss,
     straight_loss,
 )
+from ltp_core.training.reinforce import policy_rate, reinforce_loss
 from ltp_core.training.resume import (
     SNAPSHOT_FILE,
     Journal,
@@ -102,7 +103,7 @@ def run_stage(
     """Trains one stage, resuming it if the folder has a snapshot of it.
 
     Args:
-        name: "finetune", "soft" or "hard".
+        name: "finetune", "policy", "soft" or "hard".
         stage: Its settings.
         student: Encoder and method; changed in place.
         data: What it learns from.
@@ -199,6 +200,8 @@ def _learns_masks(stage: StageConfig, method: PruningMethod) -> TypeGuard[HardCo
 def _objective(stage: StageConfig, method: PruningMethod) -> Objective:
     if method.objective == "sandwich":
         return sandwich_loss
+    if method.objective == "reinforce":
+        return reinforce_loss
     if _learns_masks(stage, method):
         return elastic_loss if stage.elastic else straight_loss
     return single_pass_loss
@@ -243,12 +246,12 @@ def _batches(
 
 
 def _optimizer(stage: StageConfig, student: Student) -> AdamW:
-    """AdamW: weights with decay, vectors without, thresholds with their own rate and none."""
+    """AdamW: weights with decay, vectors without, what the method learns with its own rate and none."""
     is_soft = isinstance(stage, SoftConfig) and student.method.is_learned
-    thresholds = list(student.method.parameters())
-    for parameter in thresholds:
-        parameter.requires_grad_(is_soft)
-    weights = _weights(student)
+    learned = list(student.method.parameters())
+    for parameter in learned:
+        parameter.requires_grad_(is_soft or student.method.objective == "reinforce")
+    weights = [] if isinstance(stage, PolicyConfig) else _weights(student)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in weights if p.dim() > 1], "weight_decay": stage.weight_decay},
         {"params": [p for p in weights if p.dim() <= 1], "weight_decay": 0.0},
@@ -256,7 +259,10 @@ def _optimizer(stage: StageConfig, student: Student) -> AdamW:
     if is_soft:
         assert isinstance(stage, SoftConfig)
         rate = stage.threshold_learning_rate
-        groups.append({"params": thresholds, "lr": rate, "weight_decay": 0.0})
+        groups.append({"params": learned, "lr": rate, "weight_decay": 0.0})
+    if student.method.objective == "reinforce":
+        rate = policy_rate(stage, student.method)
+        groups.append({"params": learned, "lr": rate, "weight_decay": 0.0})
     if _learns_masks(stage, student.method):
         rates = {"delta": stage.shape_learning_rate, "direction": stage.score_learning_rate}
         for name, parameter in student.method.named_parameters():

@@ -86,8 +86,7 @@ class Student(nn.Module):
             "intermediate": self.encoder.config.intermediate_size,
             "accounting": "paper",
         }
-        reads_states = self.method.reads_states
-        macs = layer_macs(entering, leaving, reads_states=reads_states, **size).sum()
+        macs = layer_macs(entering, leaving, decision=self.method.decision_cost, **size).sum()
         whole = layer_macs(length, length, **size).sum() * entering.shape[1]
         return Pass(
             logits=logits,
@@ -106,14 +105,21 @@ def task_loss(
     For a span head the classes are the positions, and the loss is the mean of start's and end's. A
     start or end that cannot be named any more adds nothing.
     """
+    return task_losses(logits, labels).mean()
+
+
+def task_losses(
+    logits: Float[Tensor, "batch ..."], labels: Num[Tensor, "batch ..."]
+) -> Float[Tensor, " batch"]:
+    """`task_loss` of each example."""
     if logits.shape[1:] == (1,):
-        return functional.mse_loss(logits[:, 0].float(), labels.float())
+        return functional.mse_loss(logits[:, 0].float(), labels.float(), reduction="none")
     if logits.dim() == 2:
-        return functional.cross_entropy(logits.float(), labels)
+        return functional.cross_entropy(logits.float(), labels, reduction="none")
     named = logits.detach().gather(1, labels[:, None]).squeeze(1).isfinite()
     known = labels.masked_fill(~named, UNKNOWN)
-    total = functional.cross_entropy(logits.float(), known, ignore_index=UNKNOWN, reduction="sum")
-    return total / labels.numel()
+    losses = functional.cross_entropy(logits.float(), known, ignore_index=UNKNOWN, reduction="none")
+    return losses.mean(dim=1)
 
 
 UNKNOWN = -100

@@ -126,11 +126,11 @@ def sandwich_loss(
     ]
     count = len(passes)
     return StepLoss(
-        out=_mean_costs(passes),
+        out=mean_costs(passes),
         prediction=PredictionLoss(
             prediction.total / count, prediction.task, prediction.distillation
         ),
-        penalty=torch.stack(divergences).sum() / count + _anchor(model),
+        penalty=torch.stack(divergences).sum() / count + anchor(model),
     )
 
 
@@ -148,7 +148,8 @@ def sub_model_divergence(
     return divergence(source, target)
 
 
-def _mean_costs(passes: list[Pass]) -> Pass:
+def mean_costs(passes: list[Pass]) -> Pass:
+    """The first pass, with the mean of what they all cost."""
     return Pass(
         logits=passes[0].logits,
         relative_flops=torch.stack([p.relative_flops for p in passes]).mean(),
@@ -156,7 +157,7 @@ def _mean_costs(passes: list[Pass]) -> Pass:
     )
 
 
-def _anchor(model: nn.Module) -> Tensor:
+def anchor(model: nn.Module) -> Tensor:
     """0, through every weight: processes that train together each expect all gradients.
 
     LayerDrop may leave out a layer in all passes of a step.

@@ -111,7 +111,7 @@ def make_method(config: TrainConfig, num_layers: int) -> PruningMethod:
 
 def _distils(config: TrainConfig) -> bool:
     return config.select is None and any(
-        stage and stage.distillation_weight > 0 for stage in (config.soft, config.hard)
+        stage.distillation_weight > 0 for stage in config.later_stages.values()
     )
 
 

@@ -202,7 +202,7 @@ def _base(trained: Trained) -> dict[str, Any]:
         "sha256": base_sha256(trained.prepared.base),
         "hidden_size": size.hidden_size,
         "intermediate_size": size.intermediate_size,
-        **({"reads_states": True} if trained.method.reads_states else {}),
+        **trained.method.decision_cost.to_json(),
     }
 
 

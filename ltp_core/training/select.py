@@ -91,6 +91,7 @@ def check_budget(config: TrainConfig) -> None:
         getattr(stage, "target_relative_flops", None) for stage in (config.soft, config.hard)
     )
     _check_mask_gradient(config)
+    _check_policy(config)
     if hard is not None and not has_thresholds:
         raise UserError(
             f"hard.target_relative_flops: {method.name} has nothing there that could follow a budget; "
@@ -121,6 +122,19 @@ def _check_mask_gradient(config: TrainConfig) -> None:
         raise UserError(
             f"{config.method.name}: its thresholds learn in a hard stage alone: leave [soft] out and set "
             "hard.mask_gradient."
+        )
+
+
+def _check_policy(config: TrainConfig) -> None:
+    """Policies learn by reward in a stage of their own, and nothing else does there."""
+    has_policies = METHODS[config.method.name].objective == "reinforce"
+    if config.policy is not None and not has_policies:
+        raise UserError(
+            f"policy: {config.method.name} has no policies to learn; leave [policy] out."
+        )
+    if has_policies and (config.policy is None or config.soft is not None):
+        raise UserError(
+            f"{config.method.name}: its policies learn in a table [policy]: set it, and leave [soft] out."
         )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ltp_core.pruning import METHODS
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
+from ltp_core.pruning.tr_bert import TokenReduction, TRBertConfig
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import QuestionSettings, UserError
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
@@ -134,6 +136,30 @@ def test_relative_and_learned_scores_in_onnx(
     inputs = tiny.inputs(lengths, seed, extra_padding=extra_padding)
     expected = packed(model, inputs)
     assume(is_far_from(expected, RELATIVE, TOLERANCE))
+    torch.testing.assert_close(onnx_model.run(inputs), expected.logits, rtol=0, atol=TOLERANCE)
+    survived = num_survived(expected, NUM_LAYERS - 1)
+    assert survived == onnx_model.num_survived(inputs).tolist()
+
+
+@functools.cache
+def reducing_session() -> tuple[PrunedModel, OnnxSession]:
+    """A checkpoint whose policies select before its last two layers."""
+    method = TokenReduction(TRBertConfig(layers=(1, 2)), NUM_LAYERS)
+    method.fit_width_(tiny.SIZES["hidden_size"])
+    generator = torch.Generator().manual_seed(5)
+    for parameter in method.parameters():
+        parameter.data.normal_(generator=generator)
+    model = pruned(method=method)
+    return model, onnx_session(model, pruned=True, int8=False, threads=1)
+
+
+@given(lengths=lengths, seed=st.integers(0, 10_000), extra_padding=st.sampled_from([0, 3]))
+def test_policies_in_onnx(lengths: list[int], seed: int, extra_padding: int) -> None:
+    """Same logits and kept sets as the packed runner, alone and in padded batches."""
+    model, onnx_model = reducing_session()
+    inputs = tiny.inputs(lengths, seed, extra_padding=extra_padding)
+    expected = packed(model, inputs)
+    assume(is_far_from(expected, (math.inf, 0.5, 0.5), TOLERANCE))
     torch.testing.assert_close(onnx_model.run(inputs), expected.logits, rtol=0, atol=TOLERANCE)
     survived = num_survived(expected, NUM_LAYERS - 1)
     assert survived == onnx_model.num_survived(inputs).tolist()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ltp_core.encoder.model import bias_at
+from ltp_core.flops import layer_macs
 from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.importance import importance_score, relative_to_mean
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
@@ -115,12 +116,11 @@ def test_at_the_start_the_learned_score_is_ltp() -> None:
 
 def test_the_learned_factor_is_counted() -> None:
     """D MACs for each token that enters, and, as executed, its attention output where it goes."""
-    from ltp_core.flops import layer_macs
-
-    assert scored([0.0] * 3).reads_states
+    method = scored([0.0] * 3)
+    assert method.reads_states
     sizes: dict[str, Any] = {"hidden": 8, "intermediate": 32}
     added = {
-        accounting: layer_macs(5, 3, reads_states=True, accounting=accounting, **sizes)
+        accounting: layer_macs(5, 3, decision=method.decision_cost, accounting=accounting, **sizes)
         - layer_macs(5, 3, accounting=accounting, **sizes)
         for accounting in ("paper", "executed")
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from itertools import chain
 
 import numpy as np
@@ -13,7 +14,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ltp_core.pruning import METHODS, load_method
-from ltp_core.pruning.base import LayerState, PruningMethod, ThresholdMethod
+from ltp_core.pruning.base import (
+    LayerEntry,
+    LayerState,
+    PruningMethod,
+    ThresholdMethod,
+    select,
+)
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs, RunOutput
 from ltp_core.runners.masked import run_soft
@@ -47,6 +54,8 @@ def make(variant: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Pruni
     for key, parameter in method.named_parameters():
         if key == "direction":  # 0 at the start, when it changes nothing
             parameter.data.normal_(std=2.0, generator=generator)
+        if key.startswith("policies"):
+            parameter.data.normal_(generator=generator)
     if isinstance(method, ThresholdMethod):
         method = method.with_thresholds(list(thresholds))
     return method.double()
@@ -54,8 +63,10 @@ def make(variant: str, thresholds: tuple[float, ...] = (0.5, 0.7, 0.9)) -> Pruni
 
 def assume_clear(output: RunOutput, method: PruningMethod) -> None:
     """Leaves out runs in which rounding decides about a token."""
-    if isinstance(method, ThresholdMethod):
-        assume(is_far_from(output, tuple(method.thresholds.tolist()), MARGIN))
+    bounds = [method.threshold(layer) for layer in range(NUM_LAYERS)]
+    nowhere = tuple(math.inf if bound is None else bound for bound in bounds)
+    if isinstance(method, ThresholdMethod) or method.entry_layers:
+        assume(is_far_from(output, nowhere, MARGIN))
 
 
 def layer_state(sequences: list[list[float]], layer_index: int) -> LayerState:
@@ -124,6 +135,39 @@ def test_the_list_knows_a_method_by_its_name(name: str) -> None:
         config.protect_first = False  # type: ignore[misc]
 
 
+@every_variant
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 1000))
+def test_a_selection_does_not_depend_on_batch_mates(
+    name: str, lengths: list[int], seed: int
+) -> None:
+    """Many sequences at once are selected as one after another; deciding changes nothing."""
+    method, width = make(name), tiny.SIZES["hidden_size"]
+    generator = torch.Generator().manual_seed(seed)
+    states = [torch.randn(n, width, generator=generator, dtype=torch.float64) for n in lengths]
+    for layer in method.entry_layers:
+        together = select(method, layer_entry(states, layer))
+        alone = [select(method, layer_entry([each], layer)) for each in states]
+        assert torch.cat([each.retained for each in alone]).tolist() == together.retained.tolist()
+        assert (
+            together.retained.tolist()
+            == select(method, layer_entry(states, layer)).retained.tolist()
+        )
+
+
+def layer_entry(states: list[torch.Tensor], layer_index: int) -> LayerEntry:
+    """Sequences with these states that come to a layer, first tokens protected."""
+    lengths = torch.tensor([len(each) for each in states])
+    position = torch.cat([torch.arange(int(n)) for n in lengths])
+    return LayerEntry(
+        layer_index=layer_index,
+        hidden=torch.cat(states),
+        sequence=torch.repeat_interleave(torch.arange(len(states)), lengths),
+        position=position,
+        protected=position == 0,
+        batch=len(states),
+    )
+
+
 # --- both runners -------------------------------------------------------------------------------
 
 
@@ -152,7 +196,8 @@ def test_masks_are_sound(name: str, runner: str, case: Case) -> None:
         assert live.tolist() == record.live.tolist()
         assert not bool((record.retained & ~live).any())
         assert bool(record.retained[:, 0].all())
-        assert live.sum(1).tolist() == output.attention_length[:, index].tolist()
+        entered = record.retained if index in method.entry_layers else live
+        assert entered.sum(1).tolist() == output.attention_length[:, index].tolist()
         assert record.retained.sum(1).tolist() == output.ffn_length[:, index].tolist()
         live = record.retained
     absent = [index for index in range(NUM_LAYERS) if index not in running]

@@ -197,7 +197,7 @@ def _method_facts(method: PruningMethod) -> dict[str, Any]:
     return {
         "thresholds": tuple(map(method.threshold, layers)),
         "num_run": sum(map(method.runs_layer, layers)),
-        "prunes": bool(method.signals),
+        "prunes": method.prunes,
         "can_scale": method.scaled(1.0) is not None,
         "reads_states": method.reads_states,
     }
