@@ -46,7 +46,7 @@ class DecisionCost:
         """The cost from a manifest's `base`; what is absent or no number there is not computed."""
         layers, width = raw.get("entry_layers"), raw.get("entry_width")
         reads_states = raw.get("reads_states") is True
-        if not (isinstance(layers, list) and {*map(type, layers), type(width)} == {int}):
+        if type(width) is not int or not isinstance(layers, list) or {*map(type, layers)} != {int}:
             return cls(reads_states=reads_states)
         return cls(reads_states=reads_states, entry_layers=tuple(layers), entry_width=width)
 

@@ -20,7 +20,7 @@ from ltp_core.export.layers import INPUTS, EncoderNodes
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.ltp_s import BOUND
 from ltp_core.pruning.tr_bert import BOUND as HALF
-from ltp_core.pruning.tr_bert import TokenReduction
+from ltp_core.pruning.tr_bert import Policy, TokenReduction
 
 ZERO, ONE = np.int64(0), np.int64(1)
 TINY = float(np.finfo(np.float32).tiny)
@@ -162,7 +162,9 @@ class _Attention(ABC):
         """The tokens that a policy lets into a layer."""
         add, method = self.graph.add, rule.method
         assert isinstance(method, TokenReduction)
-        logit = self.nodes.policy(method.policies[str(rule.index)], live.hidden)
+        policy = method.policies[str(rule.index)]
+        assert isinstance(policy, Policy)
+        logit = self.nodes.policy(policy, live.hidden)
         is_likely = add("GreaterOrEqual", add("Sigmoid", add("Reshape", logit, [-1])), HALF)
         kept = self._where(add("Or", is_likely, live.protected))
         return self._stayed(live, add("Gather", live.hidden, kept), kept)

@@ -27,7 +27,7 @@ from ltp_core.pruning.base import Decision, LayerEntry, LayerState, PruningMetho
 from ltp_core.pruning.tr_bert import TokenReduction
 from ltp_core.runners.base import Inputs
 from ltp_core.runners.head import head_logits
-from ltp_core.training.losses import prediction_loss, task_losses
+from ltp_core.training.losses import Student, prediction_loss, task_losses
 from ltp_core.training.objective import Moment, StepLoss, TrainingBatch, anchor, mean_costs
 
 LATE = 2 / 3
@@ -147,13 +147,13 @@ def reinforce_loss(
     random = np.random.default_rng((moment.seed, moment.step))
     shape = (len(method.entry_layers), len(inputs.input_ids), width)
     uniform = torch.from_numpy(random.random(shape, dtype=np.float32)).to(inputs.input_ids.device)
-    policy_learns_alone = isinstance(stage, PolicyConfig)
     worth = None
-    if policy_learns_alone and moment.progress < stage.imitation:
-        student = getattr(model, "module", model)  # of several processes
+    if isinstance(stage, PolicyConfig) and moment.progress < stage.imitation:
+        student = getattr(model, "module", model)  # where several processes train
+        assert isinstance(student, Student)
         worth = saliency(student.encoder, batch, method.entry_layers)
 
-    first = slice(0, 0 if policy_learns_alone else count)
+    first = slice(0, 0 if isinstance(stage, PolicyConfig) else count)
     passes, drawn = [], []
     for rows, has_gradient in ((first, True), (slice(first.stop, None), False)):
         if rows.stop == 0:

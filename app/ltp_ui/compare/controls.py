@@ -17,7 +17,7 @@ from ltp_core.tasks.catalogue import known_task
 HALF = 0.5
 """Multiplier of B where it is the same checkpoint as A: as it was trained, nothing would differ."""
 
-RIVALS = ("spatten", "lat", "power_bert", "calibrated", "manual", "ltp")
+RIVALS = ("spatten", "lat", "power_bert", "tr_bert", "calibrated", "manual", "ltp")
 """Methods that B has at first, in this order, other than A's; those not listed come behind them."""
 
 CONTROLS = ("unpruned", "shallow")

@@ -36,6 +36,7 @@ _STYLES = (
     MethodStyle(name="shallow", title="Shallow control", shape="triangle-down", dash=(2, 2)),
     MethodStyle(name="power_bert", title="PoWER-BERT", shape="triangle-right", dash=(5, 5)),
     MethodStyle(name="ltp_s", title="LTP-S", shape="triangle-left", dash=(12, 2)),
+    MethodStyle(name="tr_bert", title="TR-BERT", shape="wedge", dash=(4, 1)),
 )
 KNOWN = {style.name: style for style in _STYLES}
 
@@ -50,6 +51,7 @@ LIGHT_COLORS = (
     "#4b5563",
     "#0e7c92",
     "#8a3b12",
+    "#5b3fb5",
 )
 """The light theme's list, written out for exports."""
 
