@@ -169,8 +169,8 @@ def _within(config: TrainConfig, arguments: Namespace) -> TrainConfig:
 
 def _epochs(config: TrainConfig) -> list[str]:
     """The epochs of every stage as they are typed."""
-    stages = {"finetune": config.finetune, "soft": config.soft, "hard": config.hard}
-    return [f"{name}.epochs={stage.epochs:g}" for name, stage in stages.items() if stage]
+    stages = {"finetune": config.finetune, **config.later_stages}
+    return [f"{name}.epochs={stage.epochs:g}" for name, stage in stages.items()]
 
 
 def about_data(task: OwnTask) -> str:

@@ -119,7 +119,7 @@ def _kind(run: ExampleRecords) -> str:
         "shallow": "whole layers left out",
         "unpruned": "nothing pruned",
     }
-    for method in ("ltp", "ltp_s", "manual", "calibrated"):
+    for method in ("ltp", "ltp_s", "tr_bert", "manual", "calibrated"):
         kinds[method] = "each input keeps what its scores ask for"
     return kinds.get(run.method, f"pruned by {run.method}")
 
