@@ -7,46 +7,48 @@ from app.ltp_ui.explore.picture import picture
 from app.ltp_ui.shared import blocks, live
 
 st.title("Explore a sentence", anchor=False)
-st.markdown(
-    "Each layer drops the tokens whose score does not exceed its threshold; later layers never see "
-    "them again. Move the thresholds or save a token by hand, and the network runs again."
-)
 
-left, right = st.columns([5, 2], gap="large")
-with right:
+# On screen the answer and the picture come before what they depend on, but for the text itself.
+text_slot, verdict_slot, picture_slot = (st.container() for _ in range(3))
+pruning_slot = controls.bar()
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     name = controls.choose_checkpoint()
-    if name is None:
-        blocks.no_checkpoint()
-        st.stop()
+    more_slot = st.container(
+        horizontal=True, vertical_alignment="center", width="content", height="content"
+    )
+if name is None:
+    blocks.no_checkpoint()
+    st.stop()
+with text_slot:
     with blocks.loading(name):
         card = live.card(name)
-    panels.checkpoint_line(card)
-    panels.compare_link(card)
-with left:
     question = controls.ask(card)
 if question is None:
     st.stop()
 
-with st.spinner("Reading the text; a long one takes a while", show_time=True):
+with verdict_slot, st.spinner("Reading the text; a long one takes a while", show_time=True):
     length = len(live.learned_trace(question).tokens)
-with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+with pruning_slot:
     what_if = controls.what_if(card, length)
-    with st.container(horizontal=True, width="content", height="content"):
-        merge_words, show_special = controls.words_and_specials(card)
+with more_slot:
+    merge_words, show_special = controls.words_and_specials(card)
     export_slot = st.container(width="content")
-verdict_slot = st.container()
+    panels.compare_link(card)
+panels.checkpoint_line(card)
 
 # The picture first: what it is compared with takes two more passes, and the panels some time.
 shown = picture(question, what_if, words=merge_words, special=show_special)
-panels.length_notes(card, shown.trace)
-tokens.tokens_section(shown)
+with picture_slot:
+    panels.length_notes(card, shown.trace)
+    tokens.show_view(shown)
 others = panels.references(card, question)
 with verdict_slot:
     panels.verdict(card, what_if, shown.trace, others)
+tokens.token_panel(shown)
 if shown.trace.answer is not None:
     answer.answer_section(card, question, shown.trace, shown.trace.answer)
 panels.outcomes(card, question, what_if, shown.trace, others)
-panels.summary_section(shown.view, shown.trace, shown.learned)
+panels.summary_section(shown)
 with export_slot:
     exports.export_popover(shown)
 

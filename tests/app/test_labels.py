@@ -39,3 +39,10 @@ def test_labels_are_all_different() -> None:
     assert 2 == len(found)
     twins = run_labels([manifest(), manifest("sst2-ltp-9876543210")])
     assert [" · 012345", " · 987654"] == [label[-9:] for label in twins.values()]
+
+
+def test_the_only_twin_that_can_be_loaded_needs_no_fingerprint() -> None:
+    """It is the one that selectors offer."""
+    twins = [manifest(), manifest("sst2-ltp-9876543210")]
+    found = run_labels(twins, with_weights={"sst2-ltp-0123456789"})
+    assert ["seed 0", "987654"] == [label.split(" · ")[-1] for label in found.values()]

@@ -75,6 +75,25 @@ def test_multiplier_reruns_the_network(visit: Visit) -> None:
     assert "scale=0" in page.url
 
 
+def test_back_needs_one_press_and_the_link_can_be_copied(visit: Visit) -> None:
+    """Whatever was chosen on a page meanwhile; the copy is the address with all of it."""
+    watched = visit()
+    page = watched.open(chips=True)
+    page.get_by_role("link", name="Explore a sentence").first.click()
+    page.get_by_role("heading", name="Explore a sentence").wait_for()
+    watched.settle(chips=True)
+    for index in (3, 4):
+        page.locator(".chip").nth(index).click()
+        watched.settle()
+        assert f"token={index}" in page.url
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_text("Copied", exact=True).wait_for()
+    assert page.url == page.evaluate("navigator.clipboard.readText()")
+    page.go_back()
+    page.get_by_role("heading", name="Token Pruning Explorer").wait_for()
+
+
 EXPORTS = {
     "trace": ("JSON", "CSV"),
     "token-view": ("HTML", "SVG", "PNG"),

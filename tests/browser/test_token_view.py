@@ -106,6 +106,40 @@ def test_keyboard_reaches_everything(visit: Visit) -> None:
     assert f"token={page.locator('.chip').count() - 1}" in page.url
 
 
+FOCUSED = """() => [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")]
+  .map((host) => host.shadowRoot?.activeElement?.dataset.i).find((found) => found !== undefined)"""
+
+
+def test_a_decision_by_hand_leaves_the_focus_where_it_is(visit: Visit) -> None:
+    """K keeps the chip that has the focus, pinned or not; D says so where a token is protected."""
+    watched = visit()
+    page = watched.open(explore(), chips=True)
+    page.locator(".chip").nth(4).focus()
+    page.keyboard.press("k")
+    page.wait_for_selector(".chip.forced-keep")
+    watched.settle()
+    assert "4" == page.evaluate(FOCUSED)
+    page.keyboard.press("Home")
+    page.keyboard.press("d")
+    page.get_by_text("‘[CLS]’ is protected").wait_for()
+    assert "drop" not in page.url
+
+
+def test_a_near_miss_is_pinned_by_a_click(visit: Visit) -> None:
+    """The first row's token is the closest call; the picture and the panel show it."""
+    watched = visit()
+    page = watched.open(explore(), chips=True)
+    closest = page.get_by_role("heading", name="Closest call").inner_text().partition(": ")[2]
+    table = page.get_by_test_id("stDataFrame").last
+    table.scroll_into_view_if_needed()
+    watched.settle()
+    place = table.bounding_box()
+    assert place is not None
+    page.mouse.click(place["x"] + 18, place["y"] + 35 + 18)
+    page.get_by_role("heading", name=f"Pinned token: {closest}").wait_for()
+    assert 1 == page.locator('.chip[aria-selected="true"]').count()
+
+
 def test_scrubber_repaints_without_the_server(visit: Visit) -> None:
     """At the input everything is live; layer by layer tokens leave; counts follow."""
     watched = visit()

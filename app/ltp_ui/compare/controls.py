@@ -9,6 +9,7 @@ import streamlit as st
 from app.ltp_ui.explore import controls, panels
 from app.ltp_ui.shared import blocks, live, state
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.checkpoint_select import checkpoint_select
 from app.ltp_ui.shared.live import Card, Question, WhatIf
 from app.ltp_ui.shared.texts import Texts
 from ltp_core.checkpoint_places import CheckpointInfo
@@ -61,12 +62,13 @@ def _identity(choice: Choice) -> str:
 def choose() -> tuple[Choice, Choice] | None:
     """The two; None where there is no checkpoint and none was typed."""
     found = live.checkpoints()
+    names = [info.name for info in found]
     first = live.default_checkpoint(found)
     left, right = st.columns(2, gap="large")
     with left:
-        a = _checkpoint("A", [info.name for info in found], first)
+        a = checkpoint_select("A", names, key=state.A, default=first)
     with right:
-        b = _checkpoint("B", [info.name for info in found], _rival(found, a or first))
+        b = checkpoint_select("B", names, key=state.B, default=_rival(found, a or first))
     if a is None or b is None:
         return None
     is_same = a == b
@@ -80,21 +82,6 @@ def choose() -> tuple[Choice, Choice] | None:
             "or type the folder of a model."
         )
     return choices[0], choices[1]
-
-
-def _checkpoint(letter: str, names: list[str], default: str | None) -> str | None:
-    state.follow_link(letter.lower())
-    chosen = st.selectbox(
-        letter,
-        names,
-        index=names.index(default) if default in names else None,
-        key=letter.lower(),
-        bind="query-params",
-        accept_new_options=True,
-        placeholder="Choose one or type a folder",
-        help="A run of the store, or the path of a model folder on this machine: type it in.",
-    )
-    return chosen.strip() if chosen and chosen.strip() else None
 
 
 def _rival(found: list[CheckpointInfo], name: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,35 @@ import streamlit as st
 
 from app.ltp_ui.shared import live, state
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.checkpoint_select import checkpoint_select
 from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.shared.texts import ask as ask_texts
 from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, number, percent
 from ltp_core.budget import factor_for_flops
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
 FORCED, EDITOR, QUESTION = "explore.forced", "explore.editor", "explore.question"
 EDITOR_OPEN = "explore.thresholds"
 THRESHOLDS_PARAMETER = "thresholds"
+BAR = "explore-bar"
+BAR_STYLE = f"""
+<style>
+:has(> .st-key-{BAR}) {{
+  position: sticky;
+  bottom: 0;
+  z-index: 10;
+  padding-block: 0.5rem;
+  background: light-dark({LIGHT.background}, {DARK.background});
+}}
+.st-key-{BAR} {{ flex-wrap: nowrap; }}
+.st-key-{BAR} > * {{ flex-shrink: 1; min-width: 0; }}
+</style>
+"""
+"""The multiplier stays in sight with the picture that it changes, however long that is."""
+
 MULTIPLIER_WIDTH = 260
 BUDGET = "_budget"
 """What follows the key of a strength where the slider sets a budget instead."""
@@ -27,20 +48,16 @@ BUDGET = "_budget"
 
 def choose_checkpoint() -> str | None:
     """The checkpoint's name or folder; None where there is none and none was typed."""
-    names = [found.name for found in live.checkpoints()]
-    default = live.default_checkpoint(live.checkpoints())
-    state.follow_link(state.CHECKPOINT)
-    chosen = st.selectbox(
-        "Checkpoint",
-        names,
-        index=names.index(default) if default else None,
-        key=state.CHECKPOINT,
-        bind="query-params",
-        accept_new_options=True,
-        placeholder="Choose one or type a folder",
-        help="A run of the store, or the path of a model folder on this machine: type it in.",
-    )
-    return chosen.strip() if chosen and chosen.strip() else None
+    found = live.checkpoints()
+    names = [each.name for each in found]
+    default = live.default_checkpoint(found)
+    return checkpoint_select("Checkpoint", names, key=state.CHECKPOINT, default=default)
+
+
+def bar() -> DeltaGenerator:
+    """A container that stays at the lower edge of the window while the picture is above it."""
+    st.html(BAR_STYLE)
+    return st.container(key=BAR, horizontal=True, vertical_alignment="bottom", gap="medium")
 
 
 def ask(card: Card) -> Question | None:
@@ -228,7 +245,7 @@ def _editor(editor: dict[str, Any], learned: tuple[float, ...], scale: float) ->
         disabled=["Layer", "Learned"],
         column_config={
             "Threshold": st.column_config.NumberColumn(
-                min_value=0.0, step=0.001, format="%.3f", required=True, help=SCORE_UNIT_HELP
+                min_value=0.0, format="plain", required=True, help=SCORE_UNIT_HELP
             )
         },
         key=f"{EDITOR}.{editor['version']}",

@@ -8,6 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.explore import latency
+from app.ltp_ui.explore.picture import Picture
+from app.ltp_ui.explore.tokens import pin_token, view_key
 from app.ltp_ui.method.text import LTP_S, LTP_S_SCORE
 from app.ltp_ui.shared import charts, live, state
 from app.ltp_ui.shared.blocks import show
@@ -52,22 +54,30 @@ def verdict(
     card: Card, what_if: WhatIf, trace: Trace, others: Mapping[str, Prediction | UserError]
 ) -> None:
     """Whether pruning changed the answer, and what it saves, in one line."""
-    alike, other = list[str](), list[str]()
-    for name, reference in others.items():
-        if not isinstance(reference, UserError):
-            same = reference.label == trace.prediction.label
-            (alike if same else other).append(f"{_IN_A_SENTENCE[name]} ({_value(reference)})")
-    parts = [f"**{_value(trace.prediction)}** {_title(card, what_if).lower()}"]
-    what = "answer" if trace.prediction.label else "value"
-    if alike and trace.prediction.label is None and trace.answer is None:
-        parts.append(f"against {' and '.join(alike)}")
-    elif alike:
-        parts.append(f"the same {what} as {' and '.join(alike)}")
-    if other:
-        parts.append(f":orange[**another {what}**] than {' and '.join(other)}")
-    cost = percent(trace.relative_flops["paper"])
+    known = {n: p for n, p in others.items() if not isinstance(p, UserError)}
+    named = ", ".join(f"{_IN_A_SENTENCE[name]} {_value(each)}" for name, each in known.items())
     lengths = f"{trace.lengths[0]} → {trace.lengths[-1]} tokens"
-    st.markdown(f"{', '.join(parts)}. {lengths}, {cost} of the FLOPs.")
+    cost = f"{percent(trace.relative_flops['paper'])} of the FLOPs"
+    parts = [f"**{_verdict(card, what_if, trace.prediction, known)}**", named, lengths, cost]
+    st.markdown(" · ".join(part for part in parts if part))
+
+
+def _verdict(
+    card: Card, what_if: WhatIf, prediction: Prediction, known: Mapping[str, Prediction]
+) -> str:
+    """The answer, and whether pruning changed it against the same weights, else the dense model."""
+    value = _value(prediction)
+    reference = next(iter(known.values()), None)
+    if not card.prunes and what_if.is_neutral:
+        return f"Nothing is pruned: {value}"
+    if reference is None:
+        return f"With pruning: {value}"
+    if prediction.label is None and prediction.answer is None:
+        moved = f"{prediction.logits[0] - reference.logits[0]:+.2f}".replace("-", "−")
+        return f"Pruning moves the value by {moved}: {value}"
+    if prediction.label == reference.label:
+        return f"Pruning keeps the answer: {value}"
+    return f":orange[Pruning changes the answer: {value}]"
 
 
 def _title(card: Card, what_if: WhatIf) -> str:
@@ -75,7 +85,7 @@ def _title(card: Card, what_if: WhatIf) -> str:
     return WITH_PRUNING if card.prunes or not what_if.is_neutral else AS_TRAINED
 
 
-_IN_A_SENTENCE = {SAME_WEIGHTS: "unpruned", DENSE: "the dense counterpart"}
+_IN_A_SENTENCE = {SAME_WEIGHTS: "unpruned", DENSE: "dense counterpart"}
 
 
 def outcomes(
@@ -215,42 +225,61 @@ def _latency_card(question: Question, what_if: WhatIf, *, waits: bool) -> None:
         )
 
 
-def summary_section(view: TokenView, trace: Trace, learned: Trace | None) -> None:
+def summary_section(shown: Picture) -> None:
     """Survivors by layer, and the decisions that were closest."""
     left, right = st.columns([5, 6], gap="large")
     with left:
         st.subheader("Survivors by layer", anchor=False)
-        lengths = ", ".join(map(str, trace.lengths))
-        show(charts.survivors_chart(trace, learned), alt=f"Live tokens by layer: {lengths}.")
+        lengths = ", ".join(map(str, shown.trace.lengths))
+        chart = charts.survivors_chart(shown.trace, shown.learned)
+        show(chart, alt=f"Live tokens by layer: {lengths}.")
     with right:
         st.subheader("Nearest misses", anchor=False)
-        frame = misses_frame(view)
-        if frame.empty:
-            st.caption("No decision here hangs on a threshold.")
-        else:
-            st.dataframe(
-                frame,
-                hide_index=True,
-                height="content",
-                column_config={
-                    "Token": st.column_config.TextColumn(width=95),
-                    "Layer": st.column_config.NumberColumn(width=50),
-                    "Decision": st.column_config.TextColumn(width=65),
-                    "Score": st.column_config.TextColumn(width=60),
-                    "Threshold": st.column_config.TextColumn(width=75),
-                    "Margin": st.column_config.TextColumn(width=75),
-                },
-                alt="Decisions closest to their threshold.",
-            )
-            st.caption("A small change of threshold would turn these first.")
+        _misses(shown)
+
+
+def _misses(shown: Picture) -> None:
+    """The table; a click on a row pins its token in the picture."""
+    frame = misses_frame(shown.view)
+    if frame.empty:
+        st.caption("No decision here hangs on a threshold.")
+        return
+    key = f"explore.misses.{view_key(shown.question)}"
+
+    def pin() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            miss = nearest_misses(shown.view)[rows[0]]
+            pin_token(shown, shown.view.columns[miss.index].positions[0], miss.layer_index + 1)
+
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height="content",
+        column_config={
+            "Token": st.column_config.TextColumn(width=90),
+            "Position": st.column_config.NumberColumn(width=60),
+            "Layer": st.column_config.NumberColumn(width=50),
+            "Decision": st.column_config.TextColumn(width=65),
+            "Score": st.column_config.TextColumn(width=55),
+            "Threshold": st.column_config.TextColumn(width=70),
+            "Margin": st.column_config.TextColumn(width=70),
+        },
+        on_select=pin,
+        selection_mode="single-row",
+        key=key,
+        alt="Decisions closest to their threshold.",
+    )
+    st.caption("A small change of threshold would turn these first. Click a row to pin its token.")
 
 
 def misses_frame(view: TokenView) -> pd.DataFrame:
-    """The nearest misses as a table."""
+    """The nearest misses as a table; positions count from 0, layers from 1."""
     return pd.DataFrame(
         [
             {
                 "Token": view.columns[miss.index].text,
+                "Position": view.columns[miss.index].positions[0],
                 "Layer": miss.layer_index + 1,
                 "Decision": "left" if miss.left else "stayed",
                 **dict(zip(("Score", "Threshold"), _score_and_threshold(view, miss), strict=True)),
@@ -268,13 +297,12 @@ def _score_and_threshold(view: TokenView, miss: NearMiss) -> tuple[str, str]:
 
 
 def checkpoint_line(card: Card) -> None:
-    """One line about the checkpoint under its selector."""
+    """One line about the checkpoint under its selector, its name for the command line first."""
     facts: Sequence[str] = [
-        f"task {card.task}" if card.task else "task unknown",
-        f"method {card.method}",
+        card.name,
         layers_of(card),
         f"trained on up to {card.trained_length} tokens",
-        card.device,
+        "runs on the CPU" if card.device == "cpu" else f"runs on {card.device}",
     ]
     st.caption(plain(" · ".join(facts)))
 
@@ -307,8 +335,8 @@ def length_notes(card: Card, trace: Trace, *, subject: str = "The network") -> N
         )
     if length > card.trained_length:
         st.caption(
-            f"{subject} was trained on up to {card.trained_length:,} tokens; with {length:,} expect "
-            "less of it."
+            f"{subject} was trained on up to {card.trained_length:,} tokens. This text has {length:,}, so its "
+            "answer is less reliable."
         )
 
 

@@ -17,26 +17,18 @@ from app.ltp_ui.shared.live import Question
 from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, counted, number
 from app.ltp_ui.token_view.component import token_view
 from app.ltp_ui.token_view.texts import display_texts
-from app.ltp_ui.token_view.view import TokenView
+from app.ltp_ui.token_view.view import Column, TokenView
 from app.ltp_ui.token_view.wording import nearest_misses, quoted, why
 
 VIEW_KEY = "explore.view"
-RERUN = "explore.rerun"
-DRAWN = "explore.drawn"
+PANEL = "explore.panel"
+"""Key of the fragment below the picture: a click on a token runs it alone."""
+
+PINS = "explore.pins"
+"""How often a token was pinned from outside the picture, which it draws anew then."""
+
 HEAD_START_S = 0.05
 """For the browser to draw the picture: what comes meanwhile it draws first, and charts take long."""
-
-
-@st.fragment
-def tokens_section(shown: Picture) -> None:
-    """Token view and the panel of one token; a click reruns this part only."""
-    with boundary("The token view"):
-        token, layer = _show_view(shown)
-        if st.session_state.get(DRAWN) != id(shown):
-            st.session_state[DRAWN] = id(shown)
-            time.sleep(HEAD_START_S)
-        if shown.view.columns:
-            _token_panel(shown, token, layer)
 
 
 def view_key(question: Question) -> str:
@@ -44,51 +36,72 @@ def view_key(question: Question) -> str:
     return f"{VIEW_KEY}.{hashlib.sha256(repr(question).encode()).hexdigest()[:12]}"
 
 
-def _show_view(shown: Picture) -> tuple[int | None, int]:
-    """The component; returns the pinned token's position and the scrubbed layer."""
-    view, key, start = shown.view, view_key(shown.question), shown.telling_layer
-    current = st.session_state.get(key) or {}
-    token = current.get("token") if current else state.whole(state.adopt("token"))
-    layer = current.get("layer") if current else state.whole(state.adopt("layer"))
-
-    def on_force() -> None:
-        if wish := st.session_state[key].get("force"):
-            positions, how = wish["positions"], wish["how"]
-            controls.force(positions, None if controls.forced(positions) == how else how)
-            st.session_state[RERUN] = True
-
-    if st.session_state.pop(RERUN, False):
-        st.rerun()
-    result = token_view(
-        view,
-        key=key,
-        token=token,
-        layer=start if layer is None else layer,
-        can_force=True,
-        on_force=on_force,
-    )
-    state.publish("token", None if result.token is None else str(result.token))
-    scrubbed = start if result.layer is None else min(result.layer, view.num_layers)
-    state.publish("layer", None if scrubbed == start else str(scrubbed))
-    return result.token, scrubbed
+def pin_token(shown: Picture, position: int, layer: int) -> None:
+    """Pins a token and scrubs to a layer as a click on the picture would; before it is drawn."""
+    st.session_state[view_key(shown.question)] = {"token": position, "layer": layer}
+    st.session_state[PINS] = st.session_state.get(PINS, 0) + 1
 
 
-def _token_panel(shown: Picture, token: int | None, layer: int) -> None:
+def show_view(shown: Picture) -> None:
+    """The picture; what is pinned or scrubbed on it runs the panel below, a forced token the page."""
+    with boundary("The token view"):
+        key, start = view_key(shown.question), shown.telling_layer
+        token, layer = _pinned_and_scrubbed(shown)
+
+        def on_force() -> None:
+            if wish := st.session_state[key].get("force"):
+                positions, how = wish["positions"], wish["how"]
+                controls.force(positions, None if controls.forced(positions) == how else how)
+
+        token_view(
+            shown.view,
+            key=key,
+            token=token,
+            layer=start if layer is None else layer,
+            can_force=True,
+            version=st.session_state.get(PINS, 0),
+            on_select=_run_panel if shown.view.columns else None,
+            on_force=on_force,
+        )
+        time.sleep(HEAD_START_S)
+
+
+def _run_panel() -> None:
+    st.rerun(PANEL)
+
+
+def _pinned_and_scrubbed(shown: Picture) -> tuple[int | None, int | None]:
+    """Position of the pinned token and the scrubbed layer: of the component, at first of a link."""
+    current = st.session_state.get(view_key(shown.question)) or {}
+    if current:
+        return current.get("token"), current.get("layer")
+    return state.whole(state.adopt("token")), state.whole(state.adopt("layer"))
+
+
+@st.fragment(key=PANEL)
+def token_panel(shown: Picture) -> None:
     """Why one token left or stayed: the pinned one, else the one whose decision was closest."""
-    view = shown.view
-    index, title = _panel_subject(view, token)
-    column = view.columns[index]
-    st.subheader(f"{title}: {plain(quoted(column))}", anchor=False)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        st.html(f"<p>{escape(why(view, index))}</p>")
-        _by_hand(column.positions)
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
-        chart = charts.score_chart(view, index)
-        show(chart, alt=f"Score and threshold by layer. {why(view, index)}")
-    with right:
-        _senders(shown, index, layer)
+    view, start = shown.view, shown.telling_layer
+    token, layer = _pinned_and_scrubbed(shown)
+    layer = start if layer is None else min(layer, view.num_layers)
+    state.publish("token", None if token is None else str(token))
+    state.publish("layer", None if layer == start else str(layer))
+    if not view.columns:
+        return
+    with boundary("The panel of a token"):
+        index, title = _panel_subject(view, token)
+        column = view.columns[index]
+        st.subheader(f"{title}: {plain(quoted(column))}", anchor=False)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.html(f"<p>{escape(why(view, index))}</p>")
+            _by_hand(column)
+        left, right = st.columns(2, gap="large")
+        with left:
+            st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
+            chart = charts.score_chart(view, index)
+            show(chart, alt=f"Score and threshold by layer. {why(view, index)}")
+        with right:
+            _senders(shown, index, layer)
 
 
 def _panel_subject(view: TokenView, token: int | None) -> tuple[int, str]:
@@ -99,8 +112,9 @@ def _panel_subject(view: TokenView, token: int | None) -> tuple[int, str]:
     return (misses[0].index, "Closest call") if misses else (0, "First token")
 
 
-def _by_hand(positions: tuple[int, ...]) -> None:
+def _by_hand(column: Column) -> None:
     names: dict[str | None, str] = {None: "As scored", "keep": "Keep", "drop": "Drop"}
+    positions = column.positions
     key = f"explore.hand.{positions[0]}"
     st.session_state[key] = names[controls.forced(positions)]
 
@@ -109,11 +123,11 @@ def _by_hand(positions: tuple[int, ...]) -> None:
         controls.force(
             positions, next((how for how, name in names.items() if name == chosen), None)
         )
-        st.session_state[RERUN] = True
+        st.rerun()
 
     def undo() -> None:
         controls.forget_forced()
-        st.session_state[RERUN] = True
+        st.rerun()
 
     if controls.num_forced():
         label = f"Undo {counted(controls.num_forced(), 'token')}"
@@ -123,7 +137,10 @@ def _by_hand(positions: tuple[int, ...]) -> None:
         list(names.values()),
         key=key,
         on_change=choose,
-        help="Keep or drop this token whatever its score, and run the network again.",
+        disabled=column.is_protected,
+        help="It is protected and always stays."
+        if column.is_protected
+        else "Keep or drop this token whatever its score, and run the network again.",
     )
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.ltp_ui.shared import live
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.checkpoint_select import HELP, checkpoint_select
 from ltp_core import store
 from ltp_core.checkpoint_tokenizer import DEFAULT_TOKENIZER, tokenizer_facts
 from ltp_core.lengths.counts import LengthCounts, LengthSet, TokenizerFacts, list_sets
@@ -60,17 +61,14 @@ class TokenizerChoice:
 
 def choose_tokenizer() -> TokenizerChoice:
     """The tokenizer of a checkpoint."""
-    chosen = st.selectbox(
+    name = checkpoint_select(
         "Tokens of",
         [DEFAULT_LABEL, *(found.name for found in live.checkpoints())],
         key=TOKENIZER,
-        bind="query-params",
-        accept_new_options=True,
-        help="A run of the store, or the path of a model folder on this machine: type it in. What "
-        "counts is its tokenizer; special tokens are included, nothing is cut off.",
+        default=DEFAULT_LABEL,
+        help_text=f"{HELP} What counts is its tokenizer; special tokens are included, nothing is cut off.",
     )
-    name = (chosen or "").strip()
-    checkpoint = None if name in ("", DEFAULT_LABEL) else name
+    checkpoint = None if name == DEFAULT_LABEL else name
     try:
         return TokenizerChoice(checkpoint=checkpoint, facts=tokenizer_facts(checkpoint))
     except UserError as error:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import percent
+from ltp_core import store
+from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import RunManifest
 
 _TASKS = {
@@ -52,14 +56,49 @@ def run_label(manifest: RunManifest, *, split: str = "validation") -> str:
     return " · ".join(part for part in parts if part)
 
 
-def run_labels(manifests: Iterable[RunManifest], *, split: str = "validation") -> dict[str, str]:
-    """Label of each run by its name, all different: twins end in the fingerprint's first digits."""
+def run_labels(
+    manifests: Iterable[RunManifest],
+    *,
+    split: str = "validation",
+    with_weights: Collection[str] = (),
+) -> dict[str, str]:
+    """Label of each run by its name, all different: twins end in the fingerprint's first digits.
+
+    Args:
+        manifests: Of the runs that must be told apart.
+        split: Whose cost is named.
+        with_weights: Names of runs that can be loaded: the only one among twins has the label alone.
+    """
     labels = {each.name: run_label(each, split=split) for each in manifests}
     counts = Counter(labels.values())
+    loadable = Counter(label for name, label in labels.items() if name in with_weights)
+
+    def is_alone(name: str, label: str) -> bool:
+        return counts[label] == 1 or (name in with_weights and loadable[label] == 1)
+
     return {
-        name: label if counts[label] == 1 else f"{label} · {name.rpartition('-')[2][:6]}"
+        name: label if is_alone(name, label) else f"{label} · {name.rpartition('-')[2][:6]}"
         for name, label in labels.items()
     }
+
+
+def stored_labels() -> Mapping[str, str]:
+    """Label of every run of the stores by its name; a folder that is none has its own name."""
+    return _stored_labels(store.runs_stamp())
+
+
+def label_of(name: str) -> str:
+    """A run of the stores by what it is; anything else, as a folder that was typed, by its name."""
+    return stored_labels().get(name, name)
+
+
+@lru_cache(maxsize=2)
+def _stored_labels(stamp: str) -> Mapping[str, str]:
+    del stamp
+    runs = [run for run in store.list_runs() if run.manifest]
+    weights = {run.name for run in runs if holds_weights(run.folder)}
+    manifests = (run.manifest for run in runs if run.manifest)
+    return MappingProxyType(run_labels(manifests, with_weights=weights))
 
 
 def training_label(run: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.ltp_ui.shared import live, state, status
+from app.ltp_ui.shared import address, live, state, status
 from app.ltp_ui.shared.wording import counted
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def pages() -> list[StreamlitPage]:
 
 
 def sidebar_footer() -> None:
-    """What the app runs on, in one line."""
+    """The address to copy, and what the app runs on, in one line."""
     network = status.network()
     with st.sidebar:
+        address.copy_link()
         st.caption(
             f"{counted(len(live.checkpoints()), 'checkpoint')} · {network.title.lower()}: "
             f"{network.detail}."

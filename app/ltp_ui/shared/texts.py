@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import streamlit as st
 
@@ -59,7 +59,7 @@ def _labels(task: Task | None) -> tuple[str, str]:
 
 
 def _text_area(label: str, key: str, task: str | None) -> str:
-    height = CONTEXT_HEIGHT if label == "Context" else 84
+    height: int | Literal["content"] = CONTEXT_HEIGHT if label == "Context" else "content"
     value = st.text_area(label, key=key, height=height, persist_state="session")
     first = examples(task)[0]
     is_default = value == (first.text if key == state.TEXT else first.pair or "")
@@ -95,4 +95,11 @@ def _example_pills(task: str | None) -> None:
             use_example(by_name[name], task)
             st.session_state[EXAMPLE] = None
 
-    st.pills("Examples", list(by_name), key=EXAMPLE, on_change=take, wrap=True)
+    st.pills(
+        "Examples",
+        list(by_name),
+        key=EXAMPLE,
+        on_change=take,
+        wrap=True,
+        label_visibility="collapsed",
+    )

@@ -14,6 +14,7 @@ from app.ltp_ui.explore import controls
 from app.ltp_ui.shared import blocks, jobs, live
 from app.ltp_ui.shared.boundary import boundary
 from app.ltp_ui.shared.jobs import Job
+from app.ltp_ui.shared.labels import label_of
 from app.ltp_ui.throughput import data
 from ltp_core.bench.settings import RETAIN_RATIOS, SCALING_LENGTHS, TOPK_LENGTHS
 from ltp_core.bench.variants import (
@@ -213,6 +214,7 @@ def _against(checkpoint: str) -> list[str]:
         "Other checkpoints",
         [c.name for c in others],
         default=shallow[:1],
+        format_func=label_of,
         key=f"throughput.against.{checkpoint}",
         persist_state="session",
         wrap=True,

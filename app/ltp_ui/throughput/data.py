@@ -14,14 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from app.ltp_ui.shared.labels import run_label, task_label
+from app.ltp_ui.shared.labels import stored_labels, task_label
 from app.ltp_ui.shared.wording import counted, percent
-from ltp_core import environment, store
+from ltp_core import environment
 from ltp_core.bench.noise import is_too_noisy
 from ltp_core.bench.results import list_benches, results_frame
 from ltp_core.bench.variants import BASELINE, METHOD, SHUFFLED, VARIANTS
-from ltp_core.records import UserError
-from ltp_core.store import is_run_name
 
 COLUMNS = (
     "batch_size",
@@ -247,10 +245,7 @@ def _who(name: str, said: Any) -> Who:
 
 def _run_title(name: str) -> str | None:
     """What a run of this store is called everywhere; None for what is none."""
-    try:
-        return run_label(store.read_manifest(store.find_run(name))) if is_run_name(name) else None
-    except UserError:
-        return None
+    return stored_labels().get(name)
 
 
 def _drawable(text: Any) -> str:

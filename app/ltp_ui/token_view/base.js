@@ -74,7 +74,7 @@ class Base {
     this.trigger = setTriggerValue;
     this.observer.observe(this.root);
     if (this.data?.key === data.key) return;
-    const focused = this.chips.contains(this.root.getRootNode().activeElement);
+    const focused = this.tokens?.indexOf(this.root.getRootNode().activeElement) ?? -1;
     this.stop();
     this.data = data;
     this.layer = data.layer;
@@ -88,8 +88,9 @@ class Base {
     this.chips.classList.toggle("dense", data.dense);
     this.legend.innerHTML = data.legend;
     this.drawGrid();
-    this.makeReachable(Math.max(0, this.selected));
-    if (focused) this.tokens[Math.max(0, this.selected)]?.focus();
+    const reachable = focused >= 0 ? focused : Math.max(0, this.selected);
+    this.makeReachable(Math.min(reachable, this.tokens.length - 1));
+    if (focused >= 0) this.tokens[Math.min(focused, this.tokens.length - 1)]?.focus();
   }
 
   close() {

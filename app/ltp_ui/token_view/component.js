@@ -38,7 +38,10 @@ class TokenView extends Base {
   keyMore(key, index) {
     const how = { k: "keep", d: "drop" }[key];
     if (!how || !this.data.can_force) return false;
-    this.selected = index;
+    if (how === "drop" && this.data.protected[index]) {
+      this.detail.textContent = `‘${this.data.names[index]}’ is protected: it stays whatever its score.`;
+      return true;
+    }
     this.trigger("force", { positions: this.data.positions[index], how });
     return true;
   }

@@ -55,6 +55,8 @@ def token_view(
     token: int | None = None,
     layer: int | None = None,
     can_force: bool = False,
+    version: int = 0,
+    on_select: Callable[[], None] | None = None,
     on_force: Callable[[], None] = lambda: None,
 ) -> Any:
     """Shows a trace; returns the component's state with `token`, `layer` and `force`.
@@ -65,20 +67,26 @@ def token_view(
         token: Position of the pinned token.
         layer: Number of layers applied; all if None.
         can_force: The keys K and D keep and drop the token at hand.
+        version: Another one replaces what the user moved by `token` and `layer`.
+        on_select: Called before the rerun when a token is pinned or a layer scrubbed.
         on_force: Called before the rerun when a token is to be kept or dropped by hand.
     """
     return _component()(
         key=key,
-        data=payload(view, token=token, layer=layer, can_force=can_force),
+        data=payload(view, token=token, layer=layer, can_force=can_force, version=version),
         default={"token": token, "layer": layer},
-        on_token_change=lambda: None,
-        on_layer_change=lambda: None,
+        on_token_change=on_select or _nothing,
+        on_layer_change=on_select or _nothing,
         on_force_change=on_force,
     )
 
 
+def _nothing() -> None:
+    """The component's state is read in the rerun."""
+
+
 def payload(
-    view: TokenView, *, token: int | None, layer: int | None, can_force: bool
+    view: TokenView, *, token: int | None, layer: int | None, can_force: bool, version: int = 0
 ) -> dict[str, Any]:
     """What the component draws. `key` names the picture: a new one replaces what the user moved."""
     index = None if token is None else view.column_of(token)
@@ -86,6 +94,7 @@ def payload(
         "chips": markup.chips_html(view),
         "names": [column.text for column in view.columns],
         "positions": [column.positions for column in view.columns],
+        "protected": [column.is_protected for column in view.columns],
         "learned": _ghosts(view),
         "grid": view.grid,
         "scores": [[None if s is None else number(s) for s in row] for row in view.scores],
@@ -102,6 +111,7 @@ def payload(
         "legend": legend_html(view, can_force=can_force),
         "hint": _hint(view),
         "can_force": can_force,
+        "version": version,
         "dense": len(view.columns) > markup.DENSE_COLUMNS,
     }
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
