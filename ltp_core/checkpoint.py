@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +88,13 @@ class PrunedModel:
             "multi_label_classification" if self.is_multi_label else "single_label_classification"
         )
 
+    @property
+    def input_scales(self) -> dict[str, float] | None:
+        """Of the layers' linear maps, by name, where they run in INT8; else None."""
+        from ltp_core.encoder.int8 import input_scales
+
+        return input_scales(self.encoder)
+
     @functools.cached_property
     def weights_sha256(self) -> str:
         """Hex digest of the encoder's weights with their names."""
@@ -109,10 +117,12 @@ def save_pruning(
     questions: QuestionSettings | None = None,
     weights: Path | None = None,
     is_multi_label: bool = False,
+    input_scales: Mapping[str, float] | None = None,
 ) -> None:
     """Writes `pruning.json`: the method's state and what else the weights alone do not say.
 
-    With `weights`, another run's folder, this one has none of its own and shares that run's.
+    With `weights`, another run's folder, this one has none of its own and shares that run's. With
+    `input_scales`, the layers' linear maps run in INT8.
     """
     shared = {} if weights is None else {"run": weights.name, "sha256": weights_sha256(weights)}
     store.write_json(
@@ -127,6 +137,7 @@ def save_pruning(
             **({} if questions is None else {"questions": questions.to_dict()}),
             **({"weights": shared} if shared else {}),
             **({"problem_type": "multi_label_classification"} if is_multi_label else {}),
+            **({"int8": {"input_scales": dict(input_scales)}} if input_scales else {}),
         },
     )
 
@@ -183,6 +194,7 @@ class _Pruning:
     dense: str | None
     questions: QuestionSettings | None
     is_multi_label: bool
+    input_scales: dict[str, float] | None
 
 
 def _read_pruning(folder: Path) -> _Pruning:
@@ -233,7 +245,14 @@ def _parse_pruning(raw: dict[str, Any]) -> _Pruning:
         dense=None if raw["dense"] is None else _text(raw, "dense"),
         questions=QuestionSettings.from_dict(raw["questions"]) if "questions" in raw else None,
         is_multi_label=problem == "multi_label_classification",
+        input_scales=_scales(raw["int8"]) if "int8" in raw else None,
     )
+
+
+def _scales(raw: dict[str, Any]) -> dict[str, float]:
+    if set(raw) != {"input_scales"}:
+        raise ValueError("the INT8 settings")
+    return {str(name): float(scale) for name, scale in raw["input_scales"].items()}
 
 
 def _text(raw: dict[str, Any], key: str) -> str:
@@ -253,6 +272,10 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
         encoder = load_encoder(source)
     else:
         source, encoder = _load_adapter(weights, pruning)
+    if pruning.input_scales is not None:
+        from ltp_core.encoder.int8 import quantize_
+
+        quantize_(encoder, pruning.input_scales)
     layers, outputs = encoder.config.num_layers, encoder.config.num_labels
     if pruning.method.num_layers != layers:
         raise CheckpointError(

@@ -167,11 +167,11 @@ def stages_of(config: TrainConfig) -> dict[str, StageConfig]:
 
 
 def dense_config(config: TrainConfig) -> TrainConfig | None:
-    """The dense counterpart: same data, epochs of the weights and distillation, nothing pruned.
+    """The dense counterpart: same data, epochs of the weights and distillation; no pruning, no INT8.
 
-    None if the run prunes nothing itself.
+    None if the run prunes nothing itself and is in floating point.
     """
-    if config.method.name == "unpruned":
+    if config.method.name == "unpruned" and not (config.hard and config.hard.int8):
         return None
     soft = config.soft and SoftConfig(**_shared(config.soft))
     hard = config.hard and HardConfig(**_shared(config.hard))

@@ -173,6 +173,8 @@ class HardConfig(StageConfig):
     elastic: bool = False
     """With `mask_gradient`: every step also runs unpruned and at a scale between, so that one model
     serves every budget down to `target_relative_flops`."""
+    int8: bool = False
+    """Train with the layers' linear maps in INT8 (section 4.6); the checkpoint runs so."""
 
     def __post_init__(self) -> None:
         """Rejects impossible values."""

@@ -110,6 +110,7 @@ def save(request: Request, found: Calibration, folder: Path, *, duration_s: floa
             base=base,
             dense=_dense(request),
             is_multi_label=request.model.is_multi_label,
+            input_scales=request.model.input_scales,
         )
         config = _config(request)
         store.write_json(folder / "config.json", config)

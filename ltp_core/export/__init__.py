@@ -74,6 +74,8 @@ def onnx_model(
     from ltp_core.export.padded import padded_model
     from ltp_core.export.removal import pruned_model
 
+    if int8 and model.input_scales:
+        raise UserError(f"{model.name} was trained in INT8 and is exported so: leave --int8 out.")
     properties = _properties(model, pruned=pruned)
     _check_size(model)
     if pruned:
@@ -122,7 +124,14 @@ def export_hugging_face(model: PrunedModel, folder: Path) -> None:
     How a checkpoint answers questions is in `task_specific_params` of `config.json`, as
     `doc_stride` and `null_threshold` (null: every question is answered); transformers' own
     question answering does not read the threshold.
+
+    Raises:
+        UserError: The checkpoint runs in INT8, which such a folder cannot say.
     """
+    if model.input_scales:
+        raise UserError(
+            f"{model.name} runs in INT8, which transformers would not: take --format onnx or folder."
+        )
     save_encoder(
         running_encoder(model),
         folder,

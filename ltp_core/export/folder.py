@@ -70,6 +70,7 @@ def export_folder(
             dense=model.dense,
             questions=model.questions,
             is_multi_label=model.is_multi_label,
+            input_scales=model.input_scales,
         )
         card = model_card(model, manifest, is_adapter=is_adapter)
         atomic_write(place / CARD, card.encode())

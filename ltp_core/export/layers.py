@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ltp_core.encoder.int8 import Quantized, to_integers, weight_scales
 from ltp_core.encoder.model import DenseResidual, Encoder, EncoderLayer
 from ltp_core.export.graph import Graph, Name
 from ltp_core.pruning.tr_bert import Policy
+from ltp_core.runners.linear import ZERO
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Inputs of every exported model, as transformers' tokenizers call them."""
@@ -72,19 +74,21 @@ class EncoderNodes:
 
     def projection(self, layer: EncoderLayer, hidden: Name) -> Name:
         """Query (scaled), key and value side by side."""
-        return self._linear(hidden, *fused_projection(layer))
+        return self._linear(hidden, *fused_projection(layer), _scale(layer.attention.self.query))
 
     def query(self, layer: EncoderLayer, hidden: Name) -> Name:
         """The query (scaled) alone."""
         weight, bias = fused_projection(layer)
         width = self.config.hidden_size
-        return self._linear(hidden, weight[:width], bias[:width])
+        scale = _scale(layer.attention.self.query)
+        return self._linear(hidden, weight[:width], bias[:width], scale)
 
     def key_value(self, layer: EncoderLayer, hidden: Name) -> Name:
         """Key and value side by side."""
         weight, bias = fused_projection(layer)
         width = self.config.hidden_size
-        return self._linear(hidden, weight[width:], bias[width:])
+        scale = _scale(layer.attention.self.key)
+        return self._linear(hidden, weight[width:], bias[width:], scale)
 
     def attend(self, layer: EncoderLayer, context: Name, residual: Name) -> Name:
         """Output projection, residual and layer norm (`EncoderLayer.attend`)."""
@@ -93,7 +97,8 @@ class EncoderNodes:
     def feed_forward(self, layer: EncoderLayer, attended: Name) -> Name:
         """The FFN with its residual and layer norm (`EncoderLayer.feed_forward`)."""
         dense = layer.intermediate.dense
-        inner = self.graph.add("Gelu", self._linear(attended, dense.weight, dense.bias))
+        mapped = self._linear(attended, dense.weight, dense.bias, _scale(dense))
+        inner = self.graph.add("Gelu", mapped)
         return self._residual(layer.output, inner, attended)
 
     def policy(self, policy: Policy, hidden: Name) -> Name:
@@ -112,16 +117,35 @@ class EncoderNodes:
         return self._linear(inner, out.weight, out.bias)  # type: ignore[union-attr,arg-type]
 
     def _residual(self, module: DenseResidual, inputs: Name, residual: Name) -> Name:
-        mapped = self._linear(inputs, module.dense.weight, module.dense.bias)
+        dense = module.dense
+        mapped = self._linear(inputs, dense.weight, dense.bias, _scale(dense))
         return self._norm(self.graph.add("Add", mapped, residual), module.LayerNorm)
 
-    def _linear(self, inputs: Name, weight: Tensor, bias: Tensor) -> Name:
-        product = self.graph.add("MatMul", inputs, _array(weight.t()))
-        return self.graph.add("Add", product, _array(bias))
+    def _linear(
+        self, inputs: Name, weight: Tensor, bias: Tensor, input_scale: float | None = None
+    ) -> Name:
+        """With a scale in INT8, as pairs of nodes that runtimes replace by products of whole numbers."""
+        add = self.graph.add
+        factor: Name | np.ndarray = _array(weight.t())
+        if input_scale is not None:
+            step, zero = np.float32(input_scale), np.uint8(ZERO)
+            inputs = add("QuantizeLinear", inputs, np.asarray(step), np.asarray(zero))
+            inputs = add("DequantizeLinear", inputs, np.asarray(step), np.asarray(zero))
+            steps = weight_scales(weight.detach().float())
+            integers = to_integers(weight.detach().float(), 1 / steps[:, None]).to(torch.int8)
+            factor = add(
+                "DequantizeLinear", integers.t().contiguous().numpy(), _array(steps), axis=1
+            )
+        return add("Add", add("MatMul", inputs, factor), _array(bias))
 
     def _norm(self, inputs: Name, norm: nn.LayerNorm) -> Name:
         weight, bias = _array(norm.weight), _array(norm.bias)
         return self.graph.add("LayerNormalization", inputs, weight, bias, epsilon=norm.eps)
+
+
+def _scale(module: nn.Linear) -> float | None:
+    """Value of one step of a map's input, where it runs in INT8."""
+    return module.input_scale if isinstance(module, Quantized) else None
 
 
 def fused_projection(layer: EncoderLayer) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ layout; on the Xeon oneDNN is as fast as MKL up to a few maps and no faster beyo
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,3 +58,20 @@ def _has_onednn() -> bool:
 
 def _has_onednn_bfloat16() -> bool:
     return _has_onednn() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@functools.cache
+def has_onednn_int8() -> bool:
+    """Whether oneDNN's products of whole numbers are exact here.
+
+    Tried with the largest numbers that there are: on a processor without VNNI sums of two products may
+    be cut off at 16 bits.
+    """
+    if not (_has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        return False
+    inner, one = 64, torch.ones(1)
+    packed = torch.ops.onednn.qlinear_prepack(torch.full((1, inner), 127, dtype=torch.int8), None)
+    rows, zero = torch.full((1, inner), 255, dtype=torch.uint8), torch.zeros(1, dtype=torch.int32)
+    arguments: Any = (rows, 1.0, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], "")
+    product = torch.ops.onednn.qlinear_pointwise.default(*arguments)
+    return float(product) == inner * 127 * 255

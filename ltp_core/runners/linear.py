@@ -6,12 +6,20 @@ import math
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Num
+from torch import Tensor, nn
 from torch.nn import functional
 
+from ltp_core.encoder.int8 import (
+    HIGHEST,
+    LOWEST,
+    Quantized,
+    quantized_product,
+    to_integers,
+    weight_scales,
+)
 from ltp_core.encoder.model import DenseResidual, EncoderLayer
-from ltp_core.runners.engine import Engine, fastest_engine
+from ltp_core.runners.engine import Engine, fastest_engine, has_onednn_int8
 
 PACKING_ROWS = 256
 """Rows of the input that MKL's packed weights are laid out for; they serve any number.
@@ -24,6 +32,7 @@ for 20 to 200 rows and a quarter longer for 300.
 STEPS = {
     torch.bfloat16: ((128, 16), (512, 32), (math.inf, 64)),
     torch.float32: ((64, 4), (256, 16), (512, 32), (math.inf, 64)),
+    torch.uint8: ((64, 4), (256, 16), (512, 32), (math.inf, 64)),
 }
 """By type, up to how many rows oneDNN's input is rounded up to a multiple of what.
 
@@ -90,6 +99,10 @@ class LinearMap:
             return summed[:count]
         return self(rows).add_(residual)
 
+    def rows(self, chosen: slice) -> LinearMap:
+        """The map to some of the outputs."""
+        return LinearMap(self.weight[chosen], self.bias[chosen])
+
     def _pointwise(self, rows: Tensor, function: str) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             _rounded(rows), self._packed, self.bias, function, [], "none"
@@ -109,7 +122,7 @@ def _pack(weight: Float[Tensor, "outer inner"], engine: Engine) -> Tensor | None
     return packed
 
 
-def _rounded(rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]:
+def _rounded(rows: Num[Tensor, "row inner"]) -> Num[Tensor, "rounded inner"]:
     """The rows and some more, whatever these hold: their products are never looked at.
 
     oneDNN generates code for every number of rows that it meets, which takes 1 to 20 ms a shape, and
@@ -127,17 +140,118 @@ def _rounded(rows: Float[Tensor, "row inner"]) -> Float[Tensor, "rounded inner"]
     return functional.pad(rows, (0, 0, 0, wanted - count))
 
 
+ZERO = 128
+"""oneDNN's products take inputs from 0 to 255 only: what stands for 0."""
+
+
+class Int8Map:
+    """`s_x s_w (q_x q_w^T) + b` (`encoder.int8`), in whole numbers where oneDNN has them.
+
+    Args:
+        weight: The map in floating point.
+        bias: Added to each row.
+        input_scale: Value of one step of the input.
+        output_scale: Value of one step of what reads the GELU; that is then given as bytes.
+        dtype: Type of inputs and outputs; None takes the weight's.
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "outer inner"],
+        bias: Float[Tensor, " outer"],
+        input_scale: float,
+        output_scale: float | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.weight, self.bias = weight.detach(), bias.detach().float()
+        self.dtype = dtype or weight.dtype
+        self._scales = (input_scale, output_scale)
+        self._is_whole = self.weight.device.type == "cpu" and has_onednn_int8()
+        if self._is_whole:
+            self._steps = weight_scales(self.weight.float())
+            self._zeros = torch.zeros(len(self._steps), dtype=torch.int32)
+            integers = to_integers(self.weight.float(), 1 / self._steps[:, None]).to(torch.int8)
+            self._packed = torch.ops.onednn.qlinear_prepack(integers, None)
+
+    def rounded(self, rows: Tensor) -> Tensor:
+        """The rows, and some more where that saves work; the contents of those are undefined."""
+        return _rounded(rows) if self._is_whole else rows
+
+    def __call__(self, rows: Num[Tensor, "row inner"]) -> Float[Tensor, "row outer"]:
+        """The product for each row; rows of bytes are those of another map's `gelu`."""
+        if not self._is_whole:
+            scale = self._scales[0]
+            return quantized_product(rows, self.weight, self.bias, scale).to(self.dtype)
+        return self._whole(rows, "none")
+
+    def gelu(self, rows: Num[Tensor, "row inner"]) -> Tensor:
+        """GELU of the product, as bytes where another map reads it."""
+        if not self._is_whole:
+            return functional.gelu(self(rows))
+        return self._whole(rows, "gelu")
+
+    def add(
+        self, rows: Num[Tensor, "row inner"], residual: Float[Tensor, "row outer"]
+    ) -> Float[Tensor, "row outer"]:
+        """The product plus something else."""
+        return self(rows).add_(residual)
+
+    def rows(self, chosen: slice) -> Int8Map:
+        """The map to some of the outputs."""
+        return Int8Map(self.weight[chosen], self.bias[chosen], self._scales[0], dtype=self.dtype)
+
+    def _whole(self, rows: Tensor, function: str) -> Tensor:
+        scale, output_scale = self._scales
+        # The GELU of a map that another one reads leaves as that one's whole numbers.
+        is_bytes = function == "gelu" and output_scale is not None
+        step, zero, dtype = (
+            (output_scale, ZERO, torch.uint8) if is_bytes else (1.0, 0, torch.float32)
+        )
+        product: Tensor = torch.ops.onednn.qlinear_pointwise.default(
+            self._bytes(_rounded(rows)),
+            scale,
+            ZERO,
+            self._packed,
+            self._steps,
+            self._zeros,
+            self.bias,
+            step,
+            zero,
+            dtype,
+            function,
+            [],
+            "none" if function == "gelu" else "",
+        )
+        return product[: len(rows)] if is_bytes else product[: len(rows)].to(self.dtype)
+
+    def _bytes(self, rows: Tensor) -> Tensor:
+        if rows.dtype == torch.uint8:
+            return rows
+        scaled = (rows.float() * (1 / self._scales[0])).clamp_(LOWEST, HIGHEST)
+        return scaled.round_().add_(ZERO).to(torch.uint8)
+
+
+def _map_of(
+    module: nn.Linear, dtype: torch.dtype | None, output_scale: float | None = None
+) -> LinearMap | Int8Map:
+    """A module's map, in INT8 where the encoder has it so."""
+    weight, bias = module.weight, module.bias
+    if isinstance(module, Quantized):
+        return Int8Map(weight, bias, module.input_scale, output_scale, dtype)
+    return LinearMap(weight, bias, dtype)
+
+
 class ResidualMap:
     """Linear map, residual connection and layer norm (Eqs. 2 and 4)."""
 
     def __init__(self, module: DenseResidual, dtype: torch.dtype | None = None) -> None:
         norm, dtype = module.LayerNorm, dtype or module.dense.weight.dtype
-        self._linear = LinearMap(module.dense.weight, module.dense.bias, dtype)
+        self._linear = _map_of(module.dense, dtype)
         self._shape, self._eps = list(norm.normalized_shape), norm.eps
         self._weight, self._bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
 
     def __call__(
-        self, rows: Float[Tensor, "row inner"], residual: Float[Tensor, "row hidden"]
+        self, rows: Num[Tensor, "row inner"], residual: Float[Tensor, "row hidden"]
     ) -> Float[Tensor, "row hidden"]:
         """`LN(W rows + b + residual)`."""
         summed = self._linear.add(rows, residual)
@@ -159,33 +273,34 @@ class LayerWeights:
         parts = (source.query, source.key, source.value)
         scales = (scale, 1.0, 1.0)
         self.num_heads = layer.num_heads
-        self.projection = LinearMap(
-            torch.cat([p.weight * s for p, s in zip(parts, scales, strict=True)]),
-            torch.cat([p.bias * s for p, s in zip(parts, scales, strict=True)]),
-            dtype,
+        weight = torch.cat([p.weight * s for p, s in zip(parts, scales, strict=True)])
+        bias = torch.cat([p.bias * s for p, s in zip(parts, scales, strict=True)])
+        self.dtype = dtype or weight.dtype
+        # All three read the same input, so their inputs' scales are one.
+        self.projection = (
+            Int8Map(weight, bias, source.query.input_scale, dtype=dtype)
+            if isinstance(source.query, Quantized)
+            else LinearMap(weight, bias, dtype)
         )
-        self.dtype = self.projection.weight.dtype
         self._attention_output = ResidualMap(layer.attention.output, dtype)
-        dense = layer.intermediate.dense
-        self._intermediate = LinearMap(dense.weight, dense.bias, dtype)
+        read_by = layer.output.dense
+        output_scale = read_by.input_scale if isinstance(read_by, Quantized) else None
+        self._intermediate = _map_of(layer.intermediate.dense, dtype, output_scale)
         self._output = ResidualMap(layer.output, dtype)
 
     @cached_property
-    def query(self) -> LinearMap:
+    def query(self) -> LinearMap | Int8Map:
         """The query alone, for a layer in which only some rows ask."""
-        return self._rows(slice(0, self._width))
+        return self.projection.rows(slice(0, self._width))
 
     @cached_property
-    def key_value(self) -> LinearMap:
+    def key_value(self) -> LinearMap | Int8Map:
         """Key and value."""
-        return self._rows(slice(self._width, None))
+        return self.projection.rows(slice(self._width, None))
 
     @property
     def _width(self) -> int:
         return self.projection.weight.shape[1]
-
-    def _rows(self, rows: slice) -> LinearMap:
-        return LinearMap(self.projection.weight[rows], self.projection.bias[rows])
 
     def attend(
         self, context: Float[Tensor, "kept hidden"], residual: Float[Tensor, "kept hidden"]

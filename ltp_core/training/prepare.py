@@ -15,12 +15,15 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.config import TrainConfig
 from ltp_core.encoder.adapter import inject, restore_adapter
 from ltp_core.encoder.bases import find_base
+from ltp_core.encoder.int8 import InputRecorder, quantize_
 from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
 from ltp_core.environment import downloads_allowed
-from ltp_core.pruning import METHODS, PruningMethod, method_config
+from ltp_core.inference import model_inputs
+from ltp_core.pruning import METHODS, PruningMethod, Unpruned, method_config
 from ltp_core.records import QuestionSettings, UserError
+from ltp_core.runners.masked import run_masked
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.loading import load_rows
 from ltp_core.tasks.task import Rows, Task
@@ -76,6 +79,10 @@ def prepare(
     if teacher is not None and parent_folder is not None and _distils(config):
         said = stored_teacher_logits(teacher, parent_folder, found.encoded, destination)
     make_trainable(encoder, method, config, parent_folder)
+    if config.hard is not None and config.hard.int8:
+        assert teacher is not None
+        scales = teacher.input_scales or measured_scales(teacher, found.encoded, config.seed)
+        quantize_(encoder, scales)
     data = TrainingSet(
         encoded=found.encoded,
         labels=found.labels,
@@ -96,6 +103,22 @@ def prepare(
         data=data,
         teacher=teacher,
     )
+
+
+SCALE_ROWS, SCALE_TOKENS = 256, 8192
+"""Of how many training rows, and tokens at most, the inputs of INT8 maps are looked at."""
+
+
+@torch.no_grad()
+def measured_scales(model: PrunedModel, encoded: Encoded, seed: int) -> dict[str, float]:
+    """Scales for the inputs of each linear map, from random training rows with nothing pruned."""
+    order = np.random.default_rng(seed).permutation(len(encoded))[:SCALE_ROWS]
+    order = order[np.cumsum(encoded.length[order]) <= SCALE_TOKENS]
+    nothing = Unpruned.neutral(model.encoder.config.num_layers)
+    with InputRecorder(model.encoder) as recorder:
+        for row in order:  # one by one, so that no padding is seen
+            run_masked(model.encoder, model_inputs(model, encoded, [row]), nothing)
+    return recorder.scales()
 
 
 def make_method(config: TrainConfig, num_layers: int) -> PruningMethod:
@@ -207,6 +230,8 @@ def make_trainable(
     """
     if config.adapter.kind == "lora":
         autocast = AUTOCAST.get(config.mixed_precision)
+        if config.hard is not None and config.hard.int8:
+            autocast = None  # the nearest whole numbers are those of the weights in full width
         inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha, autocast=autocast)
         if parent_folder is not None:
             restore_adapter(encoder, parent_folder / "adapter")

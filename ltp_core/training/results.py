@@ -17,6 +17,7 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.config import TrainConfig, dense_config, to_dict
 from ltp_core.encoder.adapter import save_adapter
 from ltp_core.encoder.bases import base_sha256
+from ltp_core.encoder.int8 import input_scales
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.encoder.tokenizer import load_tokenizer
 from ltp_core.evaluate import (
@@ -187,6 +188,7 @@ def _save_pruning(trained: Trained, folder: Path, questions: QuestionSettings | 
         dense=_dense_name(config),
         questions=questions,
         weights=None if trained.selection is None else trained.parent,
+        input_scales=input_scales(trained.prepared.encoder),
     )
 
 
