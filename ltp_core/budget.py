@@ -34,6 +34,19 @@ def budget_curve(folder: Path) -> pd.DataFrame | None:
     return frame if len(frame) >= 2 else None
 
 
+def elastic_curve(folder: Path) -> pd.DataFrame | None:
+    """The same of a run that was trained for any budget; None for every other one.
+
+    A curve can be measured of any run, but only such a training has seen the strengths between.
+    """
+    try:
+        stage = store.read_manifest(folder).config.get("hard")
+    except store.StoreError:  # a model folder, which is no run
+        return None
+    is_elastic = isinstance(stage, dict) and stage.get("elastic") is True
+    return budget_curve(folder) if is_elastic else None
+
+
 def factor_for_flops(curve: pd.DataFrame, relative_flops: float) -> float:
     """The strength at which the held-out rows cost that share of the unpruned FLOPs.
 

@@ -25,14 +25,15 @@ with blocks.loading(name):
     card = live.card(name)
 
 with boundary("Scoring"):
+    pruned = panels.choose_strength(card)
     source = data.choose_source(card.task)
     if source is None:
         st.info(
             "Choose a file with one text a row; it stays on this machine.", icon=":material/table:"
         )
         st.stop()
-    scored = data.scored(name, source, rows)
+    scored = data.scored(name, source, rows, pruned.factor)
     panels.headline(scored)
     position = panels.table(scored, card)
-    panels.selected(scored, position, card)
-    panels.downloads(scored, source, card)
+    panels.selected(scored, position, card, pruned)
+    panels.downloads(scored, source, card, pruned)

@@ -96,6 +96,24 @@ def character_tokenizer(folder: Path) -> None:
     made.save(str(folder / "tokenizer.json"))
 
 
+def make_elastic(folder: Path, split: str = "heldout") -> None:
+    """Lets a run pass for one that was trained for any budget, with a curve of three strengths."""
+    import dataclasses
+
+    import pandas as pd
+
+    from ltp_core import store
+
+    points = {"factor": [0.0, 0.5, 1.0], "metric": [0.9, 0.89, 0.8]}
+    costs = [1.0, 0.8, 0.496]
+    shares = {f"relative_flops_{accounting}": costs for accounting in ("paper", "executed")}
+    frame = pd.DataFrame({"split": split, "rows": 10, **points, **shares})
+    store.write_table(folder, "curve", frame)
+    manifest = store.read_manifest(folder)
+    config = {**manifest.config, "hard": {"elastic": True}}
+    store.finish_run(folder, dataclasses.replace(manifest, config=config))
+
+
 MOVIES = "sst2-ltp-00000000aa"
 SPATTEN = "sst2-spatten-00000000aa"
 LAT = "sst2-lat-00000000aa"

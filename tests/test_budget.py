@@ -139,3 +139,19 @@ def test_a_run_without_a_curve_says_how_to_measure_one(elastic: tuple[Workplace,
     folder = elastic[0].train(config_of(elastic[0], "ltp", elastic=False))
     with pytest.raises(UserError, match=r"evaluate .* --split heldout --scales"):
         load_checkpoint(str(folder), budget=0.5)
+
+
+def test_only_a_training_for_any_budget_serves_every_one(
+    elastic: tuple[Workplace, Path], tmp_path: Path
+) -> None:
+    """A curve that was measured of another training later does not make it one."""
+    place, folder = elastic
+    assert budget.elastic_curve(folder) is not None
+    other = place.train(config_of(place, "ltp", elastic=False))
+    manifest = store.read_manifest(other)
+    copy = tmp_path / other.name
+    store.write_table(copy, "curve", store.read_table(folder, "curve"))
+    store.finish_run(copy, manifest)
+    assert budget.budget_curve(copy) is not None
+    assert budget.elastic_curve(copy) is None
+    assert budget.elastic_curve(tmp_path / "no run") is None

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -171,18 +170,8 @@ def test_explore_asks_a_checkpoint_for_any_budget_for_a_budget(
 ) -> None:
     """The slider sets the strength that its curve names; at its end the checkpoint is as trained."""
     whole, half = (shown(explore(**{"scale": scale}))["lengths"] for scale in ("1.0", "0.5"))
-    curve = pd.DataFrame(
-        {
-            "split": "heldout",
-            "factor": [0.0, 0.5, 1.0],
-            "rows": 10,
-            "metric": [0.9, 0.89, 0.8],
-            "relative_flops_paper": [1.0, 0.8, 0.496],
-            "relative_flops_executed": [1.0, 0.8, 0.496],
-        }
-    )
     folder = app_samples.save_store(tmp_path)
-    store.write_table(store.run_folder(folder, app_samples.MOVIES), "curve", curve)
+    app_samples.make_elastic(store.run_folder(folder, app_samples.MOVIES))
     monkeypatch.setenv("LTP_STORE", str(folder))
     at = explore()
     slider = at.slider(key="scale_budget")

@@ -12,6 +12,8 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.score import panels
+from app.ltp_ui.shared import strength
+from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.scoring import compare_with_unpruned
 from ltp_core.trace import trace_text
@@ -36,10 +38,11 @@ def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     st.cache_data.clear()
 
 
-def page(path: Path | None, model: str = app_samples.MOVIES) -> AppTest:
-    """A fresh session on the page, with a file."""
+def page(path: Path | None, model: str = app_samples.MOVIES, **params: str) -> AppTest:
+    """A fresh session on the page, with a file and a link's parameters."""
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).switch_page(PAGE)
-    at.query_params["model"] = model
+    for name, value in {"model": model, **params}.items():
+        at.query_params[name] = value
     at.run()
     if path is not None:
         at.text_input(key="score.path").set_value(str(path)).run()
@@ -153,10 +156,35 @@ def _select(model: str) -> None:
     import pandas as pd
 
     from app.ltp_ui.score import panels as shown
+    from app.ltp_ui.shared.strength import Strength
 
     frame = pd.DataFrame({"text": ["a great movie", "a " * 9_000]})
-    card = cast("Any", SimpleNamespace(name_or_path=model))
+    card = cast("Any", SimpleNamespace(name_or_path=model, curve=None))
     scored = cast("Any", SimpleNamespace(frame=frame))
-    shown.selected(scored, 0, card)
-    shown.selected(scored, 1, card)
-    shown.selected(scored, None, card)
+    shown.selected(scored, 0, card, Strength())
+    shown.selected(scored, 1, card, Strength())
+    shown.selected(scored, None, card, Strength())
+
+
+def test_a_checkpoint_for_any_budget_is_asked_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget, or the point that may be lost, sets the strength; the link and the command carry it."""
+    folder = app_samples.save_store(tmp_path / "store")
+    app_samples.make_elastic(store.run_folder(folder, app_samples.MOVIES))
+    monkeypatch.setenv("LTP_STORE", str(folder))
+    at = page(reviews(tmp_path / "in.csv"), score_budget="80")
+    frame = at.dataframe[0].value.sort_index()
+    texts = [(text,) for text in frame["text"]]
+    wanted = compare_with_unpruned(load_checkpoint(app_samples.MOVIES, budget=0.8), texts)
+    trained = compare_with_unpruned(load_checkpoint(app_samples.MOVIES), texts)
+    assert wanted["tokens_left"].tolist() == frame["tokens_left"].tolist()
+    assert trained["tokens_left"].sum() < frame["tokens_left"].sum()
+    assert "--budget 0.8" in at.code[0].value
+    at.button_group(key="score_by").set_value(strength.ONE_POINT).run()
+    assert not at.exception
+    assert "--max-loss 0.01" in at.code[0].value
+    # A point below 0.9 is 0.89, which the curve has where it has four fifths of the FLOPs.
+    assert (
+        wanted["tokens_left"].tolist() == at.dataframe[0].value.sort_index()["tokens_left"].tolist()
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.ltp_ui.explore import controls, panels
-from app.ltp_ui.shared import blocks, live, state
+from app.ltp_ui.shared import blocks, live, state, strength
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.checkpoint_select import checkpoint_select
 from app.ltp_ui.shared.live import Card, Question, WhatIf
@@ -115,7 +115,7 @@ def _choice(letter: str, name: str, default_scale: float) -> Choice:
 
 def swap() -> None:
     """Makes A of B and B of A; before the widgets are drawn."""
-    for key in ("", "_scale", f"_scale{controls.BUDGET}", "_off"):
+    for key in ("", "_scale", f"_scale{strength.BUDGET}", "_off"):
         a, b = (st.session_state.get(f"{side}{key}") for side in "ab")
         for side, value in (("a", b), ("b", a)):
             if value is not None:
@@ -145,8 +145,8 @@ def links(choices: tuple[Choice, Choice]) -> None:
     for choice in choices:
         params = {state.CHECKPOINT: choice.card.name_or_path}
         if choice.card.curve is not None:
-            percent = controls.percent_for(choice.card.curve, choice.scale)
-            params[f"{state.SCALE}{controls.BUDGET}"] = str(percent)
+            percent = strength.percent_for(choice.card.curve, choice.scale)
+            params[f"{state.SCALE}{strength.BUDGET}"] = str(percent)
         elif choice.card.can_scale:
             params[state.SCALE] = f"{choice.scale:g}"
         st.page_link(

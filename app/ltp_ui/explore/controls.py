@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.shared import live, state
+from app.ltp_ui.shared import live, state, strength
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.checkpoint_select import checkpoint_select
 from app.ltp_ui.shared.live import Card, Question, WhatIf
 from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.shared.texts import ask as ask_texts
-from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, number, percent
-from ltp_core.budget import factor_for_flops
+from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, number
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -42,8 +39,6 @@ BAR_STYLE = f"""
 """The multiplier stays in sight with the picture that it changes, however long that is."""
 
 MULTIPLIER_WIDTH = 260
-BUDGET = "_budget"
-"""What follows the key of a strength where the slider sets a budget instead."""
 
 
 def choose_checkpoint() -> str | None:
@@ -147,7 +142,7 @@ def multiplier(card: Card, key: str, *, default: float = 1.0) -> float:
         default: Where it stands at first.
     """
     if card.curve is not None:
-        return _budget(card.curve, f"{key}{BUDGET}", default)
+        return strength.choose_budget(card.curve, f"{key}{strength.BUDGET}", default).factor
     state.follow_link(key)
     chosen = st.slider(
         "Threshold multiplier" if card.has_thresholds else "Pruning multiplier",
@@ -164,43 +159,6 @@ def multiplier(card: Card, key: str, *, default: float = 1.0) -> float:
     if not card.has_thresholds:
         st.caption(plain(about_multiplier(card)))
     return float(chosen) if card.can_scale else 1.0
-
-
-def percent_for(curve: pd.DataFrame, factor: float) -> int:
-    """Where the budget slider stands for a strength: whole percents of the unpruned FLOPs."""
-    cost = 100 * curve["relative_flops_paper"]
-    if factor >= curve["factor"].max():
-        return math.ceil(float(cost.min()))
-    return min(100, round(float(np.interp(factor, curve["factor"], cost))))
-
-
-def _budget(curve: pd.DataFrame, key: str, default: float) -> float:
-    """The strength that spends a chosen share of the FLOPs, for a checkpoint trained for any budget."""
-    cost = 100 * curve["relative_flops_paper"]
-    strongest = float(curve["factor"].max())
-    least = percent_for(curve, strongest)
-    state.follow_link(key)
-    if st.session_state.get(key, 100) < least:  # another checkpoint goes down to another budget
-        del st.session_state[key]
-    chosen = st.slider(
-        "Budget, % of the FLOPs",
-        least,
-        100,
-        percent_for(curve, default),
-        1,
-        key=key,
-        bind="query-params",
-        format="%d %%",
-        help="One training serves every budget: this sets the strength of pruning that spends so much "
-        "on held-out rows. A single sentence may cost more or less.",
-    )
-    # At its end the slider stands for the checkpoint as it was trained.
-    factor = (
-        strongest if chosen == least else factor_for_flops(curve, min(chosen, cost.max()) / 100)
-    )
-    metric = np.interp(factor, curve["factor"], curve["metric"])
-    st.caption(plain(f"Held-out rows: {percent(metric)} at this budget."))
-    return round(factor, 4)
 
 
 def about_multiplier(card: Card) -> str:

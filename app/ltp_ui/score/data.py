@@ -142,13 +142,19 @@ class Scored:
         return {a: float(self.frame[f"flops_{a}"].sum() / whole) for a in ("paper", "executed")}
 
 
-def scored(checkpoint: str, source: Source, rows: int) -> Scored:
+def scored(checkpoint: str, source: Source, rows: int, scale: float = 1.0) -> Scored:
     """Scores the texts, with a bar while it computes; the last result is kept in the session.
+
+    Args:
+        checkpoint: What reads them.
+        source: The file.
+        rows: Texts at most.
+        scale: How much it prunes, as a multiple of what it learned.
 
     Raises:
         UserError: The file or the checkpoint cannot be used.
     """
-    key = (checkpoint, live.stamp(checkpoint), source.key, source.columns, rows)
+    key = (checkpoint, live.stamp(checkpoint), source.key, source.columns, rows, scale)
     known = st.session_state.get(_SCORED)
     if known is not None and known[0] == key:
         found: Scored = known[1]
@@ -157,7 +163,8 @@ def scored(checkpoint: str, source: Source, rows: int) -> Scored:
     bar = st.progress(0.0, "Reading the texts with and without pruning …")
     parts = []
     for begin in range(0, len(texts.texts), STEP):
-        parts.append(live.compare_with_unpruned(checkpoint, texts.texts[begin : begin + STEP]))
+        part = texts.texts[begin : begin + STEP]
+        parts.append(live.compare_with_unpruned(checkpoint, part, scale))
         done = min(len(texts.texts), begin + STEP)
         bar.progress(done / len(texts.texts), f"{done:,} of {len(texts.texts):,} texts")
     bar.empty()

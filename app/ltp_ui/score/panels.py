@@ -9,12 +9,15 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.score.data import Scored, Source
-from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared import exports_panel, state, strength
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.live import Card
+from app.ltp_ui.shared.strength import Strength
 from app.ltp_ui.shared.wording import SAME_WEIGHTS, WITH_PRUNING, counted, percent
+from ltp_core.checkpoint_places import checkpoint_folder
 
 TABLE_HEIGHT = 460
+STRENGTH_WIDTH = 360
 CHANGE, CONFIDENCE, LENGTH, FLOPS, ORDER = (
     "What pruning changes",
     "Least confident",
@@ -95,8 +98,17 @@ def in_order(frame: pd.DataFrame, order: str) -> pd.DataFrame:
     return frame if column is None else frame.sort_values(column, ascending=False, kind="stable")
 
 
-def selected(scored: Scored, position: int | None, card: Card) -> None:
-    """The chosen text with its way to Explore."""
+def choose_strength(card: Card) -> Strength:
+    """How much is pruned, for a checkpoint that was trained for any budget; others as trained."""
+    if card.curve is None:
+        return Strength()
+    folder = checkpoint_folder(card.name_or_path)
+    with st.container(width=STRENGTH_WIDTH):
+        return strength.choose(card.curve, folder, card.dense, "score")
+
+
+def selected(scored: Scored, position: int | None, card: Card, pruned: Strength) -> None:
+    """The chosen text with its way to Explore, where it is pruned as much."""
     if position is None:
         st.caption("Select a row to open its text in Explore.")
         return
@@ -109,6 +121,9 @@ def selected(scored: Scored, position: int | None, card: Card) -> None:
             st.caption("This text is too long for a link: copy it into Explore.")
             return
         params = dict(zip((state.TEXT, state.PAIR), texts, strict=False))
+        if card.curve is not None:
+            percents = strength.percent_for(card.curve, pruned.factor)
+            params[f"{state.SCALE}{strength.BUDGET}"] = str(percents)
         st.page_link(
             state.EXPLORE,
             label="Open in Explore",
@@ -117,7 +132,7 @@ def selected(scored: Scored, position: int | None, card: Card) -> None:
         )
 
 
-def downloads(scored: Scored, source: Source, card: Card) -> None:
+def downloads(scored: Scored, source: Source, card: Card, pruned: Strength) -> None:
     """The table as files, and the command for the whole file."""
     frame = scored.frame.drop(columns=["flops_paper", "flops_executed", "unpruned_flops"])
     files = exports_panel.frame_files(frame)
@@ -125,7 +140,8 @@ def downloads(scored: Scored, source: Source, card: Card) -> None:
     path = source.name if source.path is None else str(source.path)
     names = ("--text", "--text-pair")
     columns = [part for pair in zip(names, source.columns, strict=False) for part in pair]
-    command = ["predict", card.name_or_path, path, *columns, "--out", "scored.csv"]
+    command = ["predict", card.name_or_path, path, *columns, *pruned.arguments]
+    command += ["--out", "scored.csv"]
     st.caption("Every row of the file, with probabilities, in any size:")
     st.code(f"python -m ltp_core {shlex.join(command)}", language="bash", wrap_lines=True)
 

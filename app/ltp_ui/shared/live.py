@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from app.ltp_ui.shared import warm_up
 from ltp_core import store
-from ltp_core.budget import budget_curve
+from ltp_core.budget import elastic_curve
 from ltp_core.checkpoint_places import (
     CheckpointInfo,
     checkpoint_folder,
@@ -188,7 +188,7 @@ def card(name: str) -> Card:
         intermediate=shape.intermediate_size,
         protects_first=rules.protect_first,
         pruned_answers=rules.pruned_answers if shape.reads_every_token else None,
-        curve=budget_curve(checkpoint_folder(name)) if model.method.scaled(1.0) else None,
+        curve=elastic_curve(checkpoint_folder(name)) if model.method.scaled(1.0) else None,
     )
 
 
@@ -287,11 +287,20 @@ def received_attention(
     )
 
 
-def compare_with_unpruned(name: str, texts: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    """What pruning changes, text by text; columns and errors as in the core."""
+def compare_with_unpruned(
+    name: str, texts: Sequence[tuple[str, ...]], scale: float = 1.0
+) -> pd.DataFrame:
+    """What pruning changes, text by text; columns and errors as in the core.
+
+    Args:
+        name: The checkpoint.
+        texts: One or two strings each.
+        scale: How much it prunes, as a multiple of what it learned.
+    """
     from ltp_core.scoring import compare_with_unpruned as compare
 
-    return compare(load(name), texts)
+    model = load(name)
+    return compare(dataclasses.replace(model, method=scaled_method(model.method, scale)), texts)
 
 
 def inputs(question: Question) -> Inputs:

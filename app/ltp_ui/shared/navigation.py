@@ -21,6 +21,7 @@ _PAGES = (
     ("tradeoff", "Accuracy vs FLOPs", ":material/show_chart:"),
     ("robustness", "Length robustness", ":material/straighten:"),
     ("throughput", "Throughput", ":material/speed:"),
+    ("pays", "Does it pay?", ":material/savings:"),
     ("train", "Train", ":material/model_training:"),
     ("runs", "Runs", ":material/table_rows:"),
     ("method", "Method", ":material/functions:"),

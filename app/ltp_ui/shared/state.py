@@ -17,6 +17,7 @@ PAGES = ROOT / "pages"
 EXPLORE = PAGES / "explore.py"
 COMPARE = PAGES / "compare.py"
 METHOD = PAGES / "method.py"
+PAYS = PAGES / "pays.py"
 RUNS = PAGES / "runs.py"
 TRADEOFF = PAGES / "tradeoff.py"
 
