@@ -236,8 +236,8 @@ def decide(
         store.find_run(run)  # says what is near where there is none
         raise UserError(f"{run} was not evaluated, so nothing can be said: evaluate it first.")
     row: Row = table.loc[run]
-    if row.method == UNPRUNED:
-        raise UserError(f"{run} prunes nothing: name a checkpoint that does.")
+    if row.method in (UNPRUNED, SHALLOW):
+        raise UserError(f"{run} removes no token: name a checkpoint that does.")
     missing: list[str] = []
     strength = _strength(row, table, budget, max_loss, missing)
     split = REPORTED_ON if REPORTED_ON in row.splits else row.splits[0]
@@ -781,7 +781,7 @@ def sentence(decision: Decision, method_title: str) -> str:
     parts = [f"On the lengths of {decision.lengths}, {method_title} {_spares(spared, 'FLOPs')}"]
     timing = decision.timing
     if timing is None:
-        parts[0] += "; what that is worth in time was not measured here"
+        parts[0] += "; what that is worth in time was not measured"
     else:
         where = "this machine" if timing.is_here else timing.machine
         own = timing.speeds[METHOD]

@@ -65,7 +65,7 @@ def _change_spec() -> dict[str, Any]:
     )
     x = alt.X("value:Q", title="points against the dense counterpart", scale=alt.Scale(zero=True))
     zero = alt.Chart(alt.NamedData("table")).mark_rule(color="gray", strokeDash=[4, 4])
-    whiskers = base.mark_rule(strokeWidth=2.5).encode(
+    whiskers = base.mark_rule(strokeWidth=2.5, color="gray").encode(
         x=alt.X("low:Q", title="points against the dense counterpart"), x2="high:Q"
     )
     dots = base.mark_point(filled=True, size=110, opacity=1).encode(x=x)

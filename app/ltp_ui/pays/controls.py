@@ -12,7 +12,7 @@ from app.ltp_ui.lengths import data as lengths_data
 from app.ltp_ui.lengths import job, own, uploads
 from app.ltp_ui.lengths.data import TokenizerChoice
 from app.ltp_ui.pays.data import OWN_ROWS, Asked
-from app.ltp_ui.shared import blocks, jobs, strength
+from app.ltp_ui.shared import blocks, jobs, state, strength
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.strength import Strength
 from app.ltp_ui.throughput import controls as throughput_controls
@@ -36,7 +36,8 @@ LENGTHS, BENCH, BATCH, PRICE = "pays.lengths", "pays.bench", "pays.batch", "pays
 STATED = "pays.stated"
 MEASURED = ("packed", "packed_unpruned", "hugging_face_sorted", "onnx_sorted", "onnx_pruned_sorted")
 """What a measurement from this page compares: pruning and its control, in two engines, and today's way."""
-NEWEST = "the best there is"
+BEST = "best"
+"""Stands for the best evidence, whichever that is by now."""
 
 
 def ask() -> Asked | None:
@@ -48,8 +49,6 @@ def ask() -> Asked | None:
         blocks.no_checkpoint()
         return None
     folder = checkpoint_folder(name)
-    with left:
-        pruned = _strength(folder.name)
     with middle:
         lengths, key = _lengths(folder.name)
     with right:
@@ -64,6 +63,7 @@ def ask() -> Asked | None:
             help="In any currency. It is nobody's list price: the cost of a million texts below is your "
             "number times the measured time.",
         )
+    pruned = _strength(folder.name)
     return Asked(run=folder.name, strength=pruned, lengths=lengths, key=key, price=price)
 
 
@@ -155,16 +155,19 @@ def choose_bench(decision: Decision, lengths: Lengths | None) -> tuple[str | Non
     """Which stored benchmark speaks, and at which batch size; None takes the best evidence."""
     found = benches_of(decision.records, lengths) if decision.records else []
     by_name = {entry.name: entry for entry in found}
-    for key, known in ((BENCH, set(by_name) | {NEWEST}), (BATCH, None)):
-        if known is not None and st.session_state.get(key) not in (None, *known):
-            del st.session_state[key]
+    if (linked := state.adopt(BENCH)) in by_name:
+        st.session_state[BENCH] = linked
+    elif st.session_state.get(BENCH) not in (None, BEST, *by_name):
+        del st.session_state[BENCH]
     if not found:
         return None, None
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Machine",
-            [NEWEST, *by_name],
-            format_func=lambda name: _title(by_name[name]) if name in by_name else name,
+            [BEST, *by_name],
+            format_func=lambda name: (
+                _title(by_name[name]) if name in by_name else f"{_title(found[0])} (best evidence)"
+            ),
             key=BENCH,
             help="Benchmarks of this checkpoint: of this machine first, then of these lengths.",
         )
@@ -177,8 +180,10 @@ def choose_bench(decision: Decision, lengths: Lengths | None) -> tuple[str | Non
             sizes,
             index=sizes.index(32) if 32 in sizes else len(sizes) - 1,
             key=BATCH,
+            bind="query-params",
             width=140,
         )
+    state.publish(BENCH, chosen if chosen in by_name else None)
     return (chosen if chosen in by_name else None), size
 
 

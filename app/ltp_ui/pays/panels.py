@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import shlex
 
@@ -11,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.pays import charts
-from app.ltp_ui.pays.data import Asked
+from app.ltp_ui.pays.data import Asked, decide
 from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
@@ -19,9 +18,10 @@ from app.ltp_ui.shared.labels import run_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, percent
 from ltp_core import store
-from ltp_core.analysis.pays import SHALLOW, Change, Decision, Speed, points, sentence
+from ltp_core.analysis.pays import Change, Decision, Speed, points, sentence
 from ltp_core.bench.noise import TOO_NOISY
 from ltp_core.bench.variants import BASELINE, CONTROL, METHOD, SHUFFLED, VARIANTS
+from ltp_core.files import json_text
 from ltp_core.records import UserError
 
 SHOWN = (METHOD, CONTROL, BASELINE, SHUFFLED, "onnx_pruned_sorted", "onnx_sorted")
@@ -98,7 +98,9 @@ def pictures(decision: Decision) -> None:
             st.markdown(f"**Change of {plain(metric)}**")
             alt = "; ".join(f"{row.title}: {row.label}" for row in changes.itertuples())
             show(charts.change_chart(changes), alt=f"Points against the dense counterpart. {alt}.")
-            st.caption("Dots with the 95 % interval of a paired bootstrap over the examples.")
+            st.caption(
+                "Lines: the 95 % interval of a paired bootstrap, where every example was recorded."
+            )
 
 
 def time_frame(decision: Decision) -> pd.DataFrame:
@@ -168,14 +170,13 @@ def numbers(decision: Decision, asked: Asked) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("Numbers", anchor=False)
         with st.popover("Export", icon=":material/download:"):
-            files = exports_panel.frame_files(speed_frame(decision, asked.price))
             whole = dataclasses.asdict(decision) | {"sentence": said(decision)}
-            files["Everything"] = (
-                "json",
-                "application/json",
-                lambda: json.dumps(whole, indent=2).encode(),
-            )
-            exports_panel.row("Decision", decision.checkpoint, files, key="pays.export")
+            document: exports_panel.Files = {
+                "JSON": ("json", "application/json", lambda: json_text(whole).encode())
+            }
+            speeds = exports_panel.frame_files(speed_frame(decision, asked.price))
+            for title, files in (("Decision", document), ("Speeds", speeds)):
+                exports_panel.row(title, decision.checkpoint, files, key="pays.export")
     if decision.timing is not None:
         frame = speed_frame(decision, asked.price)
         st.dataframe(
@@ -268,8 +269,13 @@ def how() -> None:
         )
 
 
-def summary(run: str, decision: Decision) -> None:
+def summary(run: str) -> None:
     """The same in short, on the page of a run."""
+    try:
+        decision = decide(Asked(run=run))
+    except UserError as error:
+        st.caption(plain(str(error)))
+        return
     st.markdown(plain(said(decision)))
     for each in decision.missing:
         st.caption(plain(each))
@@ -279,8 +285,3 @@ def summary(run: str, decision: Decision) -> None:
         icon=":material/savings:",
         query_params={state.CHECKPOINT: run},
     )
-
-
-def is_asked(method: str) -> bool:
-    """Whether the question makes sense for a run of this method."""
-    return method not in ("unpruned", SHALLOW)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.ltp_ui.pays import panels as pays_panels
 from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
 from app.ltp_ui.shared import exports_panel, state
@@ -36,7 +37,11 @@ def detail(name: str, listing: runs_data.Listing) -> None:
     st.caption(plain(_sentence(manifest)))
     _links(entry, manifest, listing.runs)
     _results(manifest)
-    training, settings, facts, files = st.tabs(["Training", "Settings", "Provenance", "Files"])
+    training, pays, settings, facts, files = st.tabs(
+        ["Training", "Does it pay?", "Settings", "Provenance", "Files"]
+    )
+    with pays:
+        pays_panels.summary(entry.name)
     with training:
         _training(entry)
     with settings:

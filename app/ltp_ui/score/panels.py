@@ -17,7 +17,6 @@ from app.ltp_ui.shared.wording import SAME_WEIGHTS, WITH_PRUNING, counted, perce
 from ltp_core.checkpoint_places import checkpoint_folder
 
 TABLE_HEIGHT = 460
-STRENGTH_WIDTH = 360
 CHANGE, CONFIDENCE, LENGTH, FLOPS, ORDER = (
     "What pruning changes",
     "Least confident",
@@ -103,8 +102,7 @@ def choose_strength(card: Card) -> Strength:
     if card.curve is None:
         return Strength()
     folder = checkpoint_folder(card.name_or_path)
-    with st.container(width=STRENGTH_WIDTH):
-        return strength.choose(card.curve, folder, card.dense, "score")
+    return strength.choose(card.curve, folder, card.dense, "score")
 
 
 def selected(scored: Scored, position: int | None, card: Card, pruned: Strength) -> None:

@@ -17,8 +17,9 @@ from ltp_core.budget import factor_for, factor_for_flops
 
 BUDGET = "_budget"
 """What follows the key of a strength where the slider sets a budget instead."""
-TO_BUDGET, ONE_POINT = "to a budget", "losing at most 1 point"
+TO_BUDGET, ONE_POINT = "to a budget", "at most 1 point lost"
 MAX_LOSS = 0.01
+WIDTH = 360
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,11 @@ def choose(curve: pd.DataFrame, folder: Path, dense: str | None, key: str) -> St
     Raises:
         UserError: No strength loses so little.
     """
+    with st.container(width=WIDTH):
+        return _choose(curve, folder, dense, key)
+
+
+def _choose(curve: pd.DataFrame, folder: Path, dense: str | None, key: str) -> Strength:
     by = f"{key}_by"
     state.follow_link(by)
     how = st.segmented_control(
