@@ -142,6 +142,27 @@ def save_pruning(
     )
 
 
+def base_record(model: PrunedModel, source: Path | None) -> dict[str, Any]:
+    """What a copy of a checkpoint says of its base: what it says itself; of a model folder its name.
+
+    The path of a folder is no matter of another machine.
+
+    Args:
+        model: The checkpoint.
+        source: Its folder; None where it has none.
+    """
+    if source and (source / PRUNING_FILE).is_file():
+        base: dict[str, Any] = json.loads((source / PRUNING_FILE).read_bytes())["base"]
+        return base
+    config = model.encoder.config
+    return {
+        "name": model.name,
+        "sha256": None,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+    }
+
+
 def load_checkpoint(
     name_or_path: str,
     *,

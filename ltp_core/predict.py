@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -192,6 +192,31 @@ def predict_stream(
     return counts
 
 
+def stream_lines(binary: BinaryIO) -> Iterator[str]:
+    """Lines of standard input as UTF-8, whatever the locale; no more of one is held than is allowed.
+
+    Raises:
+        DataError: A line is not UTF-8, or longer than `MAX_CHARACTERS`.
+    """
+    for number in itertools.count(1):
+        # No character has more than four bytes.
+        raw = binary.readline(4 * MAX_CHARACTERS + 1)
+        if not raw:
+            return
+        try:
+            line = "" if len(raw) > 4 * MAX_CHARACTERS else raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"Standard input, line {number}: it is not UTF-8: convert it, as with iconv."
+            ) from error
+        if not line or len(line) > MAX_CHARACTERS:
+            raise DataError(
+                f"Standard input, line {number}: a line has at most {MAX_CHARACTERS:,} characters, and "
+                "this is longer: divide it."
+            )
+        yield line.removeprefix("\ufeff") if number == 1 else line
+
+
 def stream_rows(lines: Iterable[str], columns: Sequence[str]) -> Iterator[Row]:
     """Rows of standard input: JSON lines where columns are named, else a text a line.
 
@@ -199,10 +224,6 @@ def stream_rows(lines: Iterable[str], columns: Sequence[str]) -> Iterator[Row]:
         DataError: A line is no JSON object or lacks a column.
     """
     for number, line in enumerate(lines, start=1):
-        if len(line) > MAX_CHARACTERS:
-            raise DataError(
-                f"Standard input, line {number}: a line has at most {MAX_CHARACTERS:,} characters."
-            )
         row: Any = {"text": line.strip() or None}
         if columns:
             if not line.strip():

@@ -50,7 +50,7 @@ def fit_threads() -> Threads:
     """Chooses the number of threads and sets it for torch, imported or not.
 
     Raises:
-        UserError: `LTP_THREADS` is no number from 1 on.
+        UserError: `LTP_THREADS` is no number from 1 to the cores of the machine.
     """
     chosen = choose_threads()
     for name, value in WAITING.items():
@@ -67,21 +67,31 @@ def choose_threads() -> Threads:
     """`LTP_THREADS` or `OMP_NUM_THREADS` where given, else a thread for each free core.
 
     Raises:
-        UserError: `LTP_THREADS` is no number from 1 on.
+        UserError: `LTP_THREADS` is no number from 1 to the cores of the machine.
     """
     cores = available_cores()
+    most = max(cores, os.cpu_count() or cores)
     if given := os.environ.get(VARIABLE, ""):
-        if not (given.isascii() and given.isdecimal() and int(given) > 0):
-            raise UserError(f"{VARIABLE} is {given!r}: give a number of threads from 1 on.")
-        return Threads(number=int(given), reason=f"{VARIABLE} says so")
+        if (number := _number(given, most)) is None:
+            raise UserError(
+                f"{VARIABLE} is {given[:40]!r}: give a number of threads from 1 to the {most} cores of this "
+                "machine."
+            )
+        return Threads(number=number, reason=f"{VARIABLE} says so")
     given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isascii() and given.isdecimal() and int(given) > 0 and os.environ.get(CHOSEN) != given:
-        return Threads(number=int(given), reason="OMP_NUM_THREADS says so")
+    if (said := _number(given, most)) is not None and os.environ.get(CHOSEN) != given:
+        return Threads(number=said, reason="OMP_NUM_THREADS says so")
     others = min(cores, round(busy_cores() * cores / (os.cpu_count() or cores)))
     number = max(1, cores - others)
     if not others:
         return Threads(number=number, reason=f"all {cores} cores are free")
     return Threads(number=number, reason=f"{others} of {cores} cores are busy with something else")
+
+
+def _number(given: str, most: int) -> int | None:
+    """A number of threads up to the cores of the machine; None for anything else."""
+    is_number = given.isascii() and given.isdecimal() and len(given) < 7
+    return int(given) if is_number and 0 < int(given) <= most else None
 
 
 def busy_cores() -> float:

@@ -16,7 +16,7 @@ import pytest
 
 from ltp_core import predict as module
 from ltp_core.checkpoint import load_checkpoint
-from ltp_core.predict import predict_file, predict_stream, stream_rows
+from ltp_core.predict import predict_file, predict_stream, stream_lines, stream_rows
 from ltp_core.scoring import Scorer
 from ltp_core.trace import predict_text
 from tests import tiny
@@ -353,6 +353,18 @@ def test_a_stream_that_is_something_else_is_refused(line: str) -> None:
     """With a column, a line is an object that has it."""
     with pytest.raises(module.UserError, match="Standard input, line 1"):
         list(stream_rows([line], ["review"]))
+
+
+def test_standard_input_is_utf_8_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the locale says; a byte order mark is no text, and what is too long is not held."""
+    given = io.BytesIO("\ufeffgrüße\nfilm\n".encode())
+    assert ["grüße\n", "film\n"] == list(stream_lines(given))
+    with pytest.raises(module.UserError, match=r"line 2: it is not UTF-8"):
+        list(stream_lines(io.BytesIO(b"good\n\xff\n")))
+    monkeypatch.setattr(module, "MAX_CHARACTERS", 5)
+    for line in (b"123456\n", b"1" * 60, "ß".encode() * 10):
+        with pytest.raises(module.UserError, match="at most 5 characters"):
+            list(stream_lines(io.BytesIO(line)))
 
 
 @pytest.mark.parametrize(

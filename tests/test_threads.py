@@ -50,9 +50,9 @@ def test_who_says_a_number_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 == choose_threads().number
     monkeypatch.setenv(VARIABLE, "2")
     assert 2 == choose_threads().number
-    for wrong in ("0", "-1", "two", "²"):
+    for wrong in ("0", "-1", "two", "²", "5", "9" * 5000):
         monkeypatch.setenv(VARIABLE, wrong)
-        with pytest.raises(UserError, match="number of threads from 1 on"):
+        with pytest.raises(UserError, match="number of threads from 1 to the 4 cores"):
             choose_threads()
 
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 
 from ltp_core import environment, store
 from ltp_core.calibration.calibrate import Calibration
-from ltp_core.checkpoint import NO_TASK, PrunedModel, save_pruning
-from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
+from ltp_core.checkpoint import NO_TASK, PrunedModel, base_record, save_pruning
+from ltp_core.checkpoint_places import weights_folder
 from ltp_core.config import SelectConfig
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.flops import DecisionCost
@@ -136,19 +136,10 @@ def _save_weights(request: Request, folder: Path) -> None:
 
 
 def _base(request: Request) -> dict[str, Any]:
-    path = request.source / PRUNING_FILE
-    if path.exists():
-        base: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["base"]
-        # What deciding costs is no matter of the weights: these thresholds compute nothing for it.
-        deciding = DecisionCost.from_json(base).to_json()
-        return {key: value for key, value in base.items() if key not in deciding}
-    config = request.model.encoder.config
-    return {
-        "name": request.model.base,
-        "sha256": None,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-    }
+    base = base_record(request.model, request.source)
+    # What deciding costs is no matter of the weights: these thresholds compute nothing for it.
+    deciding = DecisionCost.from_json(base).to_json()
+    return {key: value for key, value in base.items() if key not in deciding}
 
 
 def _source_manifest(request: Request) -> RunManifest | None:

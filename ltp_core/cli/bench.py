@@ -44,6 +44,8 @@ from ltp_core.records import UserError
 
 DATA_LENGTHS = "data"
 
+SPLIT, ROWS = "validation", 256
+
 QUICK_S = 40.0
 """Measuring time of a quick benchmark; loading and warming up come on top."""
 
@@ -68,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "against a threshold, or a training step by stage (never stored)",
     )
     _add_variants(parser)
-    add_subset(parser, rows=256)
+    add_subset(parser, rows=ROWS)
     add_data(parser)
     add_device(parser)
     _add_extent(parser)
@@ -166,6 +168,7 @@ def _listed(values: tuple[Any, ...]) -> str:
 
 def run(arguments: Namespace) -> Output:
     """Measures, alternating between the variants."""
+    _refuse_unused(arguments)
     device = usable_device(arguments.device)
 
     from ltp_core.store import default_store
@@ -182,6 +185,33 @@ def run(arguments: Namespace) -> Output:
         return Output(document=document, text=training_card(document))
     document = _bench(arguments, device, keep, report)
     return Output(document=document, text=throughput_card(document))
+
+
+_TEXTS = {"task": None, "split": SPLIT, "limit": ROWS, "data_dir": None}
+_UNUSED: dict[str, dict[str, Any]] = {
+    "topk": {"checkpoint": None, "variants": None, "against": [], "dtype": "float32", **_TEXTS},
+    "training": {
+        "variants": None,
+        "against": [],
+        "retain_ratios": list(RETAIN_RATIOS),
+        "seconds": QUICK_S,
+        **_TEXTS,
+    },
+    "throughput": {"retain_ratios": list(RETAIN_RATIOS)},
+    "scaling": {"retain_ratios": list(RETAIN_RATIOS)},
+}
+"""By what is measured, options that say nothing of it, with the values that they have unless given."""
+
+
+def _refuse_unused(arguments: Namespace) -> None:
+    for name, usual in _UNUSED[arguments.what].items():
+        if getattr(arguments, name) != usual:
+            option = {"checkpoint": "CHECKPOINT", "seconds": "--full or --seconds"}.get(
+                name, f"--{name.replace('_', '-')}"
+            )
+            raise UserError(
+                f"{option} says nothing of what `--what {arguments.what}` measures: leave it out."
+            )
 
 
 def _say_progress() -> Report:

@@ -120,7 +120,14 @@ def run(arguments: Namespace) -> Output:
     first = Side(counts=train, split=training_split(train))
     second = None if split is None else Side(counts=evaluation, split=split)
     shift = None
-    if second is not None:
+    if second is None:
+        for name, usual in (("bins", None), ("from_zero", False), ("epsilon", None)):
+            if getattr(arguments, name) != usual:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is about a divergence, and {train.name} has one split: name "
+                    "--eval-file too, or leave it out."
+                )
+    else:
         bins = arguments.bins or default_rule(train).bins
         rule = DivergenceRule(
             bins=None if bins == TOKEN_BINS else bins,
@@ -143,7 +150,7 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
 
     name = arguments.source
     if known_task(name) is not None:
-        if arguments.eval_file is None and (arguments.splits or arguments.columns):
+        if arguments.splits or (arguments.columns and arguments.eval_file is None):
             option = "splits" if arguments.splits else "columns"
             raise UserError(f"--{option} is for own data: {name} is a task, leave it out.")
         is_recount = arguments.store and arguments.eval_file is None
@@ -161,6 +168,10 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
             report=_report(arguments),
         )
         return counts, True
+    if arguments.data_dir is not None:
+        raise UserError(
+            f"--data-dir says where the tasks' files are, and {name[:200]!r} is no task: leave it out."
+        )
     if name.startswith(sources.HUB):
         return _count_hub(arguments, name.removeprefix(sources.HUB)), True
     path = None
@@ -168,7 +179,7 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
         path = Path(name).expanduser()
         path = path if name.strip() and path.exists() else None
     if path is not None:
-        if path.is_file() and arguments.eval_file is None and arguments.splits:
+        if path.is_file() and arguments.splits:
             raise UserError(f"--splits is for a folder: {path.name} is one file, leave it out.")
         return _count_own(arguments, path)
     if not sources.is_data_file(Path(name)) and "/" not in name:

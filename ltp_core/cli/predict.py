@@ -90,7 +90,7 @@ def run(arguments: Namespace) -> Output:
     device = usable_device(arguments.device)
 
     from ltp_core.checkpoint import load_checkpoint
-    from ltp_core.predict import predict_file, predict_stream, stream_rows
+    from ltp_core.predict import predict_file, predict_stream, stream_lines, stream_rows
     from ltp_core.scoring import Scorer
 
     model = load_checkpoint(
@@ -127,7 +127,11 @@ def run(arguments: Namespace) -> Output:
         else:
             from ltp_core.join import place_of, read_source
 
-            rows = stream_rows(sys.stdin, columns) if source is None else read_source(source)
+            rows = (
+                stream_rows(stream_lines(sys.stdin.buffer), columns)
+                if source is None
+                else read_source(source)
+            )
             place = "Standard input, line" if source is None else place_of(source)
             assert sys.__stdout__ is not None
             # While a command runs, `sys.stdout` leads to stderr: libraries print what is no row.

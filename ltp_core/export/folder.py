@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ltp_core import store
-from ltp_core.checkpoint import NO_TASK, save_pruning
+from ltp_core.checkpoint import NO_TASK, base_record, save_pruning
 from ltp_core.checkpoint_places import PRUNING_FILE, weights_folder
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.files import atomic_write, not_written, replace_folder
@@ -66,7 +66,7 @@ def export_folder(
             task=model.task or NO_TASK,
             label_names=model.label_names,
             max_length=model.max_length,
-            base=_base(model, source),
+            base=base_record(model, source),
             dense=model.dense,
             questions=model.questions,
             is_multi_label=model.is_multi_label,
@@ -117,20 +117,6 @@ def _manifest(source: Path) -> RunManifest | None:
         return store.read_manifest(source)
     except store.StoreError:
         return None
-
-
-def _base(model: PrunedModel, source: Path | None) -> dict[str, Any]:
-    if source and (source / PRUNING_FILE).is_file():
-        base: dict[str, Any] = json.loads((source / PRUNING_FILE).read_bytes())["base"]
-        return base
-    config = model.encoder.config
-    # The path of a folder is no matter of another machine.
-    return {
-        "name": model.name,
-        "sha256": None,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-    }
 
 
 def model_card(model: PrunedModel, manifest: RunManifest | None, *, is_adapter: bool) -> str:

@@ -253,6 +253,7 @@ def test_summary_by_hand() -> None:
     """The figures of the last batch size, in words."""
     found = shown("a", bench_samples.throughput())
     sentence = panels.headline(found)
+    assert "\\" not in sentence  # it is also the picture's description, which is no Markdown
     assert "On A processor, 2 threads, LTP scores 1,352 texts a second" in sentence
     assert "2.2 times Hugging Face, sorted; removing the padding alone gives 1.2 times" in sentence
     sentence = panels.summary(found)

@@ -332,6 +332,28 @@ def test_bench_of_selections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert f"Kept in the store as {folder.name}." in ran.stdout
 
 
+@pytest.mark.parametrize(
+    ("what", "option"),
+    [
+        ("topk", ("--variants", "packed")),
+        ("topk", ("--task", "sst2")),
+        ("topk", ("--dtype", "bfloat16")),
+        ("training", ("--limit", "3")),
+        ("training", ("--full",)),
+        ("training", ("--data-dir", "data")),
+        ("scaling", ("--retain-ratios", "0.5")),
+    ],
+)
+def test_bench_refuses_options_that_say_nothing_of_what_is_measured(
+    what: str, option: tuple[str, ...]
+) -> None:
+    """By name, before anything is loaded."""
+    ran = run("bench", *([] if what == "topk" else [REVIEWS]), "--what", what, *option)
+    assert 2 == ran.status
+    assert option[0] in ran.stderr
+    assert f"--what {what}" in ran.stderr
+
+
 def test_bench_scaling_takes_lengths(tiny_store: Path) -> None:
     """Its variants are method, control and baseline; its lengths may be given."""
     size = ("--lengths", "4,8", "--repeats", "1", "--limit", "2", "--no-store", "--json")

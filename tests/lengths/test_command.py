@@ -215,6 +215,13 @@ def test_what_cannot_be_counted_is_one_sentence(
     assert "--columns is for own data" in refused("rotten_tomatoes", "--columns", "text")
     assert "--splits is for own data" in refused("rotten_tomatoes", "--splits", "train")
     assert "--splits is for a folder" in refused(csv_file, "--splits", "train")
+    assert "--splits is for own data" in refused(
+        "rotten_tomatoes", "--splits", "train", "--eval-file", csv_file, "--columns", "text"
+    )
+    for option in (("--bins", "9"), ("--from-zero",), ("--epsilon", "0.1")):
+        said = refused(csv_file, "--columns", "text", *option)
+        assert f"{option[0]} is about a divergence" in said
+    assert "--data-dir says where" in refused(csv_file, "--columns", "text", "--data-dir", tmp_path)
     assert "is no data set of the hub" in refused("hub:../etc", "--columns", "text")
     assert "does not exist" in refused("sst2", "--store", "--data-dir", tmp_path / "absent")
     ran = run("lengths", "sst2", "--checkpoint", "rotten_tomatos-ltp")

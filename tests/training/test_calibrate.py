@@ -399,6 +399,9 @@ def test_any_hugging_face_folder_can_be_calibrated(
     assert trace.unpruned is not None
     assert pytest.approx(trace_text(before, TEXTS[0][0]).logits, abs=1e-6) == trace.unpruned.logits
     assert store.read_manifest(output).name == "calibrated"
+    # No path of this machine goes along: the folder's name says what was calibrated.
+    assert "mine" == store.read_manifest(output).base["name"]
+    assert str(tmp_path) not in (output / "pruning.json").read_text()
     refused = command(str(source), tmp_path / "texts.txt", *more)
     assert (2, True) == (refused.status, "is there already" in refused.stderr)
     assert 0 == command(str(output), tmp_path / "texts.txt", "--json", target="0.7").status

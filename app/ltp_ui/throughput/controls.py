@@ -149,7 +149,7 @@ def _topk_arguments(columns: Sequence[DeltaGenerator]) -> list[str]:
     arguments = ["bench", "--what", "topk", "--batch-sizes", str(batch_size)]
     arguments += ["--lengths", _listed(lengths), "--retain-ratios", _listed(ratios)]
     with columns[2]:
-        return arguments + _machine().arguments
+        return arguments + _machine(has_weights=False).arguments
 
 
 def _pills(
@@ -233,8 +233,12 @@ def _how_to_get_a_shallow_model(task: str | None) -> str:
     return missing
 
 
-def _machine() -> Machine:
-    """Device, time, and under More what few people need."""
+def _machine(*, has_weights: bool = True) -> Machine:
+    """Device, time, and under More what few people need.
+
+    Args:
+        has_weights: Something runs that has weights, whose type can be chosen.
+    """
     device = _device()
     seconds = st.slider(
         "Time for it",
@@ -260,12 +264,14 @@ def _machine() -> Machine:
             key="throughput.threads",
             persist_state="session",
         )
-        dtype = st.selectbox(
-            "Numbers",
-            ["float32", "bfloat16", "float16"],
-            key="throughput.dtype",
-            persist_state="session",
-        )
+        dtype = "float32"
+        if has_weights:
+            dtype = st.selectbox(
+                "Numbers",
+                ["float32", "bfloat16", "float16"],
+                key="throughput.dtype",
+                persist_state="session",
+            )
     arguments = ["--seconds", str(seconds), "--repeats", str(repeats), "--device", device]
     arguments += ["--threads", str(threads)] if threads else []
     arguments += ["--dtype", dtype] if dtype != "float32" else []

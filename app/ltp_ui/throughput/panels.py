@@ -70,7 +70,7 @@ def nothing_yet(what: str) -> None:
 def answer(bench: Bench) -> None:
     """The answer in a sentence, and the picture."""
     if sentence := headline(bench):
-        st.markdown(f"#### {sentence}")
+        st.markdown(f"#### {plain(sentence)}")
     st.caption(f"{plain(bench.subject)} · {plain(bench.machine)}")
     _warnings(bench)
     if bench.what == "throughput":
@@ -92,10 +92,10 @@ def headline(bench: Bench) -> str:
         return ""
     packed, control = rows[METHOD], rows.get(CONTROL)
     method = title_of(bench.variants[METHOD].method) if bench.variants[METHOD].method else "this"
-    where = "On this machine" if is_here(bench.document) else f"On {plain(short_machine(bench))}"
+    where = "On this machine" if is_here(bench.document) else f"On {short_machine(bench)}"
     speed = packed["sequences_per_s"]
     shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
-    sentence = f"{where}, {plain(method)} scores {shown} texts a second ({place})"
+    sentence = f"{where}, {method} scores {shown} texts a second ({place})"
     if pd.isna(packed[bench.relative]):
         return f"{sentence}; how that compares with Hugging Face is {_why_not(bench)}."
     sentence += f", {packed[bench.relative]:.1f} times {bench.baseline}"
