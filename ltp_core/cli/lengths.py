@@ -146,6 +146,7 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
     """Counts of the source, and whether they were counted just now and not stored already."""
     from ltp_core import checkpoint_tokenizer, store
     from ltp_core.lengths import sources
+    from ltp_core.tasks import hub
     from ltp_core.tasks.catalogue import find_task, known_task
 
     name = arguments.source
@@ -172,8 +173,8 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
         raise UserError(
             f"--data-dir says where the tasks' files are, and {name[:200]!r} is no task: leave it out."
         )
-    if name.startswith(sources.HUB):
-        return _count_hub(arguments, name.removeprefix(sources.HUB)), True
+    if name.startswith(hub.HUB):
+        return _count_hub(arguments, name.removeprefix(hub.HUB)), True
     path = None
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # no path at all
         path = Path(name).expanduser()
@@ -251,9 +252,10 @@ def _one_or_two(names: tuple[str, ...]) -> tuple[str, ...]:
 def _count_hub(arguments: Namespace, name: str) -> LengthSet:
     from ltp_core import checkpoint_tokenizer
     from ltp_core.lengths import sources
+    from ltp_core.tasks import hub
 
     allowed = environment.downloads_allowed()
-    sources.check_hub(name, allow_downloads=allowed)
+    hub.check(name, allow_downloads=allowed)
     if not arguments.columns:
         raise UserError(f"Name the columns of {name} that hold the texts with --columns.")
     tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)

@@ -52,8 +52,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     own.add_argument(
         "--data",
         metavar="FILE",
-        help="labelled CSV, TSV, JSON lines or Parquet, or a folder with such files train, validation "
-        "and test",
+        help="labelled CSV, TSV, JSON lines or Parquet, a folder with such files train, validation and "
+        "test, or hub:OWNER/NAME[:CONFIGURATION]",
     )
     own.add_argument("--text", metavar="COLUMN", help="column of the text")
     own.add_argument("--text-pair", metavar="COLUMN", help="column of the second text of a pair")

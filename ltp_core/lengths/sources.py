@@ -45,7 +45,6 @@ from ltp_core.tasks.own_texts import LINES, line_rows
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-HUB = "hub:"
 _LENGTH = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 FILE_SPLIT = "all"
 """Name of the one split of a single file."""
@@ -301,44 +300,14 @@ def count_hub(
     return _length_set(name, key, columns, facts, counted, is_task=False)
 
 
-def check_hub(name: str, *, allow_downloads: bool) -> None:
-    """Refuses a data set of the hub that is not on this machine; looks at folders only.
-
-    Raises:
-        DataError: It is no name of a data set, or neither here nor allowed to be fetched.
-    """
-    from ltp_core.tasks.hub import is_cached
-
-    path, config = _hub_path(name)
-    if not allow_downloads and not is_cached(path, config):
-        raise DataError(_absent(name))
-
-
-def _hub_path(name: str) -> tuple[str, str]:
-    """Data set and configuration."""
-    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", name):
-        raise DataError(
-            f"{name[:100]!r} is no data set of the hub: write OWNER/NAME or OWNER/NAME:CONFIGURATION."
-        )
-    path, _, config = name.partition(":")
-    return path, config or "default"
-
-
-def _absent(name: str) -> str:
-    return (
-        f"The data set {name} is not in the Hugging Face cache of this machine: allow downloads with "
-        "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
-    )
-
-
 def _hub_chunks(
     name: str, split: str, columns: Sequence[str], allow_downloads: bool
 ) -> Iterator[Chunk]:
-    from ltp_core.tasks.hub import read_split
+    from ltp_core.tasks.hub import check, parse, read_split
 
-    check_hub(name, allow_downloads=allow_downloads)
+    check(name, allow_downloads=allow_downloads)
     try:
-        table = read_split(*_hub_path(name), split, allow_downloads=allow_downloads)
+        table = read_split(*parse(name), split, allow_downloads=allow_downloads)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"The split {split} of {name} cannot be had: {reason}") from error

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from ltp_core.tasks.files import DataError
+
+HUB = "hub:"
+"""What the name of a data set of the hub begins with, where a path could stand."""
+DEFAULT_CONFIG = "default"
+
+
+def parse(name: str) -> tuple[str, str]:
+    """Data set and configuration of `owner/name` or `owner/name:configuration`.
+
+    Raises:
+        DataError: It is no name of a data set.
+    """
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(:\w[\w.-]*)?", name):
+        raise DataError(
+            f"{name[:100]!r} is no data set of the hub: write OWNER/NAME or OWNER/NAME:CONFIGURATION."
+        )
+    path, _, config = name.partition(":")
+    return path, config or DEFAULT_CONFIG
+
+
+def check(name: str, *, allow_downloads: bool) -> None:
+    """Refuses a data set that is not on this machine; looks at folders only.
+
+    Raises:
+        DataError: It is no name of a data set, or neither here nor allowed to be fetched.
+    """
+    if not allow_downloads and not is_cached(*parse(name)):
+        raise DataError(
+            f"The data set {name} is not in the Hugging Face cache of this machine: allow downloads with "
+            "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
+        )
 
 
 def is_cached(path: str, config: str) -> bool:
@@ -36,6 +71,46 @@ def read_split(path: str, config: str, split: str, *, allow_downloads: bool) -> 
     with _hub_access(allow_downloads):
         loaded = datasets.load_dataset(path, config, split=split)
     return loaded.with_format("arrow")[:]
+
+
+def save_splits(name: str, columns: Sequence[str], folder: Path, *, allow_downloads: bool) -> None:
+    """Writes these columns of every split as `SPLIT.jsonl`; classes by name, hidden labels as null.
+
+    Args:
+        name: `owner/name` or `owner/name:configuration`.
+        columns: What is kept.
+        folder: Where to, a folder that is there.
+        allow_downloads: Ask the hub for what is not on this machine.
+
+    Raises:
+        DataError: It is not at hand, or a split lacks a column.
+    """
+    check(name, allow_downloads=allow_downloads)
+    import datasets
+
+    try:
+        with _hub_access(allow_downloads):
+            loaded = datasets.load_dataset(*parse(name))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"The data set {name} cannot be had: {reason}") from error
+    for split, rows in loaded.items():
+        missing = [column for column in columns if column not in rows.column_names]
+        if missing:
+            raise DataError(
+                f"{name} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}."
+            )
+        classes = {
+            column: rows.features[column].names
+            for column in columns
+            if isinstance(rows.features[column], datasets.ClassLabel)
+        }
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+            for row in rows.select_columns(list(columns)):
+                for column, names in classes.items():
+                    index = row[column]
+                    row[column] = None if index is None or index < 0 else names[index]
+                file.write(json.dumps(row, default=str) + "\n")
 
 
 @contextlib.contextmanager

@@ -24,9 +24,11 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ltp_core import environment
 from ltp_core.files import StoreError, not_written, write_json
 from ltp_core.store import default_store, stores
 from ltp_core.strict import require
+from ltp_core.tasks import hub
 from ltp_core.tasks.files import (
     CHUNK_ROWS,
     DataError,
@@ -35,6 +37,7 @@ from ltp_core.tasks.files import (
     read_rows,
     split_files,
 )
+from ltp_core.tasks.hub import HUB
 from ltp_core.tasks.splits import hashed_split, text_hash
 
 Kind = Literal["classification", "regression", "multi_label"]
@@ -46,7 +49,7 @@ FORMAT = 1
 MAX_CLASSES = 1_000
 MAX_INTEGER_CLASSES = 20
 """Different whole numbers up to which they are taken for classes, not for values."""
-OWN_SETTINGS = {"file", "text", "label", "text_pair", "kind"}
+OWN_SETTINGS = {"file", "hub", "text", "label", "text_pair", "kind"}
 """Settings of the table `data` of a training that name a user's file."""
 MIN_TRAINING_ROWS = 10
 MAX_NAMED = 5
@@ -133,8 +136,9 @@ class OwnTask:
 def with_own_task(raw: Mapping[str, Any], *, names_task: bool) -> dict[str, Any]:
     """Settings of a training whose table `data` may name a user's file; a task stands for it then.
 
-    The table takes `file`, `text`, `label`, `text_pair` and `kind`, as `OwnSource` has them. It stands
-    in for the task of a preset.
+    The table takes `file`, `text`, `label`, `text_pair` and `kind`, as `OwnSource` has them, and in place
+    of `file` the name of a data set of the hub: `hub = "owner/name"`, or `file = "hub:owner/name"`. It
+    stands in for the task of a preset.
 
     Args:
         raw: The settings.
@@ -152,6 +156,11 @@ def with_own_task(raw: Mapping[str, Any], *, names_task: bool) -> dict[str, Any]
         not (names_task and "task" in raw),
         f"task = {raw.get('task')!r} and data.{next(iter(named))} name two different data: leave one out",
     )
+    if "hub" in named:
+        require(
+            "file" not in named, "data.file and data.hub name two different data: leave one out"
+        )
+        named["file"] = f"{HUB}{named.pop('hub')}"
     for key in ("file", "text", "label"):
         require(key in named, f"data.{key}: this setting must be given with {', '.join(named)}")
     for key, value in named.items():
@@ -161,15 +170,15 @@ def with_own_task(raw: Mapping[str, Any], *, names_task: bool) -> dict[str, Any]
         kind in (None, *get_args(Kind)),
         f"data.kind = {kind!r}: must be one of {', '.join(get_args(Kind))}",
     )
-    task = register(
-        OwnSource(
-            data=Path(named["file"]).expanduser(),
-            text=named["text"],
-            label=named["label"],
-            text_pair=named.get("text_pair"),
-            kind=kind,
-        )
+    source = OwnSource(
+        data=Path(named["file"]).expanduser(),
+        text=named["text"],
+        label=named["label"],
+        text_pair=named.get("text_pair"),
+        kind=kind,
     )
+    is_on_hub = named["file"].startswith(HUB)
+    task = register_hub(named["file"].removeprefix(HUB), source) if is_on_hub else register(source)
     rest = {key: value for key, value in data.items() if key not in OWN_SETTINGS}
     return {**raw, "task": task.name, "data": rest}
 
@@ -281,6 +290,35 @@ def register(source: OwnSource) -> OwnTask:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return task
+
+
+def register_hub(name: str, source: OwnSource) -> OwnTask:
+    """The same of a data set of the hub, from its local cache unless downloads are allowed.
+
+    Its splits become files of a folder for as long as they are read, and are then checked like any other.
+
+    Args:
+        name: `owner/name` or `owner/name:configuration`.
+        source: What its columns are; `data` does not count.
+
+    Raises:
+        UserError: It is not at hand, or no task can be made of it.
+    """
+    folder = default_store() / "tasks" / f".hub.{secrets.token_hex(4)}"
+    place = folder / re.sub("[^A-Za-z0-9.-]+", "_", name)
+    try:
+        place.mkdir(parents=True)
+        hub.save_splits(
+            name,
+            (*source.text_columns, source.label),
+            place,
+            allow_downloads=environment.downloads_allowed(),
+        )
+        return register(dataclasses.replace(source, data=place))
+    except OSError as error:
+        raise not_written(folder, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files(data: Path) -> dict[str, list[Path]]:

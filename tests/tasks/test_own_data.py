@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from ltp_core.config import load_config
+from ltp_core.records import UserError
 from ltp_core.sweep.plan import load_sweep, make_plan
+from ltp_core.tasks import hub
 from ltp_core.tasks.catalogue import find_task, known_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.loading import load_rows
@@ -301,3 +303,68 @@ hard = {stage}
     assert task in run("lengths", task, "--json").stdout
     assert 0 == run("robustness", task, "--json").status
     assert 0 == run("calibrate", name, "--data", str(path), "--target-relative-flops", "0.9").status
+
+
+@pytest.fixture
+def on_hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """A data set of the hub with named classes and a hidden label; what was asked for."""
+    datasets = pytest.importorskip("datasets")
+    asked: list[tuple[Any, ...]] = []
+
+    def load_dataset(path: str, config: str) -> Any:
+        asked.append((path, config))
+        features = datasets.Features(
+            {
+                "review": datasets.Value("string"),
+                "stars": datasets.ClassLabel(names=["bad", "good"]),
+            }
+        )
+        frame = reviews(60, (0, 1))
+        parts = {"train": frame[:40], "validation": frame[40:50], "test": frame[50:]}
+        tables = {
+            split: {"review": part["review"].tolist(), "stars": part["stars"].tolist()}
+            for split, part in parts.items()
+        }
+        tables["test"]["stars"][0] = -1
+        return datasets.DatasetDict(
+            {split: datasets.Dataset.from_dict(t, features=features) for split, t in tables.items()}
+        )
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(hub, "is_cached", lambda path, config: path == "owner/reviews")
+    return asked
+
+
+def test_a_data_set_of_the_hub_is_checked_like_a_file(
+    on_hub: list[tuple[Any, ...]], own_store: Path
+) -> None:
+    """Splits and names of classes are its own; a hidden label is left out, and nothing else stays behind."""
+    columns = ["data.text=review", "data.label=stars"]
+    config = load_config("own_ltp_s", ['data.file="hub:owner/reviews:en"', *columns])
+    assert [("owner/reviews", "en")] == on_hub
+    task = find_task(config.task)
+    assert ("bad", "good") == task.label_names
+    rows = {split: len(load_rows(config.task, split).texts) for split in ("validation", "test")}
+    assert {"validation": 10, "test": 9} == rows
+    assert [config.task] == [path.name for path in (own_store / "tasks").iterdir()]
+    again = load_config("own_ltp_s", ['data.hub="owner/reviews:en"', *columns])
+    assert again.name == config.name
+
+
+def test_a_data_set_that_is_not_here_is_one_sentence(on_hub: list[tuple[Any, ...]]) -> None:
+    """Nothing is fetched unasked; two names, or a column that it lacks, are refused as well."""
+    ran = run(
+        "train", "--data", "hub:owner/other", "--text", "review", "--label", "stars", "--dry-run"
+    )
+    assert 2 == ran.status
+    assert "LTP_ALLOW_DOWNLOADS=1" in ran.stderr
+    assert [] == on_hub
+    with pytest.raises(DataError, match="no column 'words'; it has review, stars"):
+        load_config(
+            "own_ltp_s", ['data.hub="owner/reviews"', "data.text=words", "data.label=stars"]
+        )
+    with pytest.raises(UserError, match="leave one out"):
+        load_config(
+            "own_ltp_s",
+            ['data.hub="owner/reviews"', "data.file=a.csv", "data.text=review", "data.label=stars"],
+        )

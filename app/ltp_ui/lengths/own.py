@@ -19,6 +19,7 @@ from app.ltp_ui.shared.jobs import OnEnd
 from ltp_core import environment, store
 from ltp_core.lengths import sources
 from ltp_core.lengths.shift import Side, evaluation_split, training_split
+from ltp_core.tasks import hub
 from ltp_core.tasks.catalogue import TASKS
 from ltp_core.tasks.files import SUFFIXES, FileFacts
 
@@ -232,9 +233,9 @@ def _hub() -> Source | None:
             "LTP_ALLOW_DOWNLOADS=1 allows them."
         )
         return None
-    sources.check_hub(name, allow_downloads=environment.downloads_allowed())
+    hub.check(name, allow_downloads=environment.downloads_allowed())
     chosen = ("--columns", columns, "--splits", splits)
-    return Source(arguments=(f"{sources.HUB}{name}", *chosen))
+    return Source(arguments=(f"{hub.HUB}{name}", *chosen))
 
 
 def _task() -> Source | None:
