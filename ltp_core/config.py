@@ -171,11 +171,16 @@ def dense_config(config: TrainConfig) -> TrainConfig | None:
 
     None if the run prunes nothing itself and is in floating point.
     """
-    if config.method.name == "unpruned" and not (config.hard and config.hard.int8):
+    if config.method.name == "unpruned" and not is_int8(config):
         return None
     soft = config.soft and SoftConfig(**_shared(config.soft))
     hard = config.hard and HardConfig(**_shared(config.hard))
     return replace(config, method=MethodSettings(), policy=None, soft=soft, hard=hard, select=None)
+
+
+def is_int8(config: TrainConfig) -> bool:
+    """Whether the layers' linear maps run in INT8."""
+    return config.hard is not None and config.hard.int8
 
 
 def _shared(stage: StageConfig) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Evaluation:
         dataset: Source, rows and SHA-256 of the data.
         selected: Where policies select before layers: of the tokens that they may drop, the share that
             each lets in. None for other methods.
+        relative_bops: Of the unpruned FP16 model's bit operations, where the linear maps are in INT8.
     """
 
     task: str
@@ -57,6 +58,7 @@ class Evaluation:
     layers: pd.DataFrame
     dataset: dict[str, Any]
     selected: list[float] | None = None
+    relative_bops: float | None = None
 
     @property
     def rows(self) -> int:
@@ -72,6 +74,7 @@ class Evaluation:
             "relative_flops": self.relative_flops,
             "mean_retained": self.mean_retained,
             **({} if self.selected is None else _verdict(self.selected)),
+            **({} if self.relative_bops is None else {"relative_bops": self.relative_bops}),
         }
 
 
@@ -164,6 +167,7 @@ def evaluate_checkpoint(
         split=split,
         metrics=spec.metrics(examples),
         relative_flops=found.relative_flops(model),
+        relative_bops=found.relative_bops(model),
         mean_retained=found.mean_retained,
         examples=examples,
         layers=found.layers_frame(split, rows.row[inputs.example], inputs.number),

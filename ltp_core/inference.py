@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from ltp_core.encoder.tokenizer import separator_id
-from ltp_core.flops import NO_COST, DecisionCost, relative_flops
+from ltp_core.flops import NO_COST, DecisionCost, relative_bops, relative_flops
 from ltp_core.runners.base import Inputs, RunOutput, make_inputs
 from ltp_core.tasks.task import predictions_from
 from ltp_core.tokenize import Encoded, collate, sorted_batches
@@ -112,6 +112,20 @@ class Predictions:
         """Fraction of the unpruned, unpadded FLOPs by accounting, sums before division."""
         config = model.encoder.config
         return relative_flops(
+            self.length,
+            self.attention_length,
+            self.ffn_length,
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+            decision=self.decision,
+        )
+
+    def relative_bops(self, model: PrunedModel) -> float | None:
+        """Fraction of the unpruned FP16 model's bit operations; None where no map is in INT8."""
+        if model.input_scales is None:
+            return None
+        config = model.encoder.config
+        return relative_bops(
             self.length,
             self.attention_length,
             self.ffn_length,

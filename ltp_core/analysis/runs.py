@@ -17,7 +17,14 @@ import pandas as pd
 
 from ltp_core import store
 from ltp_core.analysis.bands import match_operating_points
-from ltp_core.config import ConfigError, TrainConfig, dense_config, from_dict
+from ltp_core.config import (
+    ConfigError,
+    HardConfig,
+    TrainConfig,
+    dense_config,
+    from_dict,
+    is_int8,
+)
 from ltp_core.records import RunManifest
 from ltp_core.store import RunEntry
 
@@ -27,8 +34,9 @@ ALLOWED_DROP = 0.01
 """The paper's Table 1 allows one point less than the baseline."""
 
 ACCOUNTINGS = ("paper", "executed")
-QUANTITIES = ("metric", *ACCOUNTINGS)
-"""What a run measures on a split: the headline metric, and relative FLOPs by accounting; fractions."""
+QUANTITIES = ("metric", *ACCOUNTINGS, "bops")
+"""What a run measures on a split: the headline metric, relative FLOPs by accounting, and relative bit
+operations; fractions."""
 
 Row = Any
 """A row of a table, its columns as attributes."""
@@ -49,9 +57,11 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
     - `metric_name`: of the headline metric.
     - `config`: its configuration; None where this version does not know it.
     - `setting`: equal for runs that differ in the seed alone.
+    - `bops_SPLIT`: bit operations relative to the unpruned model in FP16, which floating point counts as.
     - `comparable`: equal for runs that may be compared: one task, one base model, one set of training
-      rows, one kind of adapter. `base`, `adapter`, `training_rows`, `takes_all` (those are all that
-      there are) and `max_train_length` (only rows of at most that many tokens; 0 for any) say which.
+      rows, one kind of adapter, INT8 or not. `base`, `adapter`, `training_rows`, `takes_all` (those are
+      all that there are), `max_train_length` (only rows of at most that many tokens; 0 for any) and
+      `is_int8` say which.
     - `recipe`: equal for runs with the same dense counterpart, seeds apart, stored or not.
     - `is_evaluation`: it holds records of a checkpoint that was trained elsewhere or before.
     - `is_foreign`: nothing is known of how that one was trained.
@@ -66,7 +76,9 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
     ]
     evaluated = [row for row in found_rows if row["splits"]]
     table = pd.DataFrame(evaluated, columns=_columns(evaluated))
-    table = table.astype({"training_rows": object, "is_evaluation": bool, "is_foreign": bool})
+    table = table.astype(
+        {"training_rows": object, "is_evaluation": bool, "is_foreign": bool, "is_int8": bool}
+    )
     # Of two halves the first has the second's method; what was evaluated once more is no half, nor is
     # a run that prunes and that another one only chose a strength of.
     trained = table[~table["is_evaluation"]]
@@ -85,7 +97,7 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
 _FIXED = (
     "run", "folder", "manifest", "task", "method", "seed", "parent", "dense", "metric_name", "splits",
     "config", "setting", "comparable", "recipe", "base", "adapter", "training_rows", "takes_all",
-    "max_train_length", "is_evaluation", "is_foreign", "has_records",
+    "max_train_length", "is_int8", "is_evaluation", "is_foreign", "has_records",
 )  # fmt: skip
 
 
@@ -102,12 +114,16 @@ def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
         for split, result in manifest.summary.items()
         if isinstance(result, dict) and isinstance(result.get("metrics"), dict)
     }
+    training = _training(manifest)
     measured: dict[str, Any] = {}
     for split, result in results.items():
         flops = result.get("relative_flops")
         costs = flops if isinstance(flops, dict) else {}
         measured[f"metric_{split}"] = number(next(iter(result["metrics"].values()), None))
         measured |= {f"{name}_{split}": number(costs.get(name)) for name in ACCOUNTINGS}
+        # Floating point counts as the FP16 that bit operations are relative to.
+        bops = result.get("relative_bops") if training["is_int8"] else costs.get("paper")
+        measured[f"bops_{split}"] = number(bops)
         measured[f"rows_{split}"] = number(result.get("rows"))
     headline: dict[str, Any] = results.get(REPORTED_ON) or next(
         iter(results.values()), {"metrics": {}}
@@ -126,7 +142,7 @@ def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
         "has_records": all(
             (entry.folder / f"{kind}.parquet").is_file() for kind in ("examples", "layers")
         ),
-        **_training(manifest),
+        **training,
         **measured,
     }
 
@@ -153,7 +169,11 @@ def _training(manifest: RunManifest) -> dict[str, Any]:
         plain = replace(config, seed=0)
         setting, recipe = plain.fingerprint, (dense_config(plain) or plain).fingerprint
         comparable = TrainConfig(
-            task=plain.task, base=plain.base, data=plain.data, adapter=plain.adapter
+            task=plain.task,
+            base=plain.base,
+            data=plain.data,
+            adapter=plain.adapter,
+            hard=HardConfig(int8=True) if is_int8(plain) else None,
         ).fingerprint
     training = manifest.dataset.get("train")
     num_rows = training.get("rows") if isinstance(training, dict) else None
@@ -168,6 +188,7 @@ def _training(manifest: RunManifest) -> dict[str, Any]:
         "training_rows": num_rows if isinstance(num_rows, int) else data and data.train_rows,
         "takes_all": bool(data and data.train_rows is None and data.max_train_length is None),
         "max_train_length": (data and data.max_train_length) or 0,
+        "is_int8": config is not None and is_int8(config),
         "is_evaluation": is_evaluation,
         "is_foreign": is_foreign,
     }
@@ -185,10 +206,10 @@ def number(value: Any) -> float:
 def points_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row an operating point: runs that differ in the seed alone, by task, method and FLOPs.
 
-    Points prune, and were trained and evaluated on validation. Columns, besides those of the first run:
+    Points prune or run in INT8, and were trained and evaluated on validation. Columns, besides those of the first run:
 
     - `runs`, `seeds`: of all, by seed; `counterparts` their dense counterparts, None where not stored.
-    - `metric_SPLIT`, `paper_SPLIT`, `executed_SPLIT`, `difference_SPLIT` with `SPLIT` one of the two
+    - `metric_SPLIT`, `paper_SPLIT`, `executed_SPLIT`, `bops_SPLIT`, `difference_SPLIT` with `SPLIT` one of the two
       splits: mean over seeds, `…_sd` the standard deviation (n − 1), NaN for one. The difference is to
       the dense counterpart of the same seed.
     """
@@ -203,7 +224,7 @@ def points_table(runs: pd.DataFrame) -> pd.DataFrame:
         f"{q}_{split}" for split in (REPORTED_ON, CHOSEN_ON) for q in (*QUANTITIES, "difference")
     ]
     is_point = (
-        (runs["method"] != UNPRUNED)
+        ((runs["method"] != UNPRUNED) | runs["is_int8"])
         & ~runs["is_half"]
         & ~runs["is_evaluation"]
         & runs["config"].notna()

@@ -11,8 +11,6 @@ from ltp_core.cli.base import Command, Output, columns, factor, percent, signed
 from ltp_core.records import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ltp_core.analysis.runs import Row
 
 
@@ -67,6 +65,7 @@ def _heading(point: Row) -> dict[str, Any]:
         "max_train_length": point.max_train_length or None,
         "base": point.base,
         "adapter": point.adapter,
+        "is_int8": bool(point.is_int8),
     }
 
 
@@ -82,6 +81,7 @@ def _row(point: Row, folders: dict[str, Path]) -> dict[str, Any]:
         "metric": point.metric_name,
         "value": point.metric_validation,
         "relative_flops": {name: getattr(point, f"{name}_{REPORTED_ON}") for name in ACCOUNTINGS},
+        "relative_bops": getattr(point, f"bops_{REPORTED_ON}"),
         "differences": {s: each and asdict(each) for s, each in differences.items()},
     }
 
@@ -91,7 +91,8 @@ def _card(document: dict[str, Any]) -> str:
     note = (
         f"* the cheapest of its method at most {document['allowed_drop_points']:g} points below its dense "
         "counterpart on held-out training rows\nDifferences in points, with the 95 % interval of a "
-        "paired bootstrap over examples; FLOPs relative to the unpruned model without padding"
+        "paired bootstrap over examples; FLOPs relative to the unpruned model without padding, bit "
+        "operations (BOPs) to that model in FP16"
     )
     return "\n\n".join([*parts, note])
 
@@ -99,6 +100,10 @@ def _card(document: dict[str, Any]) -> str:
 def _table(experiment: dict[str, Any]) -> str:
     header = ["", "run", "seeds", "FLOPs, paper", "executed", "validation", "to dense", "held-out"]
     rows = [_cells(point) for point in experiment["points"]]
+    if experiment["is_int8"]:
+        header.insert(5, "BOPs")
+        for cells, point in zip(rows, experiment["points"], strict=True):
+            cells.insert(5, percent(point["relative_bops"]))
     return f"{_title(experiment)}\n\n{columns(header, rows)}"
 
 
@@ -106,10 +111,11 @@ def _title(experiment: dict[str, Any]) -> str:
     rows, longest = experiment["training_rows"], experiment["max_train_length"]
     parts = [experiment["task"], *([f"{rows:,} training rows"] if rows else [])]
     parts += [f"of at most {longest} tokens"] if longest else []
-    return ", ".join([*parts, experiment["base"], experiment["adapter"]])
+    parts += [experiment["base"], experiment["adapter"]]
+    return ", ".join([*parts, *(["INT8"] if experiment["is_int8"] else [])])
 
 
-def _cells(point: dict[str, Any]) -> Sequence[str]:
+def _cells(point: dict[str, Any]) -> list[str]:
     flops = point["relative_flops"]
     return [
         "*" if point["is_smallest_within"] else "",

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
-from ltp_core.config import TrainConfig
+from ltp_core.config import TrainConfig, is_int8
 from ltp_core.encoder.adapter import inject, restore_adapter
 from ltp_core.encoder.bases import find_base
 from ltp_core.encoder.int8 import InputRecorder, quantize_
@@ -79,7 +79,7 @@ def prepare(
     if teacher is not None and parent_folder is not None and _distils(config):
         said = stored_teacher_logits(teacher, parent_folder, found.encoded, destination)
     make_trainable(encoder, method, config, parent_folder)
-    if config.hard is not None and config.hard.int8:
+    if is_int8(config):
         assert teacher is not None
         scales = teacher.input_scales or measured_scales(teacher, found.encoded, config.seed)
         quantize_(encoder, scales)
@@ -230,7 +230,7 @@ def make_trainable(
     """
     if config.adapter.kind == "lora":
         autocast = AUTOCAST.get(config.mixed_precision)
-        if config.hard is not None and config.hard.int8:
+        if is_int8(config):
             autocast = None  # the nearest whole numbers are those of the weights in full width
         inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha, autocast=autocast)
         if parent_folder is not None:

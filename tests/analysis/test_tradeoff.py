@@ -25,7 +25,7 @@ from ltp_core.analysis.runs import (
     runs_table,
     smallest_within,
 )
-from ltp_core.config import SelectConfig, dense_config
+from ltp_core.config import MethodSettings, SelectConfig, dense_config
 from ltp_core.metrics import paired_interval
 from ltp_core.records import UserError
 from ltp_core.store import RunEntry
@@ -126,6 +126,32 @@ def test_a_run_for_any_budget_is_a_point_beside_its_choices(tmp_path: Path) -> N
     assert {trained.name, chosen.name} == set(points_of(tmp_path)["run"])
     tradeoff_samples.save_run(tmp_path, other, right=0.8, flops=0.5, parent=trained.name)
     assert {chosen.name, other.name} == set(points_of(tmp_path)["run"])
+
+
+def test_int8_is_an_experiment_of_its_own(tmp_path: Path) -> None:
+    """Measured against the floating-point model, by bit operations that its records name."""
+    floating = tradeoff_samples.config("ltp", 0.4)
+    assert floating.hard is not None
+    in_int8 = replace(floating, hard=replace(floating.hard, int8=True))
+    unpruned = replace(in_int8, method=MethodSettings(), soft=None)
+    dense = dense_config(unpruned)
+    assert dense is not None
+    tradeoff_samples.save_run(tmp_path, floating, right=0.9, flops=0.4)
+    tradeoff_samples.save_run(tmp_path, dense, right=0.9, flops=1.0)
+    for made, flops, bops in ((in_int8, 0.4, 0.11), (unpruned, 1.0, 0.26)):
+        folder = tradeoff_samples.save_run(tmp_path, made, right=0.88, flops=flops)
+        manifest = store.read_manifest(folder)
+        summary = {
+            split: result | {"relative_bops": bops} for split, result in manifest.summary.items()
+        }
+        store.finish_run(folder, replace(manifest, summary=summary))
+    points = points_table(runs_table(store.list_runs([tmp_path]))).set_index("run")
+    assert {floating.name, in_int8.name, unpruned.name} == set(points.index)
+    assert points.loc[in_int8.name, "comparable"] == points.loc[unpruned.name, "comparable"]
+    assert points.loc[floating.name, "comparable"] != points.loc[in_int8.name, "comparable"]
+    costs = points.loc[[floating.name, in_int8.name, unpruned.name], "bops_validation"]
+    assert [0.4, 0.11, 0.26] == costs.tolist()
+    assert points.loc[unpruned.name, "difference_validation"] < 0
 
 
 def test_comparable_runs_differ_in_neither_data_nor_base(tmp_path: Path) -> None:
