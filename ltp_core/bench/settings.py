@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ltp_core.bench.variants import DEFAULT, VARIANTS, missing
 from ltp_core.strict import require, require_above_zero
 
-What = Literal["throughput", "scaling", "topk", "training"]
+What = Literal["throughput", "scaling", "topk", "training", "predict"]
 DType = Literal["float32", "bfloat16", "float16"]
 
 SCALING_LENGTHS = (32, 64, 128, 256, 512)
@@ -24,7 +24,7 @@ class BenchSettings:
 
     Attributes:
         what: `throughput` by batch size and length, `scaling` with the length, `topk` against
-            threshold, or a step of `training` by stage.
+            threshold, a step of `training` by stage, or a file scored by `predict`.
         checkpoint: Name of the checkpoint; None for `topk`, which needs none.
         against: Names of other checkpoints that run beside it, each with its own method.
         task: Whose texts; None takes the checkpoint's own.

@@ -38,7 +38,7 @@ from ltp_core.cli.base import (
     positives,
     usable_device,
 )
-from ltp_core.cli.bench_cards import throughput_card, topk_card, training_card
+from ltp_core.cli.bench_cards import predict_card, throughput_card, topk_card, training_card
 from ltp_core.cli.events import Report, reporter
 from ltp_core.records import UserError
 
@@ -64,10 +64,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--what",
-        choices=("throughput", "scaling", "topk", "training"),
+        choices=("throughput", "scaling", "topk", "training", "predict"),
         default="throughput",
         help="throughput by batch size and length (default), time against length, top-k selection "
-        "against a threshold, or a training step by stage (never stored)",
+        "against a threshold, a training step by stage, or predict beside transformers' pipeline over a "
+        "file (the last two are never stored)",
     )
     _add_variants(parser)
     add_subset(parser, rows=ROWS)
@@ -101,7 +102,7 @@ def _add_extent(parser: ArgumentParser) -> None:
         "--batch-sizes",
         type=positives,
         metavar="N,N",
-        help="default: 1,8,32; for topk and training 32",
+        help="default: 1,8,32; for topk, training and predict 32",
     )
     parser.add_argument(
         "--lengths",
@@ -183,6 +184,9 @@ def run(arguments: Namespace) -> Output:
     if arguments.what == "training":
         document = _training(arguments, device, report)
         return Output(document=document, text=training_card(document))
+    if arguments.what == "predict":
+        document = _predicting(arguments, device, report)
+        return Output(document=document, text=predict_card(document))
     document = _bench(arguments, device, keep, report)
     return Output(document=document, text=throughput_card(document))
 
@@ -255,6 +259,17 @@ def _training(arguments: Namespace, device: str, report: Report) -> dict[str, An
     return bench_training(settings, model, report=report)
 
 
+def _predicting(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
+    from ltp_core.bench.predicting import bench_predict
+    from ltp_core.checkpoint import load_checkpoint
+
+    if arguments.checkpoint is None:
+        raise UserError("Name the checkpoint to predict with.")
+    model = load_checkpoint(arguments.checkpoint, device=device)
+    settings = _settings(arguments, device, model.name, ())
+    return bench_predict(settings, model, data_dir=arguments.data_dir, report=report)
+
+
 def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report) -> dict[str, Any]:
     if arguments.checkpoint is None:
         raise UserError("Name the checkpoint to measure; `checkpoints` lists what there is.")
@@ -312,7 +327,9 @@ def _extent(arguments: Namespace) -> tuple[tuple[int | None, ...], tuple[int, ..
         "topk": TOPK_LENGTHS,
         "training": TRAINING_LENGTHS,
     }.get(arguments.what, (None,))
-    sizes = {"scaling": (8,), "topk": (32,), "training": (32,)}.get(arguments.what, (1, 8, 32))
+    sizes = {"scaling": (8,), "topk": (32,), "training": (32,), "predict": (32,)}.get(
+        arguments.what, (1, 8, 32)
+    )
     return tuple(arguments.lengths or lengths), tuple(arguments.batch_sizes or sizes)
 
 

@@ -157,6 +157,25 @@ def training_card(document: dict[str, Any]) -> str:
     return "\n".join([*_machine(document), "", table, *notes])
 
 
+def predict_card(document: dict[str, Any]) -> str:
+    """Rows a second by contender, and how many times the pipeline's."""
+    rows = [
+        (
+            str(line["batch_size"]),
+            document["contenders"][line["contender"]]["title"],
+            f"{line['rows_per_s']:.0f} ({line['rows_per_s_q1']:.0f}–{line['rows_per_s_q3']:.0f})",
+            _times(line["relative_throughput"]),
+            _times(line["relative_to_sorted"]),
+        )
+        for line in document["results"]
+    ]
+    header = ("batch", "what", "rows/s (quartiles)", "to the pipeline", "to the sorted one")
+    warning = document["noise"]["warning"]
+    notes = ["", f"Noisy machine: {warning}."] if warning else []
+    texts = f"{document['rows']:,} rows: {document['texts']}"
+    return "\n".join([*_machine(document), texts, "", columns(header, rows), *notes])
+
+
 def _notes(document: dict[str, Any]) -> list[str]:
     notes = []
     if document["skipped"]:

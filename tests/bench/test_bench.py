@@ -24,6 +24,7 @@ from ltp_core.bench import engines, measure, results, throughput, variants
 from ltp_core.bench.engines import BUILDERS, count_tokens, enter
 from ltp_core.bench.figures import figures
 from ltp_core.bench.measure import Noise, spread, take_turns, using_threads
+from ltp_core.bench.predicting import CONTENDERS, bench_predict
 from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.results import list_benches
 from ltp_core.bench.settings import BenchSettings
@@ -47,7 +48,7 @@ from ltp_core.bench.workload import (
     with_padding,
 )
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
-from ltp_core.cli.bench_cards import training_card
+from ltp_core.cli.bench_cards import predict_card, training_card
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
 from ltp_core.tables import read_table
@@ -505,6 +506,19 @@ def test_training_steps(model: PrunedModel, tmp_path: Path) -> None:
         bench_training(small(what="training", lengths=(4,), dtype="float16"), model)
     with pytest.raises(UserError, match="reads at most 40 tokens, not 41"):
         bench_training(small(what="training", lengths=(41,)), model)
+
+
+def test_a_file_beside_the_pipeline(model: PrunedModel) -> None:
+    """Every contender scores every row in every round; texts of one task or pairs."""
+    chosen = small(what="predict", task="rotten_tomatoes", limit=12, batch_sizes=(4,), repeats=2)
+    found = bench_predict(chosen, model)
+    assert (12, list(CONTENDERS)) == (found["rows"], [x["contender"] for x in found["results"]])
+    assert all(line["rows_per_s"] > 0 and 2 == line["rounds"] for line in found["results"])
+    assert 1.0 == found["results"][0]["relative_throughput"]
+    assert 1.0 == found["results"][1]["relative_to_sorted"]
+    assert "to the pipeline" in predict_card(found)
+    with pytest.raises(UserError, match="float32"):
+        bench_predict(small(what="predict", dtype="bfloat16"), model)
 
 
 # --- limits, stops, noise ---------------------------------------------------------------------------
