@@ -307,7 +307,7 @@ def _load_run(folder: Path, device: str) -> PrunedModel:
         raise CheckpointError(
             f"{folder} names {len(pruning.label_names)} labels, but its head has {outputs} outputs."
         )
-    return _model(
+    return assemble(
         name=folder.resolve().name,
         task=None if pruning.task == NO_TASK else pruning.task,
         method=pruning.method,
@@ -377,7 +377,7 @@ def _load_foreign(folder: Path, device: str) -> PrunedModel:
     names = label_names(raw if raw.get("id2label") else {"num_labels": outputs})
     # One output without a stated problem is a value, as in transformers.
     is_values = problem == "regression" or (outputs == 1 and problem is None)
-    return _model(
+    return assemble(
         name=folder.resolve().name,
         task=None,
         method=Unpruned.neutral(encoder.config.num_layers),
@@ -393,7 +393,18 @@ def _load_foreign(folder: Path, device: str) -> PrunedModel:
     )
 
 
-def _model(*, encoder: Encoder, method: PruningMethod, device: str, **fields: Any) -> PrunedModel:
+def assemble(*, encoder: Encoder, method: PruningMethod, device: str, **fields: Any) -> PrunedModel:
+    """The loaded checkpoint of these parts, moved to a device.
+
+    Args:
+        encoder: Its weights; they are moved.
+        method: Its pruning method; it is moved.
+        device: Where it runs.
+        fields: The others of `PrunedModel`, but for `packed`.
+
+    Raises:
+        CheckpointError: Encoder and tokenizer do not belong together.
+    """
     from ltp_core.runners.packed import PackedRunner
 
     # Ids may have gaps: the largest counts, not how many there are.

@@ -77,10 +77,36 @@ class Counts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Chunk:
+class Chunk:
+    """Some consecutive rows.
+
+    Attributes:
+        rows: With their other columns.
+        numbers: Their places in the source.
+        texts: Of each row one or two; None, or blank, where there is none.
+        fraction: Of the source, read so far.
+    """
+
     rows: list[Mapping[str, Any]]
     numbers: list[int]
+    texts: list[tuple[str | None, ...]]
     fraction: float | None
+
+
+Predicted = tuple[Chunk, pa.Table, Counts]
+"""Rows, the new columns, and what became of the rows."""
+Engine = Callable[[Iterable[Chunk], str], Iterator[Predicted]]
+"""What predicts chunks, in their order; the second argument begins the names of the new columns."""
+
+
+def in_this_process(scorer: Scorer) -> Engine:
+    """One chunk after another, each when it is asked for."""
+
+    def predicted(chunks: Iterable[Chunk], prefix: str) -> Iterator[Predicted]:
+        for chunk in chunks:
+            yield chunk, *predict_texts(scorer, chunk.texts, chunk.numbers, prefix)
+
+    return predicted
 
 
 def predict_file(
@@ -92,6 +118,7 @@ def predict_file(
     prefix: str = "predicted_",
     settings: Mapping[str, Any] | None = None,
     chunk_rows: int = CHUNK_ROWS,
+    engine: Engine | None = None,
     report: Report = lambda rows, fraction: None,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> Counts:
@@ -109,6 +136,7 @@ def predict_file(
         prefix: Beginning of the names of the new columns.
         settings: What else an unfinished run must have in common with this one, as JSON values.
         chunk_rows: Rows of a chunk at most; no result depends on it.
+        engine: What predicts; None takes the scorer, here.
         report: Called after each chunk.
         notice: Takes a sentence when an unfinished run cannot be gone on with.
 
@@ -130,9 +158,8 @@ def predict_file(
             rows = read_rows(source, columns) if columns else line_rows(source)
             rows = itertools.islice(rows, counts.resumed, None)
             number = len(_parts(folder))
-            for chunk in _chunks(rows, columns, chunk_rows, place_of(source)):
-                _check_names(source.name, names, chunk.rows)
-                table, found = predict_rows(scorer, chunk.rows, chunk.numbers, columns, prefix)
+            chunks = _chunks(rows, columns, chunk_rows, place_of(source), names)
+            for chunk, table, found in (engine or in_this_process(scorer))(chunks, prefix):
                 _save_part(folder / f"{number:06}.parquet", table, found)
                 counts.add(found)
                 number += 1
@@ -162,6 +189,7 @@ def predict_stream(
     place: str,
     prefix: str = "predicted_",
     chunk_rows: int = CHUNK_ROWS,
+    engine: Engine | None = None,
     report: Report = lambda rows, fraction: None,
 ) -> Counts:
     """Writes rows with their predictions as JSON lines while they come; the rest as `predict_file`.
@@ -174,13 +202,13 @@ def predict_stream(
         place: Beginning of a sentence about a row; its number follows.
         prefix: Beginning of the names of the new columns.
         chunk_rows: Rows that are predicted, and written, together.
+        engine: What predicts; None takes the scorer, here.
         report: Called after each chunk.
     """
     began, counts = time.perf_counter(), Counts()
     names = new_columns(scorer.model, prefix)
-    for chunk in _chunks(rows, columns, chunk_rows, place):
-        _check_names(place, names, chunk.rows)
-        table, found = predict_rows(scorer, chunk.rows, chunk.numbers, columns, prefix)
+    chunks = _chunks(rows, columns, chunk_rows, place, names)
+    for chunk, table, found in (engine or in_this_process(scorer))(chunks, prefix):
         for row, predicted in zip(chunk.rows, table.to_pylist(), strict=True):
             stream.write(json_line({**row, **predicted}))
         stream.flush()
@@ -258,22 +286,23 @@ def new_columns(model: PrunedModel, prefix: str) -> list[str]:
     return [prefix + label, *(f"{prefix}probability_{name}" for name in model.label_names)]
 
 
-def predict_rows(
+def predict_texts(
     scorer: Scorer,
-    rows: Sequence[Mapping[str, Any]],
+    texts: list[tuple[Any, ...]],
     numbers: Sequence[int],
-    columns: Sequence[str],
     prefix: str,
 ) -> tuple[pa.Table, Counts]:
-    """The new columns of some rows, null where there is no text, and what became of the rows."""
-    texts: list[tuple[Any, ...]] = [
-        tuple(row.get(name) for name in columns or ("text",)) for row in rows
-    ]
+    """The new columns of the rows with these texts and numbers, and what became of the rows.
+
+    They are null where there is no text.
+    """
     has_text = [not any(is_missing(t) or not t.strip() for t in text) for text in texts]
     chosen = np.flatnonzero(has_text)
     absent = [number for number, has in zip(numbers, has_text, strict=True) if not has]
-    counts = Counts(rows=len(rows), without_text=len(absent), first_without_text=absent[:MAX_NAMED])
-    values: list[list[Any]] = [[None] * len(rows) for _ in new_columns(scorer.model, prefix)]
+    counts = Counts(
+        rows=len(texts), without_text=len(absent), first_without_text=absent[:MAX_NAMED]
+    )
+    values: list[list[Any]] = [[None] * len(texts) for _ in new_columns(scorer.model, prefix)]
     if len(chosen):
         scores = scorer([texts[i] for i in chosen])
         counts.cut = int(np.count_nonzero(scores.num_cut))
@@ -303,28 +332,38 @@ def _values(model: PrunedModel, logits: np.ndarray) -> list[list[Any]]:
 
 
 def _chunks(
-    rows: Iterable[Row], columns: Sequence[str], chunk_rows: int, place: str
-) -> Iterator[_Chunk]:
+    rows: Iterable[Row],
+    columns: Sequence[str],
+    chunk_rows: int,
+    place: str,
+    names: Sequence[str],
+) -> Iterator[Chunk]:
     """Rows in chunks of bounded size; their texts are texts, or missing.
 
     Raises:
         DataError: A column holds something that is no text.
+        UserError: A row has a column of one of these names already.
     """
+    source = place.partition(",")[0]
     found: list[Mapping[str, Any]] = []
     numbers: list[int] = []
+    texts: list[tuple[str | None, ...]] = []
     characters, fraction = 0, None
     for number, row, fraction in rows:
-        for name in columns or ("text",):
-            value = row.get(name)
+        text = {name: row.get(name) for name in columns or ("text",)}
+        for name, value in text.items():
             if not is_missing(value):
                 characters += check_text(value, f"{place} {number}: column {name!r}")
         found.append(row)
         numbers.append(number)
+        texts.append(tuple(text.values()))
         if len(found) == chunk_rows or characters >= MAX_CHARACTERS:
-            yield _Chunk(rows=found, numbers=numbers, fraction=fraction)
-            found, numbers, characters = [], [], 0
+            _check_names(source, names, found)
+            yield Chunk(rows=found, numbers=numbers, texts=texts, fraction=fraction)
+            found, numbers, texts, characters = [], [], [], 0
     if found:
-        yield _Chunk(rows=found, numbers=numbers, fraction=fraction)
+        _check_names(source, names, found)
+        yield Chunk(rows=found, numbers=numbers, texts=texts, fraction=fraction)
 
 
 def _check_names(source: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:

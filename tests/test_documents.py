@@ -17,6 +17,7 @@ from tests.source_trees import ROOT, tree
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "docs/cluster.md",
     "docs/development.md",
     "docs/methods.md",
     "docs/performance.md",

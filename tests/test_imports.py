@@ -57,10 +57,13 @@ ALLOWED: dict[str, set[str]] = {
     "join": {"tasks", "files"},
     "predict": {"records", "files", "tasks", "checkpoint", "scoring", "join"},
     "trace": PARTS | {"runners", "checkpoint", "inference", "ask", "scoring"},
+    "cluster": {"records", "environment", "threads", "checkpoint", "scoring", "predict"}
+    | {"config", "sweep", "training"},
     "classifier": {"records", "checkpoint", "tokenize", "scoring", "trace", "calibration"},
     "hugging_face": PARTS | {"checkpoint", "checkpoint_places", "export", "inference", "runners"},
     "evaluate": PARTS | {"runners", "checkpoint", "inference"},
-    "bench": PARTS | {"runners", "checkpoint", "inference", "evaluate", "export"},
+    "bench": PARTS
+    | {"runners", "checkpoint", "inference", "evaluate", "export", "scoring", "predict"},
     "export": PARTS | {"runners", "checkpoint", "checkpoint_places"},
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
@@ -72,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}
     | {"evaluate", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"}
-    | {"scoring", "join", "predict"},
+    | {"scoring", "join", "predict", "cluster"},
     "__main__": {"cli"},
 }
 """Parts of `ltp_core` that each part may import, itself apart. A new part gets a line."""

@@ -91,7 +91,8 @@ def test_nothing_required_is_idle(
 
 def test_extras_are_pinned_as_they_are_tested() -> None:
     """Where an extra is installed here, it is the pinned one."""
-    for name, version in pins("requirements-openvino.txt").items():
+    extras = pins("requirements-openvino.txt") | pins("requirements-cluster.txt")
+    for name, version in extras.items():
         assert not distributions().get(name) or importlib.metadata.version(name) == version
 
 

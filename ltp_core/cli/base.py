@@ -80,6 +80,31 @@ def add_device(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, … (default: cpu)")
 
 
+def add_engine(parser: ArgumentParser) -> None:
+    """Where the work is done: in this process, or on a cluster."""
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on all cores of this machine, or with --address of a cluster (default: local)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="a Ray cluster that is there, or auto for one on this machine",
+    )
+
+
+def check_engine(arguments: Namespace) -> None:
+    """Refuses a cluster's address without the engine.
+
+    Raises:
+        UserError: It is given so.
+    """
+    if arguments.address is not None and arguments.engine != "ray":
+        raise UserError("--address is of a Ray cluster: add --engine ray.")
+
+
 def add_data(parser: ArgumentParser) -> None:
     """Where the data of the GLUE tasks is."""
     parser.add_argument(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ from ltp_core.cli.base import (
     add_budget,
     add_checkpoint,
     add_device,
+    add_engine,
+    check_engine,
     positive,
     usable_device,
 )
@@ -23,7 +27,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
-    from ltp_core.predict import Counts, Report
+    from ltp_core.predict import Counts, Engine, Report
 
 STANDARD = "-"
 """Standard input, or output."""
@@ -81,13 +85,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="rows that are sorted by length, and saved, together (default: 4096)",
     )
     add_device(parser)
+    add_engine(parser)
 
 
 def run(arguments: Namespace) -> Output:
     """Predicts; a run that was killed goes on behind its last finished chunk."""
     to_stream = arguments.out == STANDARD
     _check(arguments, to_stream)
-    device = usable_device(arguments.device)
+    is_local = arguments.engine == "local"
+    device = usable_device(arguments.device if is_local else "cpu")
 
     from ltp_core.checkpoint import load_checkpoint
     from ltp_core.predict import predict_file, predict_stream, stream_lines, stream_rows
@@ -107,8 +113,12 @@ def run(arguments: Namespace) -> Output:
     )
     source = None if arguments.file == STANDARD else Path(arguments.file).expanduser()
     columns = _columns(arguments, source, model)
-    with _Progress(events.reporter(arguments)) as report:
+    with (
+        contextlib.nullcontext() if is_local else _on_cluster(arguments, model) as engine,
+        _Progress(events.reporter(arguments)) as report,
+    ):
         options: dict[str, Any] = {
+            "engine": engine,
             "prefix": arguments.prefix,
             "chunk_rows": arguments.chunk_rows,
             "report": report,
@@ -143,7 +153,27 @@ def run(arguments: Namespace) -> Output:
     return Output(document=document, text="" if to_stream else text)
 
 
+@contextlib.contextmanager
+def _on_cluster(arguments: Namespace, model: PrunedModel) -> Iterator[Engine]:
+    from ltp_core.cluster.connection import OBJECT_STORE_BYTES, connected
+    from ltp_core.cluster.predicting import cluster_engine
+
+    weights_bytes = sum(p.numel() * p.element_size() for p in model.encoder.parameters())
+    with connected(
+        arguments.address, object_store_bytes=OBJECT_STORE_BYTES + 2 * weights_bytes
+    ) as cluster:
+        yield cluster_engine(
+            cluster,
+            model,
+            runner=arguments.runner,
+            dtype=arguments.dtype,
+            batch_size=arguments.batch_size,
+            device=arguments.device,
+        )
+
+
 def _check(arguments: Namespace, to_stream: bool) -> None:
+    check_engine(arguments)
     if to_stream and (arguments.json or arguments.events):
         raise UserError(
             "Without --out the rows go to standard output: give --out, or leave --json out."

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from ltp_core.cli.base import Command, Output, add_data, columns
+from ltp_core.cli.base import Command, Output, add_data, add_engine, check_engine, columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,10 +22,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--dry-run", action="store_true", help="only show the plan and where each run stands"
     )
     add_data(parser)
+    add_engine(parser)
 
 
 def run(arguments: Namespace) -> Output:
     """Trains what is missing; killed and started again, it goes on where it was."""
+    check_engine(arguments)
+
     from ltp_core.store import default_store
     from ltp_core.sweep.plan import load_sweep, make_plan
 
@@ -35,7 +38,8 @@ def run(arguments: Namespace) -> Output:
     destination = default_store()
     problems: dict[str, str] = {}
     if not arguments.dry_run:
-        problems = _carry_out(plan, destination, arguments.data_dir)
+        carry_out = _carry_out if arguments.engine == "local" else _carry_out_on_cluster
+        problems = carry_out(plan, destination, arguments)
     document = _document(sweep, plan, destination, problems)
     return Output(document=document, text=_card(document), status=1 if problems else 0)
 
@@ -52,16 +56,42 @@ def _check(plan: list[PlannedRun]) -> None:
         check_budget(planned.config)
 
 
-def _carry_out(plan: list[PlannedRun], destination: Path, data_dir: Path | None) -> dict[str, str]:
+def _carry_out(plan: list[PlannedRun], destination: Path, arguments: Namespace) -> dict[str, str]:
     from ltp_core.sweep.runner import SweepRunner
     from ltp_core.training.train import train
 
     def train_one(config: TrainConfig, needs_weights: bool) -> None:
-        train(config, data_dir=data_dir, show_progress=True, needs_weights=needs_weights)
+        train(config, data_dir=arguments.data_dir, show_progress=True, needs_weights=needs_weights)
         _free_memory()
 
     runner = SweepRunner(plan=plan, destination=destination, train=train_one, say=_say)
     return runner.run()
+
+
+def _carry_out_on_cluster(
+    plan: list[PlannedRun], destination: Path, arguments: Namespace
+) -> dict[str, str]:
+    """Several runs at once: one a GPU of the cluster where it has some, else one a core."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ltp_core.cluster.connection import connected
+    from ltp_core.cluster.training import cluster_training
+    from ltp_core.sweep.runner import SweepRunner
+
+    with connected(arguments.address) as cluster:
+        slots = cluster.accelerators or cluster.cores
+        pool = ThreadPoolExecutor(slots)  # each thread waits for one run
+        try:
+            return SweepRunner(
+                plan=plan,
+                destination=destination,
+                train=cluster_training(cluster, arguments.data_dir),
+                say=_say,
+                pool=pool,
+                slots=slots,
+            ).run()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _say(line: str) -> None:

@@ -1,12 +1,14 @@
-"""Carrying out the plan of a sweep: one run after another, resumable, shared between processes.
+"""Carrying out the plan of a sweep: one run after another or several at once, resumable, shared between processes.
 
 Training itself is handed in, so nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +31,8 @@ class SweepRunner:
         destination: Store that is written to.
         train: Trains one run.
         say: Shows a line about the progress of the whole sweep.
+        pool: Trains several at once; None: one after another, in this thread.
+        slots: How many at once.
         poll_s: Time between two looks at runs that other processes train.
         problems: Why a run failed, in a sentence, by its name.
     """
@@ -37,6 +41,8 @@ class SweepRunner:
     destination: Path
     train: Train
     say: Callable[[str], object]
+    pool: Executor | None = None
+    slots: int = 1
     poll_s: float = 20.0
     problems: dict[str, str] = field(default_factory=dict)
     _timed: list[tuple[TrainConfig, float]] = field(default_factory=list)
@@ -47,11 +53,16 @@ class SweepRunner:
         A run that another process trains is left to it and looked at again later; should that
         process die, the run is taken up here. A run whose parent failed is not tried.
         """
-        while waiting := self._open():
-            has_moved = False
-            for run in waiting:
-                has_moved |= self._settle(run)
-            if not has_moved:
+        begun: dict[Future[object], tuple[PlannedRun, bool, float]] = {}
+        while begun or self._open():
+            names = {run.config.name for run, _, _ in begun.values()}
+            for run in itertools.islice(self._ready(names), self.slots - len(begun)):
+                start, needs_weights = time.monotonic(), self._needs_weights(run)
+                begun[self._begin(run, needs_weights)] = (run, needs_weights, start)
+            if begun:
+                for future in wait(begun, self.poll_s, FIRST_COMPLETED).done:
+                    self._end(future, *begun.pop(future))
+            elif waiting := self._open():
                 self.say(f"{len(waiting)} to go, all being trained elsewhere or waiting for that.")
                 time.sleep(self.poll_s)
         return self.problems
@@ -60,35 +71,48 @@ class SweepRunner:
         found = open_runs(self.plan, self.destination)
         return [run for run in found if run.config.name not in self.problems]
 
-    def _settle(self, run: PlannedRun) -> bool:
-        """Trains a run unless it cannot be; false while another process holds what it takes."""
-        config, parent = run.config, parent_config(run.config)
+    def _ready(self, begun: set[str]) -> Iterator[PlannedRun]:
+        """What can be trained now: it waits for no parent, and no other process holds it."""
         still_open = self._open()
-        if run not in still_open:
-            return True  # another process was faster
-        if parent is not None and parent.name in self.problems:
-            self.problems[config.name] = f"Its parent {parent.name} failed."
-            return True
-        folders = [store.run_folder(self.destination, c.name) for c in (config, parent) if c]
-        if any(store.is_being_trained(folder) for folder in folders):
-            return False
-        self.say(self._announcement(run, still_open))
-        return self._attempt(config, needs_weights=config.name in parent_names(still_open))
+        names = {run.config.name for run in still_open}
+        for run in still_open:
+            config, parent = run.config, parent_config(run.config)
+            if parent is not None and parent.name in self.problems:
+                self.problems[config.name] = f"Its parent {parent.name} failed."
+            elif config.name not in begun and (parent is None or parent.name not in names):
+                folders = [
+                    store.run_folder(self.destination, c.name) for c in (config, parent) if c
+                ]
+                if not any(store.is_being_trained(folder) for folder in folders):
+                    yield run
 
-    def _attempt(self, config: TrainConfig, *, needs_weights: bool) -> bool:
-        start = time.monotonic()
+    def _needs_weights(self, run: PlannedRun) -> bool:
+        """Whether another open run starts from it."""
+        return run.config.name in parent_names(self._open())
+
+    def _begin(self, run: PlannedRun, needs_weights: bool) -> Future[object]:
+        self.say(self._announcement(run, self._open()))
+        if self.pool is not None:
+            return self.pool.submit(self.train, run.config, needs_weights)
+        done: Future[object] = Future()
         try:
-            self.train(config, needs_weights)
-        except store.InUseError:  # another process was faster
-            return False
-        except Exception as error:  # one run's failure must not end the others
+            done.set_result(self.train(run.config, needs_weights))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def _end(
+        self, done: Future[object], run: PlannedRun, needs_weights: bool, start: float
+    ) -> None:
+        config, error = run.config, done.exception()
+        if isinstance(error, store.InUseError):
+            return  # another process was faster
+        if error is not None:  # one run's failure must not end the others
             self._fail(config, _reason(error))
-            return True
-        if is_stored(config.name, self.destination, with_weights=needs_weights):
+        elif is_stored(config.name, self.destination, with_weights=needs_weights):
             self._timed.append((config, time.monotonic() - start))
         else:
             self._fail(config, "It was trained, but the store does not have it.")
-        return True
 
     def _fail(self, config: TrainConfig, reason: str) -> None:
         self.problems[config.name] = reason
@@ -98,14 +122,14 @@ class SweepRunner:
         number = self.plan.index(run) + 1
         failed = f", {len(self.problems)} failed" if self.problems else ""
         left_s = remaining_s([r.config for r in still_open], self._timed)
-        about = "time not known yet" if left_s is None else f"about {duration(left_s)}"
+        about = "time not known yet" if left_s is None else f"about {duration(left_s / self.slots)}"
         return (
             f"[{number}/{len(self.plan)}] {run.config.name}: {run.label} · "
             f"{len(still_open)} to go{failed}, {about}"
         )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return " ".join(reason.split())
 

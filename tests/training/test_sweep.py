@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -400,6 +401,28 @@ def test_two_runners_share_a_plan(folder: Path) -> None:
         thread.join()
     assert sorted(names(plan)) == sorted(done)
     assert [{}, {}] == [one.problems for one in runners]
+
+
+def test_several_runs_at_once(folder: Path) -> None:
+    """As many as there are slots, each once, and none before what it starts from."""
+    plan = make_plan(sweep(RunGroup(vary=BUDGETS), seeds=(0, 1)))
+    together = threading.Barrier(2, timeout=60)
+    trainer = Trainer(folder)
+
+    def train(config: TrainConfig, needs_weights: bool) -> None:
+        parent = parent_config(config)
+        assert parent is None or is_stored(parent.name, folder, with_weights=True)
+        together.wait()  # passes only where two are trained at the same time
+        trainer(config, needs_weights)
+
+    lines: list[str] = []
+    with ThreadPoolExecutor(2) as pool:
+        found = SweepRunner(
+            plan=plan, destination=folder, train=train, say=lines.append, pool=pool, slots=2
+        )
+        assert {} == found.run()
+    assert sorted(names(plan)) == sorted(trainer.trained)
+    assert len(plan) == len(lines)
 
 
 # --- time -----------------------------------------------------------------------------------------
