@@ -5,6 +5,7 @@ Most of it needs Ray (`pip install -r requirements-cluster.txt`) and is left out
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -40,9 +41,7 @@ class Machines:
     """Two machines with one core each, as processes of this one."""
 
     def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster = Cluster()
+        self._cluster: Any = importlib.import_module("ray.cluster_utils").Cluster()
         for _ in range(2):
             self._cluster.add_node(
                 num_cpus=1, object_store_memory=100 * 2**20, include_dashboard=False
