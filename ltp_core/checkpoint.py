@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ltp_core.encoder.model import Encoder
     from ltp_core.pruning.base import PruningMethod
-    from ltp_core.runners.packed import PackedRunner
+    from ltp_core.runners.base import Runner
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 PROBLEM_TYPES = (None, *typing.get_args(ProblemType))
@@ -51,7 +51,7 @@ class PrunedModel:
         task: Name of its task; None for a foreign folder.
         method: The pruning method with its learned state.
         encoder: Weights merged, evaluation mode.
-        packed: The packed runner over the same weights.
+        packed: The runner that removes tokens, over the same weights: the fastest that is at hand.
         tokenizer: Padding and truncation off.
         label_names: Class names; empty for regression, of one value or several.
         max_length: Longest input in training and evaluation, in tokens.
@@ -65,7 +65,7 @@ class PrunedModel:
     task: str | None
     method: PruningMethod
     encoder: Encoder
-    packed: PackedRunner
+    packed: Runner
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
     max_length: int
@@ -405,7 +405,7 @@ def assemble(*, encoder: Encoder, method: PruningMethod, device: str, **fields: 
     Raises:
         CheckpointError: Encoder and tokenizer do not belong together.
     """
-    from ltp_core.runners.packed import PackedRunner
+    from ltp_core.runners.native import fastest_runner
 
     # Ids may have gaps: the largest counts, not how many there are.
     num_tokens = 1 + max(fields["tokenizer"].get_vocab().values(), default=0)
@@ -418,7 +418,7 @@ def assemble(*, encoder: Encoder, method: PruningMethod, device: str, **fields: 
     encoder = encoder.to(device).eval().requires_grad_(False)
     return PrunedModel(
         encoder=encoder,
-        packed=PackedRunner(encoder),
+        packed=fastest_runner(encoder),
         method=method.to(device).requires_grad_(False),
         **fields,
     )

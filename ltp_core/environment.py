@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,13 @@ def processor() -> str:
     flags = facts.get("flags", "").split()
     extensions = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in flags]
     return " ".join([facts.get("model name", platform.machine()), *extensions])
+
+
+def cpp_compiler() -> str | None:
+    """Path of the C++ compiler: the one that CXX names, else a usual one; None where there is none."""
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    found = (shutil.which(name) for name in names if name)
+    return next(filter(None, found), None)
 
 
 def git_state() -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ltp_core.export import hugging_face_tokenizer
 from ltp_core.export.folder import export_folder
 from ltp_core.inference import marked_inputs
 from ltp_core.records import UserError
-from ltp_core.runners.packed import PackedRunner
+from ltp_core.runners.native import fastest_runner
 
 
 class PrunedConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
@@ -220,7 +220,7 @@ class PrunedModelForSequenceClassification(PreTrainedModel):  # type: ignore[no-
     def _lay_out(self) -> None:
         """Takes the weights as they are now into the runner."""
         self._pruned.method.to(self.device)
-        self._pruned = replace(self._pruned, packed=PackedRunner(self.encoder))
+        self._pruned = replace(self._pruned, packed=fastest_runner(self.encoder))
 
 
 def _take_weights(module: PrunedModelForSequenceClassification, keys: Any) -> None:

@@ -17,7 +17,8 @@ from ltp_core.flops import ACCOUNTINGS, FLOPS_PER_MAC, layer_macs, unpruned_flop
 from ltp_core.inference import input_batches, predict
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
-from ltp_core.runners import Inputs, PackedRunner, run_masked
+from ltp_core.runners import Inputs, fastest_runner, run_masked
+from ltp_core.runners.base import LastLayer
 from ltp_core.tokenize import encode
 
 if TYPE_CHECKING:
@@ -124,10 +125,10 @@ def _runner(model: PrunedModel, runner: str, dtype: str) -> Callable[[Inputs], T
         return onnx_session(model, pruned=True, int8=dtype == "int8", threads=threads).run
     packed = model.packed
     if dtype != "float32":
-        packed = PackedRunner(model.encoder, dtype=getattr(torch, dtype))
+        packed = fastest_runner(model.encoder, getattr(torch, dtype))
     # Only the first token's last state is read, unless the head reads every token.
-    last = "all" if model.encoder.config.reads_every_token else "first"
-    return lambda inputs: packed(inputs, model.method, last_layer=last).logits  # type: ignore[arg-type]
+    last: LastLayer = "all" if model.encoder.config.reads_every_token else "first"
+    return lambda inputs: packed(inputs, model.method, last_layer=last).logits
 
 
 def probabilities(

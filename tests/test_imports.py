@@ -11,6 +11,7 @@ from tests.source_trees import ROOT, imported, module_name, sources
 CHARTS = {"altair", "plotly", "vl_convert", "matplotlib", "bokeh", "pydeck"}
 
 BASE = {"records", "strict", "toml_writer", "files", "tables", "environment", "threads"}
+BASE |= {"native_build"}
 """Small torch-free modules that know nothing of models, data or runs."""
 
 PARTS = {"encoder", "pruning", "tasks", "tokenize", "token_categories", "lengths", "flops"} | BASE
@@ -23,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "toml_writer": set(),
     "environment": set(),
     "threads": {"records", "environment"},
+    "native_build": {"records", "environment"},
     "strict": {"records"},
     "files": {"records"},
     "tables": {"records", "files"},
@@ -46,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"records", "files", "tables"},
     "sections": {"strict"},
     "config": {"records", "strict", "toml_writer", "tasks", "sections", "pruning"},
-    "runners": {"records", "environment", "encoder", "pruning"},
+    "runners": {"records", "environment", "native_build", "encoder", "pruning"},
     "checkpoint_places": {"records", "store"},
     "budget": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places", "budget"},

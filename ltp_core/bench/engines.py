@@ -26,7 +26,7 @@ from ltp_core.inference import model_inputs
 from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError
-from ltp_core.runners import Inputs, PackedRunner, run_masked, run_repadded
+from ltp_core.runners import Inputs, PackedRunner, fastest_runner, run_masked, run_repadded
 from ltp_core.tokenize import Encoded, sorted_batches
 
 Pass = Callable[[Inputs], Tensor]
@@ -118,7 +118,9 @@ def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedMode
     weight = next(model.encoder.parameters())
     place = weight.device.type, str(weight.dtype).removeprefix("torch.")
     if not all(can_run(VARIANTS[name], *place) for name in names):
-        raise UserError("Exported files are measured on the CPU and from float32 weights only.")
+        raise UserError(
+            "Exported files and native code are measured on the CPU and from float32 weights only."
+        )
     # Variants that differ in the order of their batches only share what was built.
     passes: dict[Variant, Pass | MatrixProducts] = {}
     entries = []
@@ -181,10 +183,19 @@ def count_tokens(model: PrunedModel, survey: Survey, encoded: Encoded) -> LayerL
 
 def _packed(model: PrunedModel, variant: Variant) -> Pass:
     method = model.method if variant.is_pruned else Unpruned.control_of(model.method)
-    runner = model.packed
-    if variant.precision == "bfloat16":
-        runner = PackedRunner(model.encoder, dtype=torch.bfloat16)
+    runner = PackedRunner(model.encoder, dtype=_dtype(variant))
     return lambda inputs: runner(inputs, method, last_layer=variant.last_layer).logits
+
+
+def _native(model: PrunedModel, variant: Variant) -> Pass:
+    method = model.method if variant.is_pruned else Unpruned.control_of(model.method)
+    runner = fastest_runner(model.encoder, _dtype(variant))
+    return lambda inputs: runner(inputs, method, last_layer=variant.last_layer).logits
+
+
+def _dtype(variant: Variant) -> torch.dtype | None:
+    """Type of the layers' weights; None: that of the model."""
+    return torch.bfloat16 if variant.precision == "bfloat16" else None
 
 
 def _products(model: PrunedModel, variant: Variant) -> MatrixProducts:
@@ -267,6 +278,7 @@ def _openvino(model: PrunedModel, variant: Variant) -> Pass:
 
 BUILDERS: dict[str, Builder] = {
     "packed": _packed,
+    "native": _native,
     "repadded": _repadded,
     "masked": _masked,
     "hugging_face": _hugging_face,

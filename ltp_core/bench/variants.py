@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import os
-import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from ltp_core.environment import cpp_compiler
+from ltp_core.native_build import multiplies_bfloat16, native_state
 
 Padding = Literal["none", "input", "survivors", "attention"]
 LastLayer = Literal["all", "first"]
@@ -125,6 +126,14 @@ ENGINES = {
         meaning="transformers compiled by torch.compile, nothing pruned, padded per batch",
         precisions=("settings", "bfloat16"),
         orders=(True,),
+    ),
+    "native": Engine(
+        title="native",
+        meaning="the packed runner's pass in native code, where that has method and weights (else packed)",
+        modes=(True, False),
+        precisions=("settings", "bfloat16"),
+        padding=("none", "none"),
+        last_layers=("first",),
     ),
     "products": Engine(
         title="matrix products alone",
@@ -269,14 +278,19 @@ def missing(variant: Variant) -> str | None:
     for name in engine.packages:
         if importlib.util.find_spec(name) is None:
             return f"needs the package {name}: run `pip install -r {engine.requirements}`"
-    if variant.engine == "compiled" and not _has_compiler():
+    if variant.engine == "compiled" and not cpp_compiler():
         return "needs a C++ compiler, as g++: install one, or name it in CXX"
+    if variant.engine == "native":
+        return _missing_native(variant)
     return None
 
 
-def _has_compiler() -> bool:
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++", "cl")
-    return any(shutil.which(name) for name in names if name)
+def _missing_native(variant: Variant) -> str | None:
+    if not (state := native_state()).is_used:
+        return f"needs native code: {state.detail}"
+    if variant.precision == "bfloat16" and not multiplies_bfloat16():
+        return "needs a processor with AVX-512 in bfloat16 and no AMX: take packed_bfloat16"
+    return None
 
 
 def can_run(variant: Variant, device: str, dtype: str) -> bool:
@@ -285,10 +299,11 @@ def can_run(variant: Variant, device: str, dtype: str) -> bool:
     Args:
         variant: Which.
         device: Kind of device, as `cpu`.
-        dtype: Type of the weights, as `float32`; exported files have no other, and run on the CPU.
+        dtype: Type of the weights, as `float32`; exported files and native code have no other, and
+            run on the CPU.
     """
-    is_exported = bool(ENGINES[variant.engine].packages)
-    return not is_exported or (device, dtype) == ("cpu", "float32")
+    is_everywhere = not ENGINES[variant.engine].packages and variant.engine != "native"
+    return is_everywhere or (device, dtype) == ("cpu", "float32")
 
 
 def available_variants() -> tuple[str, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,29 @@ from ltp_core.records import UserError
 def add_arguments(parser: ArgumentParser) -> None:
     """Declares the arguments."""
     add_data(parser)
+    parser.add_argument(
+        "--build",
+        action="store_true",
+        help="build the native pass for this machine, which makes predict, evaluate, trace and the app "
+        "faster; needs a C++ compiler",
+    )
 
 
 def run(arguments: Namespace) -> Output:
     """Looks at everything that the other commands need; status 1 if the base model is missing."""
     from ltp_core import environment
     from ltp_core.environment import downloads_allowed
+    from ltp_core.native_build import build_library, native_state
 
+    if arguments.build:
+        print("Building the native pass: some seconds.", file=sys.stderr, flush=True)
+        build_library()
     base = _base()
     document = {
         "packages": environment.packages(),
         "hardware": environment.hardware(),
         "threads": _threads(),
+        "native": asdict(native_state()),
         "devices": _devices(),
         "code": environment.git_state(),
         "downloads_allowed": downloads_allowed(),
@@ -127,12 +140,14 @@ def _data(data_dir: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def _card(document: dict[str, Any]) -> str:
+    native = document["native"]
     bases = (document["base"], document["second_base"])
     checks = {**{base["name"]: base for base in bases}, **document["data"]}
     rows = [
         *((name, version) for name, version in document["packages"].items()),
         ("processor", document["hardware"]["processor"]),
         ("threads", f"{document['threads']['number']}: {document['threads']['reason']}"),
+        ("native pass", ("in use: " if native["is_used"] else "") + native["detail"]),
         ("devices", ", ".join(document["devices"])),
         ("downloads", "allowed" if document["downloads_allowed"] else "not allowed"),
         *((f"store {i}", _store_line(s)) for i, s in enumerate(document["stores"], start=1)),
@@ -150,7 +165,7 @@ def _store_line(found: dict[str, Any]) -> str:
 COMMAND = Command(
     name="doctor",
     summary="check versions, devices, base model, data and store",
-    examples=("", "--json"),
+    examples=("--json", "--build"),
     add_arguments=add_arguments,
     run=run,
 )

@@ -134,12 +134,12 @@ def _load(name: str, *, device: str, dtype: str, **strength: float | None) -> Pr
     import torch
 
     from ltp_core.checkpoint import load_checkpoint
-    from ltp_core.runners import PackedRunner
+    from ltp_core.runners import fastest_runner
 
     model = load_checkpoint(name, device=device, **strength)
     if dtype == "float32":
         return model
-    return replace(model, packed=PackedRunner(model.encoder, dtype=getattr(torch, dtype)))
+    return replace(model, packed=fastest_runner(model.encoder, getattr(torch, dtype)))
 
 
 def _dense(model: PrunedModel, load: Callable[[str], PrunedModel]) -> PrunedModel | None:

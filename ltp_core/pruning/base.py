@@ -127,6 +127,26 @@ SoftMaskForm = Literal["softmax", "output"]
 """Where the soft stage's weights act: on keys inside the softmax, or on each layer's output."""
 
 
+ScoreMean = Literal["live", "ordinary"]
+"""Over which tokens of a sequence the score has mean 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdRule:
+    """A method that compares scores with thresholds, in numbers: what compiled code is told.
+
+    Attributes:
+        thresholds: One a layer.
+        score_mean: The unit of the score that is compared.
+        direction: `u_l` of the factor `exp(2 tanh(u_l h / sqrt(d)))` on the score, where `h` is the
+            token's state after attention; None: there is no factor.
+    """
+
+    thresholds: Float[Tensor, " layer"]
+    score_mean: ScoreMean
+    direction: Float[Tensor, "layer hidden"] | None = None
+
+
 class PruningMethod(nn.Module):
     """Base of all methods: one file each, listed in `METHODS`.
 
@@ -236,6 +256,14 @@ class PruningMethod(nn.Module):
         del layer_index
         return None
 
+    def rule(self) -> ThresholdRule | None:
+        """All that decides, as numbers; None where a method is more than a threshold on its score.
+
+        What a native pass runs by: such a method, and one that looks at nothing; for any other the
+        packed runner asks `retain`.
+        """
+        return None
+
     def state_json(self) -> dict[str, Any]:
         """Name, settings and what was learned, as JSON values; read by `pruning.load_method`."""
         return {"name": self.name, "num_layers": self.num_layers, "config": asdict(self.config)}
@@ -302,9 +330,6 @@ LARGEST_STEP = 0.07
 LOG_SCALES = (float(np.log(0.02)), float(np.log(4.0)))
 """Bounds of the scale's logarithm: from next to nothing pruned to all but the outliers."""
 
-ScoreMean = Literal["live", "ordinary"]
-"""Over which tokens of a sequence the score has mean 1."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdConfig(MethodConfig):
@@ -359,6 +384,10 @@ class ThresholdMethod(PruningMethod):
         score = self.score(state)
         retained = score > self.thresholds[state.layer_index].to(score.dtype)
         return Decision(retained, score=None if score is state.score else score)
+
+    def rule(self) -> ThresholdRule:
+        """Its thresholds and the unit of its score."""
+        return ThresholdRule(thresholds=self.thresholds.detach(), score_mean=self.config.score_mean)
 
     def shape_thresholds_(self, start: float) -> None:
         """Gives the thresholds a common scale and a shape to learn, equal at the start."""

@@ -7,7 +7,7 @@ not say yet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from ltp_core.pruning.base import (
     ScoreMean,
     ThresholdConfig,
     ThresholdMethod,
+    ThresholdRule,
 )
 
 BOUND = 2.0
@@ -87,6 +88,11 @@ class ScoredTokenPruning(ThresholdMethod):
     def score(self, state: LayerState) -> Float[Tensor, " live"]:
         """Attention received times the factor, in the unit of `score_mean`."""
         return self.in_unit(state.score * self.factor(state), state)
+
+    def rule(self) -> ThresholdRule:
+        """Thresholds, unit and the directions of the factor."""
+        direction = None if self.direction is None else self.direction.detach()
+        return replace(super().rule(), direction=direction)
 
     def with_thresholds(self, thresholds: list[float]) -> ScoredTokenPruning:
         """A copy with other thresholds that shares the directions."""

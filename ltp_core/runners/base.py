@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from ltp_core.pruning.base import PruningMethod
+
+LastLayer = Literal["all", "first"]
+"""Which tokens the last layer finishes: all that it retains, or only the one that the head reads."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +127,19 @@ class RunOutput:
     ffn_length: Int[Tensor, "batch layer"]
     layers: tuple[LayerRecord, ...] = ()
     query_length: Int[Tensor, "batch layer"] | None = None
+
+
+@runtime_checkable
+class Runner(Protocol):
+    """What removes tokens: the packed runner, and the native one."""
+
+    def __call__(
+        self,
+        inputs: Inputs,
+        method: PruningMethod,
+        *,
+        record: bool = False,
+        last_layer: LastLayer = "all",
+    ) -> RunOutput:
+        """One pass; `PackedRunner` says what the arguments mean."""
+        ...

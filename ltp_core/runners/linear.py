@@ -258,6 +258,19 @@ class ResidualMap:
         return torch.layer_norm(summed, self._shape, self._weight, self._bias, self._eps)
 
 
+def scaled_projection(
+    layer: EncoderLayer,
+) -> tuple[Float[Tensor, "three_hidden hidden"], Float[Tensor, " three_hidden"]]:
+    """Weight and bias of query, key and value in one, the softmax scale in the query."""
+    source = layer.attention.self
+    parts = (source.query, source.key, source.value)
+    scales = (1 / math.sqrt(layer.head_size), 1.0, 1.0)
+    return (
+        torch.cat([p.weight * s for p, s in zip(parts, scales, strict=True)]),
+        torch.cat([p.bias * s for p, s in zip(parts, scales, strict=True)]),
+    )
+
+
 class LayerWeights:
     """The maps of one layer; query, key and value in one, the softmax scale in the query.
 
@@ -268,18 +281,14 @@ class LayerWeights:
     """
 
     def __init__(self, layer: EncoderLayer, dtype: torch.dtype | None = None) -> None:
-        source = layer.attention.self
-        scale = 1 / math.sqrt(layer.head_size)
-        parts = (source.query, source.key, source.value)
-        scales = (scale, 1.0, 1.0)
         self.num_heads = layer.num_heads
-        weight = torch.cat([p.weight * s for p, s in zip(parts, scales, strict=True)])
-        bias = torch.cat([p.bias * s for p, s in zip(parts, scales, strict=True)])
+        weight, bias = scaled_projection(layer)
+        query = layer.attention.self.query
         self.dtype = dtype or weight.dtype
         # All three read the same input, so their inputs' scales are one.
         self.projection = (
-            Int8Map(weight, bias, source.query.input_scale, dtype=dtype)
-            if isinstance(source.query, Quantized)
+            Int8Map(weight, bias, query.input_scale, dtype=dtype)
+            if isinstance(query, Quantized)
             else LinearMap(weight, bias, dtype)
         )
         self._attention_output = ResidualMap(layer.attention.output, dtype)

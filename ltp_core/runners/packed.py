@@ -9,7 +9,6 @@ where a sequence attends on its own. Inference only.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
@@ -24,14 +23,11 @@ from ltp_core.runners.attention import (
     attend_from_first,
     decide_from_states,
 )
-from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
+from ltp_core.runners.base import Inputs, LastLayer, LayerRecord, RunOutput
 from ltp_core.runners.blocks import Block, join, merge, pack
 from ltp_core.runners.head import head_logits, is_answerable
 from ltp_core.runners.layout import ACCELERATOR, PROCESSOR, Limits
 from ltp_core.runners.linear import LayerWeights
-
-LastLayer = Literal["all", "first"]
-"""Which tokens the last layer finishes: all that it retains, or only the one that the head reads."""
 
 
 class PackedRunner:
@@ -84,10 +80,7 @@ class PackedRunner:
             RuntimeError: The encoder is in training mode.
             ValueError: The head reads every token, and only the first one is to be finished.
         """
-        if self.encoder.training:
-            raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
-        if last_layer == "first" and self.encoder.config.reads_every_token:
-            raise ValueError("a span head reads every token: finish them all")
+        check_call(self.encoder, last_layer)
         done = _Pass(self.encoder, inputs, method, is_recorded=record)
         dtype = self._layers[0].dtype
         blocks = pack(self.encoder, inputs, done.initial_length, self._limits, dtype)
@@ -100,6 +93,19 @@ class PackedRunner:
             blocks = done.layer(index, weights, bias, blocks, finishes_first=finishes_first)
         done.take(blocks)
         return done.output(blocks)
+
+
+def check_call(encoder: Encoder, last_layer: LastLayer) -> None:
+    """Refuses what the packed runner cannot do with this encoder.
+
+    Raises:
+        RuntimeError: It is in training mode.
+        ValueError: The head reads every token, and only the first one is to be finished.
+    """
+    if encoder.training:
+        raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
+    if last_layer == "first" and encoder.config.reads_every_token:
+        raise ValueError("a span head reads every token: finish them all")
 
 
 def run_packed(

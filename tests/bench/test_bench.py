@@ -190,7 +190,7 @@ def test_torch_compile_gives_the_same_logits(model: PrunedModel, encoded: Encode
 
 def test_torch_compile_without_a_compiler_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     """Said before anything is loaded."""
-    monkeypatch.setattr(variants, "_has_compiler", lambda: False)
+    monkeypatch.setattr(variants, "cpp_compiler", lambda: None)
     assert "compiled_sorted" not in available_variants()
     with pytest.raises(UserError, match="needs a C"):
         small(variants=("compiled_sorted",))

@@ -311,7 +311,7 @@ def test_bench_of_all_leaves_out_who_cannot_run(
     tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exported files take float32 only; named, they are refused with a sentence."""
-    monkeypatch.setattr("ltp_core.bench.variants._has_compiler", lambda: False)
+    monkeypatch.setattr("ltp_core.bench.variants.cpp_compiler", lambda: None)
     size = ("--batch-sizes", "4", "--repeats", "1", "--limit", "4", "--dtype", "bfloat16")
     found = document(run("bench", REVIEWS, *size, "--variants", "all", "--no-store", "--json"))
     assert not [name for name in found["contenders"] if name.startswith(("onnx", "openvino"))]
