@@ -367,9 +367,11 @@ def _cost(
     if longest is not None:
         read = LengthCounts(length=np.minimum(counts.length, longest), count=counts.count)
     whole = records or _records(row.folder, REPORTED_ON)
-    point = strength.curve.get(REPORTED_ON) or {
-        f"relative_flops_{a}": number(getattr(row, f"{a}_{REPORTED_ON}")) for a in ACCOUNTINGS
-    }
+    point = strength.curve.get(REPORTED_ON) or strength.curve.get(CHOSEN_ON)
+    if point is None:  # as trained
+        point = {
+            f"relative_flops_{a}": number(getattr(row, f"{a}_{REPORTED_ON}")) for a in ACCOUNTINGS
+        }
     cost = Cost(
         texts=counts.rows,
         tokens=float(np.average(read.length, weights=read.count)),
@@ -498,6 +500,9 @@ def _measured(
     splits = evaluated_splits(manifest)
     for split in sorted(splits, key=lambda s: SPLITS.index(s) if s in SPLITS else len(SPLITS)):
         result = manifest.summary[split]
+        rows_of = number(result.get("rows"))
+        if not (isinstance(result["metrics"], dict) and result["metrics"] and rows_of > 0):
+            continue
         name, value = next(iter(result["metrics"].items()))
         difference = None
         if dense is not None:
@@ -506,7 +511,7 @@ def _measured(
             except StoreError:  # kept no records, or of other rows
                 difference = None
         found[split] = Change(
-            metric=name, value=number(value), rows=int(result["rows"]), difference=difference
+            metric=name, value=number(value), rows=int(rows_of), difference=difference
         )
     return found
 
@@ -518,6 +523,8 @@ def _shallow(
     ours = cost.relative_flops["paper"]
     fit = table[(table["comparable"] == row.comparable) & (table["method"] == SHALLOW)]
     fit = fit[fit[f"paper_{REPORTED_ON}"].notna() & fit["config"].notna()]
+    layers = fit["manifest"].map(lambda each: each.summary[REPORTED_ON].get("mean_retained"))
+    fit = fit.assign(layers=layers)[layers.map(lambda found: isinstance(found, list)).astype(bool)]
     if fit.empty or math.isnan(ours):
         missing.append(
             "No shallower model of this task, base, training rows and adapter is stored, so the second "
@@ -529,7 +536,7 @@ def _shallow(
     name = min(fit["run"], key=lambda n: (gap[n], seeds[n], n))
     manifest = table["manifest"][name]
     share = float(fit[f"paper_{REPORTED_ON}"][name])
-    num_layers = len(manifest.summary[REPORTED_ON]["mean_retained"])
+    num_layers = len(fit["layers"][name])
     dense = table["folder"].get(row.dense)
     return ShallowControl(
         run=name,
@@ -575,7 +582,7 @@ def _ran(document: Mapping[str, Any], lengths: Lengths) -> bool:
     """Whether a benchmark took its texts from the rows that have these lengths."""
     settings = document["settings"]
     rows_of = document.get("task"), settings.get("split")
-    is_as_in_data = any(line["length"] is None for line in document["results"])
+    is_as_in_data = any(line.get("length") is None for line in document["results"])
     return is_as_in_data and rows_of == (lengths.task, lengths.split)
 
 
@@ -635,10 +642,15 @@ def _timing(
     at_size = [line for line in document["results"] if line["batch_size"] == batch_size]
     # The lengths of the data where they were measured, else the nearest.
     length = min(
-        (line["length"] for line in at_size),
+        (line.get("length") for line in at_size),
         key=lambda n: (n is not None, abs((n or 0) - cost.tokens)),
     )
-    lines = {line["contender"]: line for line in at_size if line["length"] == length}
+    # Anybody may have written the file: what has no speed is no measurement.
+    lines = {
+        line["contender"]: line
+        for line in at_size
+        if line.get("length") == length and line["sequences_per_s"] > 0
+    }
     if not {METHOD, CONTROL} <= set(lines):
         missing.append(f"{entry.name} lacks pruning or its control at batch {batch_size}.")
         return None
@@ -740,11 +752,11 @@ def _saved(
         return None, False
     if is_too_noisy(line, "realised_share"):
         return None, True
+    shares = [float(line[f"realised_share{quartile}"]) for quartile in ("", "_q1", "_q3")]
+    if not all(x > 0 for x in (*shares, _flops(control), _flops(line))):
+        return None, False
     promised = _flops(control) / _flops(line) * factors[True] / factors[False]
-    value, low, high = (
-        1 - 1 / (promised * float(line[key]))
-        for key in ("realised_share", "realised_share_q1", "realised_share_q3")
-    )
+    value, low, high = (1 - 1 / (promised * share) for share in shares)
     return Estimate(value=value, low=low, high=high), False
 
 
@@ -789,7 +801,8 @@ def sentence(decision: Decision, method_title: str) -> str:
         if own.saved is not None:
             parts[0] += f" and {_spares(own.saved.value, 'time', verb=False)} {place}"
         else:
-            parts[0] += f", and how much time {place} is {TOO_NOISY}"
+            why = TOO_NOISY if own.is_noisy else "not known"
+            parts[0] += f"; how much of the time {place} is {why}"
         onnx = timing.speeds.get(ONNX)
         if onnx is not None and onnx.saved is not None:
             parts[0] += f" ({_percent(onnx.saved.value)} in ONNX)"
@@ -810,6 +823,8 @@ def sentence(decision: Decision, method_title: str) -> str:
 
 def _spares(share: float, what: str, *, verb: bool = True) -> str:
     """`saves 54 % of the FLOPs`, or what it takes more."""
+    if math.isnan(share):
+        return f"saves an unknown share of the {what}"
     if share < 0:
         return f"takes {_percent(-share)} more {what}"
     return f"{'saves ' if verb else ''}{_percent(share)} of the {what}"

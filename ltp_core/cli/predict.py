@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 from argparse import ArgumentParser, Namespace
@@ -144,6 +145,9 @@ def run(arguments: Namespace) -> Output:
             )
             place = "Standard input, line" if source is None else place_of(source)
             assert sys.__stdout__ is not None
+            # JSON lines are UTF-8, whatever the locale says.
+            if isinstance(sys.__stdout__, io.TextIOWrapper):
+                sys.__stdout__.reconfigure(encoding="utf-8")
             # While a command runs, `sys.stdout` leads to stderr: libraries print what is no row.
             counts = predict_stream(scorer, rows, columns, sys.__stdout__, place=place, **options)
     document = {"checkpoint": model.name, "out": arguments.out, **asdict(counts)}

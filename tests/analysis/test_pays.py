@@ -216,6 +216,22 @@ def test_a_figure_that_is_too_noisy_is_not_said(place: Path) -> None:
     assert "too noisy" in sentence(found, "LTP")
 
 
+def test_a_strange_file_costs_its_own_figures(place: Path) -> None:
+    """Speeds of 0, absent lengths and shares of 0 are no fault of the program, and no answer either."""
+    name = save(place)
+    for figure, value in (("sequences_per_s", 0.0), ("realised_share", 0.0), ("length", None)):
+        entry = bench_of(name)
+        for line in entry.document["results"]:  # type: ignore[index]
+            line[figure] = value
+            line.pop("length")
+        found = decide(name, benches=[entry])
+        assert (found.timing is None) == (figure == "sequences_per_s")
+        if found.timing is not None:
+            is_said = found.timing.speeds["packed"].saved is not None
+            assert is_said == (figure == "length")
+        assert sentence(found, "LTP")
+
+
 def test_what_is_missing_is_named(place: Path) -> None:
     """No benchmark, no shallower model and no dense counterpart are each a sentence."""
     name = save(place, shallow=False, dense=False)

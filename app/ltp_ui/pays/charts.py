@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import altair as alt
@@ -20,7 +20,9 @@ def time_chart(frame: pd.DataFrame) -> Figure:
     Args:
         frame: Columns `title`, `kind` (`PRUNED` or not), `minutes` and `label`.
     """
-    return Figure(spec=_time_spec() | {"height": ROW_HEIGHT * len(frame) + 60}, frame=frame)
+    # Behind the longest bar there is room for its label.
+    limit = round(1.3 * float(frame["minutes"].max()), 3)
+    return Figure(spec=_time_spec(limit) | {"height": ROW_HEIGHT * len(frame) + 60}, frame=frame)
 
 
 def change_chart(frame: pd.DataFrame) -> Figure:
@@ -32,11 +34,13 @@ def change_chart(frame: pd.DataFrame) -> Figure:
     return Figure(spec=_change_spec() | {"height": ROW_HEIGHT * len(frame) + 60}, frame=frame)
 
 
-@cache
-def _time_spec() -> dict[str, Any]:
+@lru_cache(maxsize=32)
+def _time_spec(limit: float) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
         y=alt.Y("title:N", sort=None, title=None, axis=alt.Axis(labelLimit=210)),
-        x=alt.X("minutes:Q", title="minutes for a million texts", scale=alt.Scale(zero=True)),
+        x=alt.X(
+            "minutes:Q", title="minutes for a million texts", scale=alt.Scale(domain=[0, limit])
+        ),
         tooltip=[alt.Tooltip("title:N"), alt.Tooltip("label:N", title="a million texts")],
     )
     kinds = [PRUNED, NOT_PRUNED]

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 LENGTHS, BENCH, BATCH, PRICE = "pays.lengths", "pays.bench", "pays.batch", "pays.price"
 STATED = "pays.stated"
+FILE = "file: "
+"""What a file of numbers is called begins so."""
 MEASURED = ("packed", "packed_unpruned", "hugging_face_sorted", "onnx_sorted", "onnx_pruned_sorted")
 """What a measurement from this page compares: pruning and its control, in two engines, and today's way."""
 BEST = "best"
@@ -102,7 +104,7 @@ def _lengths(run: str) -> tuple[Lengths | None, str]:
     if chosen in stated:
         counts = stated[chosen]
         key = f"{chosen} {counts.length.tolist()} {counts.count.tolist()}"
-        return Lengths(name=chosen, counts=counts), key
+        return Lengths(name=chosen.removeprefix(FILE).rpartition(" (")[0], counts=counts), key
     if chosen not in sides:
         return None, ""
     side = sides[chosen]
@@ -131,7 +133,7 @@ def other_lengths(run: str) -> None:
 def _take_numbers(file: UploadedFile) -> None:
     """Adds stated lengths once, and shows them."""
     known: dict[str, LengthCounts] = st.session_state.setdefault(STATED, {})
-    name = f"file: {file.name} ({file.file_id[:6]})"
+    name = f"{FILE}{file.name} ({file.file_id[:6]})"
     if name in known:
         return
     place = uploads.new_place(file)

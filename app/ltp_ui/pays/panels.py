@@ -33,8 +33,14 @@ def answer(decision: Decision) -> None:
     """The answer in one sentence, and what is missing to say more."""
     st.markdown(f"#### {plain(said(decision))}")
     if decision.missing:
-        lines = "\n".join(f"- {plain(each)}" for each in decision.missing)
+        lines = "\n".join(f"- {marked(each)}" for each in decision.missing)
         st.markdown(f"**What is missing to say more**\n\n{lines}")
+
+
+def marked(sentence: str) -> str:
+    """A sentence for a Markdown field; a command between backticks stays one."""
+    parts = sentence.split("`")
+    return " ".join(f"`{part}`" if i % 2 else plain(part) for i, part in enumerate(parts))
 
 
 def said(decision: Decision) -> str:
@@ -278,7 +284,7 @@ def summary(run: str) -> None:
         return
     st.markdown(plain(said(decision)))
     for each in decision.missing:
-        st.caption(plain(each))
+        st.caption(marked(each))
     st.page_link(
         state.PAYS,
         label="Other lengths, machines and prices",
