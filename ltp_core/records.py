@@ -34,6 +34,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known are {', '.join(names[:MAX_LISTED])}{more}." if names else "; there are none."
 
 
+ScoreKind = Literal["attention", "factored", "probability"]
+"""What a method compares with a threshold: attention received, that times a learned factor, or a
+probability of going on, before a layer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A part of a context that may be the answer.

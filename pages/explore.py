@@ -40,6 +40,7 @@ panels.checkpoint_line(card)
 shown = picture(question, what_if, words=merge_words, special=show_special)
 with picture_slot:
     panels.length_notes(card, shown.trace)
+    panels.convergence_note(card)
     tokens.show_view(shown)
 others = panels.references(card, question)
 with verdict_slot:

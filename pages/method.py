@@ -75,6 +75,11 @@ st.markdown(method_text.LTP_S_SCORE)
 st.latex(method_text.LTP_S)
 st.markdown(method_text.LTP_S_TEXT)
 
+st.header("TR-BERT: tokens leave before a layer", anchor="tr-bert")
+st.markdown(method_text.TR_BERT_RULE)
+st.latex(method_text.TR_BERT)
+st.markdown(method_text.TR_BERT_TEXT)
+
 st.header("What it costs", anchor="cost")
 st.markdown(method_text.COST_TEXT)
 st.markdown("Accounting **paper**, the rule of its authors' code:")

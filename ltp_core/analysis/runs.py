@@ -55,6 +55,7 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
     - `metric_SPLIT`, `paper_SPLIT`, `executed_SPLIT`, `rows_SPLIT` for each split in `splits`:
       headline metric, relative FLOPs in both accountings, evaluated examples; NaN where unknown.
     - `metric_name`: of the headline metric.
+    - `converged`: False where policies came to all or nothing, which is no choice.
     - `config`: its configuration; None where this version does not know it.
     - `setting`: equal for runs that differ in the seed alone.
     - `bops_SPLIT`: bit operations relative to the unpruned model in FP16, which floating point counts as.
@@ -77,7 +78,13 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
     evaluated = [row for row in found_rows if row["splits"]]
     table = pd.DataFrame(evaluated, columns=_columns(evaluated))
     table = table.astype(
-        {"training_rows": object, "is_evaluation": bool, "is_foreign": bool, "is_int8": bool}
+        {
+            "training_rows": object,
+            "is_evaluation": bool,
+            "is_foreign": bool,
+            "is_int8": bool,
+            "converged": bool,
+        }
     )
     # Of two halves the first has the second's method; what was evaluated once more is no half, nor is
     # a run that prunes and that another one only chose a strength of.
@@ -96,7 +103,7 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
 
 _FIXED = (
     "run", "folder", "manifest", "task", "method", "seed", "parent", "dense", "metric_name", "splits",
-    "config", "setting", "comparable", "recipe", "base", "adapter", "training_rows", "takes_all",
+    "converged", "config", "setting", "comparable", "recipe", "base", "adapter", "training_rows", "takes_all",
     "max_train_length", "is_int8", "is_evaluation", "is_foreign", "has_records",
 )  # fmt: skip
 
@@ -139,6 +146,7 @@ def _row(entry: RunEntry, manifest: RunManifest) -> dict[str, Any]:
         "dense": manifest.dense,
         "metric_name": next(iter(headline["metrics"]), None),
         "splits": tuple(results),
+        "converged": headline.get("converged") is not False,
         "has_records": all(
             (entry.folder / f"{kind}.parquet").is_file() for kind in ("examples", "layers")
         ),
@@ -209,6 +217,7 @@ def points_table(runs: pd.DataFrame) -> pd.DataFrame:
     Points prune or run in INT8, and were trained and evaluated on validation. Columns, besides those of the first run:
 
     - `runs`, `seeds`: of all, by seed; `counterparts` their dense counterparts, None where not stored.
+    - `converged`: every one of them did.
     - `metric_SPLIT`, `paper_SPLIT`, `executed_SPLIT`, `bops_SPLIT`, `difference_SPLIT` with `SPLIT` one of the two
       splits: mean over seeds, `…_sd` the standard deviation (n − 1), NaN for one. The difference is to
       the dense counterpart of the same seed.
@@ -236,9 +245,14 @@ def points_table(runs: pd.DataFrame) -> pd.DataFrame:
     table = table.sort_values(["seed", "run"], kind="stable")
     groups = table.groupby("setting", sort=False)
     lists = groups.agg(
-        runs=("run", tuple), seeds=("seed", tuple), counterparts=("counterparts", tuple)
+        runs=("run", tuple),
+        seeds=("seed", tuple),
+        counterparts=("counterparts", tuple),
+        converged=("converged", "all"),
     )
-    first = groups.head(1).set_index("setting").drop(columns=["counterparts", *measured])
+    first = (
+        groups.head(1).set_index("setting").drop(columns=["counterparts", "converged", *measured])
+    )
     sds = groups[measured].std().add_suffix("_sd")
     points = pd.concat([first, lists, groups[measured].mean(), sds], axis=1).reset_index()
     order = ["task", "comparable", "method", f"paper_{REPORTED_ON}", "run"]

@@ -78,6 +78,7 @@ def _row(point: Row, folders: dict[str, Path]) -> dict[str, Any]:
         "method": point.method,
         "runs": list(point.runs),
         "seeds": list(point.seeds),
+        "converged": bool(point.converged),
         "metric": point.metric_name,
         "value": point.metric_validation,
         "relative_flops": {name: getattr(point, f"{name}_{REPORTED_ON}") for name in ACCOUNTINGS},
@@ -119,7 +120,7 @@ def _cells(point: dict[str, Any]) -> list[str]:
     flops = point["relative_flops"]
     return [
         "*" if point["is_smallest_within"] else "",
-        point["runs"][0],
+        point["runs"][0] + ("" if point["converged"] else " (did not converge)"),
         ",".join(map(str, point["seeds"])),
         percent(flops["paper"]),
         percent(flops["executed"]),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ltp_core.flops import DecisionCost
 from ltp_core.pruning.importance import relative_to_mean
+from ltp_core.records import ScoreKind
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,13 @@ class PruningMethod(nn.Module):
         Without it a token that goes costs neither attention output nor output projection.
         """
         return "attended" in self.signals
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What its scores are."""
+        if self.entry_layers:
+            return "probability"
+        return "factored" if self.reads_states else "attention"
 
     @property
     def prunes(self) -> bool:

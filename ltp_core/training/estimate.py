@@ -173,7 +173,6 @@ def within(config: TrainConfig, limit_s: float, expected: Estimate) -> TrainConf
         )
     changed: dict[str, Any] = {
         name: replace(stage, epochs=float(f"{share * stage.epochs:.2g}"))
-        for name in ("finetune", "soft", "hard")
-        if (stage := getattr(config, name)) is not None
+        for name, stage in {"finetune": config.finetune, **config.later_stages}.items()
     }
     return replace(config, **changed)

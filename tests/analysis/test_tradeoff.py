@@ -100,6 +100,20 @@ def test_each_seed_is_compared_with_its_own_dense_counterpart(samples: Path) -> 
     assert point["difference_validation"] == pytest.approx(gaps.mean())
 
 
+def test_a_point_converged_if_all_its_seeds_did(tmp_path: Path) -> None:
+    """A record that says nothing of it did; one seed that came to all or nothing spoils the point."""
+    for seed in (0, 1):
+        config = tradeoff_samples.config("ltp", 0.5, seed=seed)
+        tradeoff_samples.save_run(tmp_path, config, right=0.8, flops=0.5)
+    assert points_of(tmp_path)["converged"].tolist() == [True]
+    entries = store.list_runs([tmp_path])
+    assert entries[0].manifest is not None
+    entries[0].manifest.summary["validation"]["converged"] = False
+    runs = runs_table(entries)
+    assert runs["converged"].tolist() == [False, True]
+    assert points_table(runs)["converged"].tolist() == [False]
+
+
 def test_dense_counterparts_and_parents_are_no_points(samples: Path) -> None:
     """Only what prunes is a point."""
     assert "unpruned" not in set(points_of(samples)["method"])

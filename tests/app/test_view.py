@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from app.ltp_ui.shared import wording
+from app.ltp_ui.token_view import component
 from app.ltp_ui.token_view import wording as token_wording
 from app.ltp_ui.token_view.texts import display_texts, is_right_to_left, visible
-from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView, build_view, level
+from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView, build_view, last_attended, level
+from ltp_core.records import LayerTrace
 from tests.app_samples import THRESHOLDS, TOKENS, WORDS, trace
 
 
@@ -94,8 +96,32 @@ def test_why_a_token_left() -> None:
     assert (
         "‘slow’ left after layer 2: it drew 0.31 of uniform attention, the threshold there is 0.38."
     ) == token_wording.why(view(), 1)
-    learned = dataclasses.replace(view(), reads_states=True)
+    learned = dataclasses.replace(view(), score_kind="factored")
     assert "it scored 0.31, the threshold there is 0.38." in token_wording.why(learned, 1)
+
+
+def test_a_policy_decides_before_a_layer() -> None:
+    """Its probability is said; where nothing is decided tokens pass, and near 1 they are brightest."""
+    decided = LayerTrace(
+        threshold=0.5, score=(0.9, 0.31, 0.99, 0.5), retained=(True, False, True, True)
+    )
+    open_layer = LayerTrace(threshold=None, score=(None,) * 4, retained=(True,) * 4)
+    after = dataclasses.replace(open_layer, retained=decided.retained)
+    reduced = dataclasses.replace(
+        trace(),
+        tokens=("[CLS]", "slow", "film", "[SEP]"),
+        layers=(open_layer, decided, after),
+    )
+    shown = build_view(reduced, (None, 0, 1, None), protected=(0,), score_kind="probability")
+    assert ("----", "6x7!", "-.--") == shown.grid
+    assert (
+        "‘slow’ left before layer 2: its probability of going on was 0.31, the threshold there is 0.50."
+    ) == token_wording.why(shown, 1)
+    assert "left before layer 2" == token_wording.state_of(shown, 1)
+    legend = component.legend_html(shown, can_force=False)
+    assert "probability: ½" in legend
+    assert "nothing decided here" in legend
+    assert [0, 2] == [last_attended(shown, i) for i in (1, 2)]
 
 
 def test_why_a_token_stayed() -> None:

@@ -55,7 +55,7 @@ def _chip(comparison: Comparison, index: int) -> str:
 
 
 def _fate(side: Side, index: int) -> str:
-    return state_of(side.view.columns[index], side.view.num_layers)
+    return state_of(side.view, index)
 
 
 def static_html(comparison: Comparison, title: str, lines: list[str], layer: int) -> str:

@@ -22,13 +22,13 @@ from app.ltp_ui.compare.wording import (
     tokens_line,
     why_incomparable,
 )
-from app.ltp_ui.explore.panels import length_notes
+from app.ltp_ui.explore.panels import convergence_note, length_notes
 from app.ltp_ui.shared import live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.export import answer
 from app.ltp_ui.shared.texts import Texts
-from app.ltp_ui.shared.wording import SAME_WEIGHTS, SCORE_UNIT_HELP, points
+from app.ltp_ui.shared.wording import PROBABILITY_HELP, SAME_WEIGHTS, SCORE_UNIT_HELP, points
 from app.ltp_ui.token_view.view import build_view
 from app.ltp_ui.token_view.wording import quoted, why
 from ltp_core.flops import unpruned_flops
@@ -54,14 +54,19 @@ def _side(choice: Choice, texts: Texts, *, words: bool, special: bool) -> Side:
         merge_words=words,
         show_special=special,
         protected=trace.protected,
-        reads_states=choice.card.reads_states,
+        score_kind=choice.card.score_kind,
     )
     named = setting(choice.scale, has_thresholds=choice.card.has_thresholds)
     return Side(letter=choice.letter, setting=named, trace=trace, view=view)
 
 
 def notes(choices: tuple[Choice, Choice], both: list[Side]) -> None:
-    """Says so where the text is longer than a network reads, or than it was trained on."""
+    """Says so where the text is longer than a network reads, or than it was trained on.
+
+    And where a network's policies did not converge.
+    """
+    for choice in choices:
+        convergence_note(choice.card, subject=choice.letter)
     limits = [(c.card.trained_length, s.trace.num_cut) for c, s in zip(choices, both, strict=True)]
     if limits[0] == limits[1]:
         length_notes(choices[0].card, both[0].trace, subject="Each of the two")
@@ -203,7 +208,13 @@ def _token_panel(shown: Comparison, token: int) -> None:
     st.subheader(f"Pinned token: {plain(quoted(shown.a.view.columns[index]))}", anchor=False)
     whys = [f"{side.letter}: {why(side.view, index)}" for side in (shown.a, shown.b)]
     st.html("".join(f"<p>{escape(text)}</p>" for text in whys))
-    st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
+    kinds = {side.view.score_kind for side in (shown.a, shown.b)}
+    has_policies = "probability" in kinds
+    title = (
+        "Score, or probability, against threshold" if has_policies else "Score against threshold"
+    )
+    units = f"{SCORE_UNIT_HELP} TR-BERT: {PROBABILITY_HELP}" if has_policies else SCORE_UNIT_HELP
+    st.markdown(f"**{title}**", help=units)
     show(charts.score_chart(shown, index), alt=" ".join(whys))
 
 

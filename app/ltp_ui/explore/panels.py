@@ -10,7 +10,7 @@ import streamlit as st
 from app.ltp_ui.explore import latency
 from app.ltp_ui.explore.picture import Picture
 from app.ltp_ui.explore.tokens import pin_token, view_key
-from app.ltp_ui.method.text import LTP_S, LTP_S_SCORE
+from app.ltp_ui.method.text import LTP_S, LTP_S_SCORE, TR_BERT, TR_BERT_RULE
 from app.ltp_ui.shared import charts, live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
@@ -113,8 +113,10 @@ def outcomes(
         )
         for name, help_text in (("paper", _PAPER_FLOPS), ("executed", _EXECUTED_FLOPS)):
             value = percent(trace.relative_flops[name])
-            if card.reads_states:
+            if card.score_kind == "factored":
                 help_text += _STATE_FLOPS[name]
+            if card.score_kind == "probability":
+                help_text += " What its policies compute is counted."
             st.metric(f"Relative FLOPs, {name}", value, width=_NUMBER_WIDTH, help=help_text)
         with st.container(width=_CARD_WIDTH):
             latency_card(question, what_if)
@@ -324,6 +326,17 @@ def layers_of(card: Card) -> str:
     return f"{card.num_layers} layers"
 
 
+def convergence_note(card: Card, *, subject: str = "The checkpoint") -> None:
+    """Says so where policies came to all or nothing, which is no choice."""
+    if card.converged is False:
+        shares = " and ".join(percent(share) for share in card.selected)
+        st.warning(
+            f"{subject} **did not converge**: on the validation rows its policies let in {shares} of the "
+            "tokens that they may drop, which is all or nothing.",
+            icon=":material/rule:",
+        )
+
+
 def length_notes(card: Card, trace: Trace, *, subject: str = "The network") -> None:
     """Says so where the input is longer than the network reads, or than it was trained on."""
     length = len(trace.tokens)
@@ -342,18 +355,11 @@ def length_notes(card: Card, trace: Trace, *, subject: str = "The network") -> N
 
 def how_computed(card: Card) -> None:
     """Score, rule and cost in three formulas, with the paper's equation numbers."""
-    st.markdown(
-        "**Score** (n times Eq. 7): the attention that token *i* receives from the live tokens *j*, "
-        "averaged over the *H* heads. Its mean over the live tokens is 1."
-    )
-    st.latex(r"s_i^{(l)} = \frac{1}{H} \sum_{h=1}^{H} \sum_{j\ \mathrm{live}} A^{(h,l)}_{j,i}")
-    if card.reads_states:
-        st.markdown(LTP_S_SCORE)
-        st.latex(LTP_S)
-    st.markdown(
-        "**Rule** (Eq. 8): token *i* stays after layer *l* if it was live and its score exceeds the "
-        f"threshold θ of the layer. {protection(card)}".rstrip()
-    )
+    if card.score_kind == "probability":
+        st.markdown(f"{TR_BERT_RULE} {protection(card)}".rstrip())
+        st.latex(TR_BERT)
+    else:
+        _score_and_rule(card)
     st.markdown(
         "**Cost**: FLOPs are twice the multiply–accumulates; relative FLOPs compare with the same "
         "model on the same input without padding and without pruning."
@@ -362,6 +368,22 @@ def how_computed(card: Card) -> None:
         state.METHOD, label="All equations on the method page", icon=":material/functions:"
     )
     st.caption(plain(f"Checkpoint {card.name} on {card.base}."))
+
+
+def _score_and_rule(card: Card) -> None:
+    """Of methods that compare attention received."""
+    st.markdown(
+        "**Score** (n times Eq. 7): the attention that token *i* receives from the live tokens *j*, "
+        "averaged over the *H* heads. Its mean over the live tokens is 1."
+    )
+    st.latex(r"s_i^{(l)} = \frac{1}{H} \sum_{h=1}^{H} \sum_{j\ \mathrm{live}} A^{(h,l)}_{j,i}")
+    if card.score_kind == "factored":
+        st.markdown(LTP_S_SCORE)
+        st.latex(LTP_S)
+    st.markdown(
+        "**Rule** (Eq. 8): token *i* stays after layer *l* if it was live and its score exceeds the "
+        f"threshold θ of the layer. {protection(card)}".rstrip()
+    )
 
 
 def protection(card: Card) -> str:

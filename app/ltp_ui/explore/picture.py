@@ -47,6 +47,6 @@ def picture(question: Question, what_if: WhatIf, *, words: bool, special: bool) 
         keep=what_if.keep,
         drop=what_if.drop,
         protected=trace.protected,
-        reads_states=live.load(question.checkpoint).method.reads_states,
+        score_kind=live.load(question.checkpoint).method.score_kind,
     )
     return Picture(question=question, what_if=what_if, trace=trace, learned=learned, view=view)

@@ -14,10 +14,10 @@ from app.ltp_ui.shared import charts, live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.live import Question
-from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, counted, number
+from app.ltp_ui.shared.wording import PROBABILITY_HELP, SCORE_UNIT_HELP, counted, number
 from app.ltp_ui.token_view.component import token_view
 from app.ltp_ui.token_view.texts import display_texts
-from app.ltp_ui.token_view.view import Column, TokenView
+from app.ltp_ui.token_view.view import Column, TokenView, last_attended
 from app.ltp_ui.token_view.wording import nearest_misses, quoted, why
 
 VIEW_KEY = "explore.view"
@@ -97,7 +97,10 @@ def token_panel(shown: Picture) -> None:
             _by_hand(column)
         left, right = st.columns(2, gap="large")
         with left:
-            st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
+            if view.score_kind == "probability":
+                st.markdown("**Probability against one half**", help=PROBABILITY_HELP)
+            else:
+                st.markdown("**Score against threshold**", help=SCORE_UNIT_HELP)
             chart = charts.score_chart(view, index)
             show(chart, alt=f"Score and threshold by layer. {why(view, index)}")
         with right:
@@ -146,10 +149,9 @@ def _by_hand(column: Column) -> None:
 
 def _senders(shown: Picture, index: int, layer: int) -> None:
     view = shown.view
-    last = max(i for i, row in enumerate(view.scores) if i == 0 or row[index] is not None)
-    layer_index = min(max(layer, 1) - 1, last)
+    layer_index = min(max(layer, 1) - 1, last_attended(view, index))
     score = view.scores[layer_index][index]
-    if score is None:
+    if score is None and view.score_kind != "probability":
         st.caption("It was dropped before the first layer, so nothing attended to it.")
         return
     st.markdown(
@@ -160,12 +162,15 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     attention = live.received_attention(shown.question, shown.what_if, layer_index)
     positions = view.columns[index].positions
     frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
-    total = number(frame["attention"].sum() if view.reads_states else score)
+    is_score = view.score_kind == "attention" and score is not None
+    total = number(score if is_score else frame["attention"].sum())
     show(charts.senders_chart(frame), alt=f"Attention received, sum {total}.")
     rest = frame["attention"].iloc[charts.MAX_BARS :]
     others = f"With {number(rest.sum())} from {counted(len(rest), 'other')}: " if len(rest) else ""
     named = f"its score in layer {layer_index + 1}"
-    if view.reads_states:
+    if view.score_kind == "probability":
+        st.caption(f"{others}{total} in all; no policy looks at that.")
+    elif view.score_kind == "factored":
         st.caption(f"{others}{total} in all; {named}, with the learned factor, is {number(score)}.")
     else:
         st.caption(f"{others}{total} in all, {named}.")

@@ -125,6 +125,22 @@ LTP_S_TEXT = (
     "attention output of every token that enters a layer; both accountings count it, and agree for LTP-S."
 )
 
+TR_BERT = r"p_i = \sigma\!\left(w^\top \mathrm{gelu}(W h_i + b) + c\right) \ge \tfrac{1}{2}"
+TR_BERT_RULE = (
+    "**TR-BERT** looks at no attention. Before two layers, the second and the one at half depth, a small "
+    "network, the policy, gives each token a probability of going on from the state $h_i$ that would "
+    "enter the layer; with one half or more it goes on."
+)
+TR_BERT_TEXT = (
+    "Such a choice has no slope, so policies learn **by reward**: of each training row eight selections are "
+    "drawn by their probabilities; one that says the label with fewer tokens than the others becomes more "
+    "probable. α says what tokens cost. First the policies learn alone, for half of that time shown by "
+    "one selection that keeps what matters most to the unpruned model, then together with the weights. A "
+    "policy that lets everything in, or nothing, is no choice: such a run **did not converge**, and is "
+    "marked. The layer before a policy has run its FFN for tokens that then leave; both accountings "
+    "count that, and the policies themselves."
+)
+
 PAPER_COST = r"4 n_a d^2 + 2 n_a^2 d + 2 n_f d f"
 EXECUTED_COST = r"3 n_a d^2 + n_a^2 d + n_f n_a d + n_f d^2 + 2 n_f d f"
 COST_TEXT = (

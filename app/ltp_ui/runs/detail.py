@@ -17,6 +17,7 @@ from app.ltp_ui.shared.labels import task_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.status import short_path
 from app.ltp_ui.shared.wording import counted, percent
+from ltp_core.analysis.runs import REPORTED_ON
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import RunManifest, nearest
 from ltp_core.store import RunEntry
@@ -77,8 +78,16 @@ def _sentence(manifest: RunManifest) -> str:
     }[runs_data.origin(manifest)]
     return (
         f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, {work} "
-        f"on {runs_data.device(manifest)}, {manifest.created_at[:10]}."
+        f"on {runs_data.device(manifest)}, {manifest.created_at[:10]}.{_convergence(manifest)}"
     )
+
+
+def _convergence(manifest: RunManifest) -> str:
+    """Says so where policies came to all or nothing."""
+    result = runs_data.table(manifest.summary, REPORTED_ON)
+    if result.get("converged") is not False:
+        return ""
+    return " It did not converge: its policies let in all tokens, or none."
 
 
 def _training_work(manifest: RunManifest) -> str:

@@ -5,6 +5,7 @@ Models are shared between sessions and never changed: what a slider varies is an
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from ltp_core.checkpoint_places import (
     content_stamp,
     list_checkpoints,
 )
-from ltp_core.records import Prediction, Trace, UserError
+from ltp_core.records import Prediction, ScoreKind, Trace, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,9 @@ class Card:
         intermediate: Inner width of the FFN.
         prunes: The method drops tokens.
         can_scale: It can be made to prune more or less without training.
-        reads_states: Its score is attention received times a learned factor of the token's state.
+        score_kind: What it compares with a threshold.
+        converged: Whether its policies came to a choice; None for other methods, and where no record says.
+        selected: Of the tokens that its policies may drop, the share that each lets in.
         protects_first: The first token is never dropped.
         pruned_answers: What a head that reads every token makes of a dropped one, "restored" or
             "excluded"; None for a head that reads the first token alone.
@@ -125,7 +128,9 @@ class Card:
     intermediate: int
     prunes: bool
     can_scale: bool
-    reads_states: bool
+    score_kind: ScoreKind
+    converged: bool | None
+    selected: tuple[float, ...]
     protects_first: bool
     pruned_answers: str | None
     curve: pd.DataFrame | None = field(default=None, compare=False)
@@ -184,6 +189,7 @@ def card(name: str) -> Card:
         dense=model.dense,
         device=str(model.device),
         **_method_facts(model.method),
+        **_policy_facts(name, model.method),
         hidden=shape.hidden_size,
         intermediate=shape.intermediate_size,
         protects_first=rules.protect_first,
@@ -199,7 +205,19 @@ def _method_facts(method: PruningMethod) -> dict[str, Any]:
         "num_run": sum(map(method.runs_layer, layers)),
         "prunes": method.prunes,
         "can_scale": method.scaled(1.0) is not None,
-        "reads_states": method.reads_states,
+        "score_kind": method.score_kind,
+    }
+
+
+def _policy_facts(name: str, method: PruningMethod) -> dict[str, Any]:
+    """What the run's record says of its policies, where it has some."""
+    found: dict[str, Any] = {}
+    if method.entry_layers:
+        with contextlib.suppress(UserError):
+            found = store.read_manifest(checkpoint_folder(name)).summary.get("validation") or {}
+    return {
+        "converged": found.get("converged"),
+        "selected": tuple(found.get("selected") or ()),
     }
 
 

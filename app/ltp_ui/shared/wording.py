@@ -17,6 +17,10 @@ SCORE_UNIT_HELP = (
     "live tokens. Attention spread evenly over the live tokens would give every token 1.00. LTP-S multiplies it by a "
     "learned factor, and its unit is the mean over the ordinary tokens."
 )
+PROBABILITY_HELP = (
+    "Before two layers a small network, the policy, gives each token a probability of going on from its state; "
+    "with one half or more it does. Elsewhere nothing is decided."
+)
 
 
 def number(value: float) -> str:

@@ -17,8 +17,8 @@ import streamlit as st
 
 from app.ltp_ui.shared.wording import counted, number
 from app.ltp_ui.token_view import figure, markup
-from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView
-from app.ltp_ui.token_view.wording import all_layers, answer_name
+from app.ltp_ui.token_view.view import NUM_LEVELS, PASSED, TokenView
+from app.ltp_ui.token_view.wording import all_layers, answer_name, passed_words, ramp_words, side_of
 
 _FOLDER = Path(__file__).parent
 NOTE_ENDS = (44, 108)
@@ -124,19 +124,17 @@ def payload(
 
 def legend_html(view: TokenView, *, can_force: bool) -> str:
     """The legend: only what occurs in this view."""
-    reference = "threshold" if any(view.thresholds) else "uniform attention"
     ramp = "".join(
         f'<i style="opacity:{figure.fill_opacity(level)}"></i>' for level in range(NUM_LEVELS)
     )
-    entries = [
-        f'score ÷ {reference}: 1× <span class="ramp">{ramp}</span> ≥ 32×',
-    ]
+    what, least, most = ramp_words(view)
+    entries = [f'{what}: {least} <span class="ramp">{ramp}</span> {most}']
     if any("x" in row for row in view.grid):
-        entries.append('<i class="mark left">✕</i> left after this layer')
+        entries.append('<i class="mark left">✕</i> left ' + side_of(view) + " this layer")
     if any("!" in row for row in view.grid):
         entries.append('<i class="mark spared">●</i> stays though not above the threshold')
-    if not all(view.runs):
-        entries.append('<i class="mark passed"></i> layer left out')
+    if any(PASSED in row for row in view.grid):
+        entries.append(f'<i class="mark passed"></i> {passed_words(view)}')
     if any(ghost is not None for ghost in _ghosts(view)):
         entries.append('<i class="mark ghost"></i> where the learned thresholds differ')
     if view.answer_range:

@@ -10,7 +10,7 @@ from app.ltp_ui.shared.palette import Palette
 from app.ltp_ui.shared.wording import counted, number
 from app.ltp_ui.token_view.texts import visible
 from app.ltp_ui.token_view.view import GONE, LEFT, NUM_LEVELS, PASSED, SPARED, Column, TokenView
-from app.ltp_ui.token_view.wording import answer_name
+from app.ltp_ui.token_view.wording import answer_name, passed_words, ramp_words
 
 CELL, ROW = 18, 18
 GUTTER, LABELS, MARGIN = 34, 78, 16
@@ -233,15 +233,15 @@ def _notes(view: TokenView, x: int, y: int, palette: Palette) -> str:
 def _legend(view: TokenView, palette: Palette, y: int) -> str:
     """Scale of the colours, and the marks that occur."""
     x = MARGIN + GUTTER
-    reference = "threshold" if any(view.thresholds) else "uniform attention"
+    what, least, most = ramp_words(view)
     swatches = "".join(
         f'<rect x="{x + 150 + i * 16}" y="{y}" width="16" height="12" fill="{palette.keep}"'
         f' fill-opacity="{fill_opacity(i)}"/>'
         for i in range(NUM_LEVELS)
     )
-    parts = [legend_text(f"score ÷ {reference}: 1×", x, y, palette), swatches]
+    parts = [legend_text(f"{what}: {least}", x, y, palette), swatches]
     x += 156 + NUM_LEVELS * 16
-    parts.append(legend_text("≥ 32×", x, y, palette))
+    parts.append(legend_text(most, x, y, palette))
     x += 54
     for mark, text, width in _marks(view, palette, x, y - 2):
         parts += [mark, legend_text(text, x + 22, y, palette)]
@@ -259,8 +259,8 @@ def _marks(view: TokenView, palette: Palette, x: int, y: int) -> Iterator[tuple[
         yield _cell(SPARED, x, y, palette), "spared", 86
         x += 86
     if PASSED in cells:
-        yield _cell(PASSED, x, y, palette), "layer left out", 122
-        x += 122
+        yield _cell(PASSED, x, y, palette), passed_words(view), 134
+        x += 134
     if any(c.survived_learned not in (None, c.survived) for c in view.columns):
         yield _dashed(x, y, palette), "learned thresholds differ", 180
 

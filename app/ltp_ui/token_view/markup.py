@@ -57,7 +57,7 @@ def cut_mark(view: TokenView) -> str:
 def _chip(column: Column, index: int, view: TokenView) -> str:
     classes = ["chip", chip_state(column.survived, view.num_layers)]
     classes += flags(column) + ["answer"] * column.is_answer
-    label = ", ".join([column.text, state_of(column, view.num_layers), *_places(column, view)])
+    label = ", ".join([column.text, state_of(view, index), *_places(column, view)])
     left = column.survived < view.num_layers
     share = column.survived / view.num_layers if view.num_layers else 0
     return (

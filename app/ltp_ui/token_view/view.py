@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from app.ltp_ui.token_view.texts import display_texts, is_right_to_left
-from ltp_core.records import Answer, LayerTrace, Trace
+from ltp_core.records import Answer, LayerTrace, ScoreKind, Trace
 
 NUM_LEVELS = 8
 LEVEL_SPAN = 1.5  # decades of score to threshold that the colours span: 1 to about 32 times
@@ -54,10 +54,11 @@ class TokenView:
 
     Attributes:
         columns: Tokens or words, in sentence order.
-        scores: By layer and column; None where the column was no longer live.
+        scores: By layer and column; None where the column was no longer live, or nothing compared.
         grid: By layer, one character a column: "0".."7" retained, brighter with the ratio of score
             to threshold; "x" left here; "!" retained although its score is not above the threshold
-            (protected or forced); "-" passed by a layer that is left out; "." gone before.
+            (protected or forced); "-" passed by a layer that is left out or decides nothing; "." gone
+            before.
         thresholds: By layer; None where the method has none.
         runs: By layer; False where it is left out.
         learned: The learned thresholds where others were used, else None.
@@ -67,7 +68,7 @@ class TokenView:
         checkpoint: Name of the checkpoint that ran.
         asks: A question is asked, and the head reads every token's last state to find the answer.
         is_answered: The columns that are marked as the answer are given as such.
-        reads_states: Scores are attention received times a learned factor of the token's state.
+        score_kind: What the scores are.
     """
 
     columns: tuple[Column, ...]
@@ -82,7 +83,7 @@ class TokenView:
     checkpoint: str
     asks: bool
     is_answered: bool
-    reads_states: bool
+    score_kind: ScoreKind
 
     @property
     def num_layers(self) -> int:
@@ -118,7 +119,7 @@ def build_view(
     keep: Collection[int] = (),
     drop: Collection[int] = (),
     protected: Collection[int] = (),
-    reads_states: bool = False,
+    score_kind: ScoreKind = "attention",
 ) -> TokenView:
     """Lays a trace out in columns.
 
@@ -132,7 +133,7 @@ def build_view(
         keep: Positions that were kept by hand.
         drop: Positions that were dropped by hand.
         protected: Positions that no method may drop.
-        reads_states: Scores are attention received times a learned factor of the token's state.
+        score_kind: What the scores are.
     """
     groups = _groups(words, merge_words, show_special)
     texts = display_texts(trace.tokens)
@@ -159,7 +160,7 @@ def build_view(
     return TokenView(
         columns=columns,
         scores=scores,
-        grid=_grid(columns, scores, trace.layers),
+        grid=_grid(columns, scores, trace.layers, score_kind),
         thresholds=thresholds,
         runs=tuple(layer.runs for layer in trace.layers),
         learned=_other_thresholds(thresholds, learned),
@@ -169,7 +170,7 @@ def build_view(
         checkpoint=trace.checkpoint,
         asks=trace.answer is not None,
         is_answered=trace.answer is not None and trace.answer.is_answered,
-        reads_states=reads_states,
+        score_kind=score_kind,
     )
 
 
@@ -183,11 +184,23 @@ def telling_layer(lengths: Sequence[int]) -> int:
     return next(halved, len(lengths) - 1)
 
 
-def level(score: float, threshold: float | None) -> int:
+def last_attended(view: TokenView, index: int) -> int:
+    """The last layer, from 0, in whose attention the column takes part."""
+    if view.score_kind == "probability":
+        # It leaves before a layer, and takes no part in that one's.
+        return max(0, min(view.columns[index].survived, view.num_layers) - 1)
+    return max(i for i, row in enumerate(view.scores) if i == 0 or row[index] is not None)
+
+
+def level(score: float, threshold: float | None, kind: ScoreKind = "attention") -> int:
     """Brightness of a retained cell: 0 at the threshold, `NUM_LEVELS` - 1 at 32 times or more.
 
-    Without a threshold, or with one of 0, the score is compared with uniform attention instead.
+    Without a threshold, or with one of 0, the score is compared with uniform attention instead. A
+    probability is brightest at 1.
     """
+    if kind == "probability" and threshold is not None:
+        share = (score - threshold) / (1 - threshold)
+        return min(NUM_LEVELS - 1, max(0, int(share * NUM_LEVELS)))
     reference = threshold or 1.0
     decades = math.log10(max(score / reference, 1e-9)) / LEVEL_SPAN
     return min(NUM_LEVELS - 1, max(0, int(decades * NUM_LEVELS)))
@@ -232,23 +245,24 @@ def _grid(
     columns: Sequence[Column],
     scores: Sequence[Sequence[float | None]],
     layers: Sequence[LayerTrace],
+    kind: ScoreKind,
 ) -> tuple[str, ...]:
     return tuple(
-        "".join(_cell(c.survived, i, s, layer) for c, s in zip(columns, row, strict=True))
+        "".join(_cell(c.survived, i, s, layer, kind) for c, s in zip(columns, row, strict=True))
         for i, (row, layer) in enumerate(zip(scores, layers, strict=True))
     )
 
 
-def _cell(survived: int, layer_index: int, score: float | None, layer: LayerTrace) -> str:
-    if not layer.runs:
-        return PASSED if survived > layer_index else GONE
+def _cell(
+    survived: int, layer_index: int, score: float | None, layer: LayerTrace, kind: ScoreKind
+) -> str:
     if score is None:
-        return GONE
+        return PASSED if survived > layer_index else GONE
     if survived <= layer_index:
         return LEFT
     if layer.threshold is not None and score <= layer.threshold:
         return SPARED
-    return str(level(score, layer.threshold))
+    return str(level(score, layer.threshold, kind))
 
 
 def _forced(group: Sequence[int], keep: Collection[int], drop: Collection[int]) -> str | None:

@@ -59,17 +59,19 @@ def _why_spared(column: Column) -> str:
 
 def _why_left(view: TokenView, index: int) -> str:
     column, layer_index = view.columns[index], view.columns[index].survived
-    name, layer = quoted(column), layer_index + 1
+    name, layer, when = quoted(column), layer_index + 1, side_of(view)
     if column.forced == "drop":
         return f"{name} was dropped by hand after layer {layer}."
     score, threshold = view.scores[layer_index][index], view.thresholds[layer_index]
     if score is None:
-        return f"{name} left after layer {layer}."
+        return f"{name} left {when} layer {layer}."
     if threshold is None:
         live, stayed = view.lengths[layer_index], view.lengths[layer]
         drew = _drew(view, number(score))
-        return f"{name} left after layer {layer}: {drew}; {stayed} of the {live} tokens there stay."
-    return f"{name} left after layer {layer}: {_against(view, index, layer_index)}."
+        return (
+            f"{name} left {when} layer {layer}: {drew}; {stayed} of the {live} tokens there stay."
+        )
+    return f"{name} left {when} layer {layer}: {_against(view, index, layer_index)}."
 
 
 def _against(view: TokenView, index: int, layer_index: int) -> str:
@@ -83,7 +85,16 @@ def _against(view: TokenView, index: int, layer_index: int) -> str:
 
 def _drew(view: TokenView, score: str) -> str:
     """The score in words; with a learned factor it is more than attention."""
-    return f"it scored {score}" if view.reads_states else f"it drew {score} of uniform attention"
+    return {
+        "attention": f"it drew {score} of uniform attention",
+        "factored": f"it scored {score}",
+        "probability": f"its probability of going on was {score}",
+    }[view.score_kind]
+
+
+def side_of(view: TokenView) -> str:
+    """Whether tokens leave before a layer or after it."""
+    return "before" if view.score_kind == "probability" else "after"
 
 
 def closest_layer(view: TokenView, index: int) -> int | None:
@@ -142,9 +153,23 @@ def _closest_calls(view: TokenView) -> Iterator[NearMiss]:
         yield NearMiss(index=index, layer_index=layer_index, margin=10**margin - 1)
 
 
-def state_of(column: Column, num_layers: int) -> str:
+def ramp_words(view: TokenView) -> tuple[str, str, str]:
+    """What the brightness of a cell stands for, and its ends."""
+    if view.score_kind == "probability":
+        return "probability", "½", "1"
+    reference = "threshold" if any(view.thresholds) else "uniform attention"
+    return f"score ÷ {reference}", "1×", "≥ 32×"
+
+
+def passed_words(view: TokenView) -> str:
+    """What a layer does where a token passes it without a score."""
+    return "layer left out" if not all(view.runs) else "nothing decided here"
+
+
+def state_of(view: TokenView, index: int) -> str:
     """The column's fate in a few words, for labels."""
+    column = view.columns[index]
     by_hand = " by hand" if column.forced else ""
-    if column.survived < num_layers:
-        return f"left after layer {column.survived + 1}{by_hand}"
+    if column.survived < view.num_layers:
+        return f"left {side_of(view)} layer {column.survived + 1}{by_hand}"
     return f"stayed through all layers{by_hand}"

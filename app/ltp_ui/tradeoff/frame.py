@@ -143,6 +143,8 @@ def _about(point: Row, recipe: str) -> str:
     text = with_spread(point.metric_validation, point.metric_validation_sd)
     if not math.isnan(point.difference_validation):
         text = f"{text}; {in_points(point.difference_validation)} to dense"
+    if not point.converged:
+        text = f"{text}; did not converge"
     return f"{text} ({recipe})" if recipe else text
 
 

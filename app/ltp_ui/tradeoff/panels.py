@@ -14,7 +14,7 @@ from app.ltp_ui.shared.labels import task_label, training_label
 from app.ltp_ui.shared.method_charts import legend_chart, without_legend
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.stored import run_table
-from app.ltp_ui.shared.wording import counted
+from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.tradeoff import charts, data, tables
 from app.ltp_ui.tradeoff.frame import (
     POINT,
@@ -252,6 +252,11 @@ def sources(found: pd.DataFrame, view: View) -> None:
             ", ".join(sorted({device(runs["manifest"][name]) for name in names})),
         ]
         st.caption(plain(" · ".join(parts)))
+        if stuck := [point for point in rows(group) if not point.converged]:
+            named = ", ".join(
+                f"{title_of(point.method)} at {percent(point.paper_validation)}" for point in stuck
+            )
+            st.caption(f"Did not converge, policies let in all tokens or none: {named}.")
     bars = (
         "paired 95 % intervals over examples, of several seeds the mean of the bounds"
         if view.y == "difference"
