@@ -162,13 +162,13 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     attention = live.received_attention(shown.question, shown.what_if, layer_index)
     positions = view.columns[index].positions
     frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
-    is_score = view.score_kind == "attention" and score is not None
-    total = number(score if is_score else frame["attention"].sum())
+    received = frame["attention"].sum()
+    total = number(score if view.score_kind == "attention" and score is not None else received)
     show(charts.senders_chart(frame), alt=f"Attention received, sum {total}.")
     rest = frame["attention"].iloc[charts.MAX_BARS :]
     others = f"With {number(rest.sum())} from {counted(len(rest), 'other')}: " if len(rest) else ""
     named = f"its score in layer {layer_index + 1}"
-    if view.score_kind == "probability":
+    if score is None or view.score_kind == "probability":
         st.caption(f"{others}{total} in all; no policy looks at that.")
     elif view.score_kind == "factored":
         st.caption(f"{others}{total} in all; {named}, with the learned factor, is {number(score)}.")
