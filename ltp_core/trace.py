@@ -81,7 +81,8 @@ class _Replay(PruningMethod):
         return self._as_traced(state)
 
     def select(self, entry: LayerEntry) -> Decision:
-        return self._as_traced(entry)
+        decision = self._as_traced(entry)
+        return replace(decision, score=decision.retained.to(entry.hidden.dtype))
 
     def _as_traced(self, seen: LayerState | LayerEntry) -> Decision:
         retained = torch.tensor(self._layers[seen.layer_index].retained)

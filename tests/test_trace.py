@@ -22,6 +22,7 @@ from ltp_core.records import Trace, UserError
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.trace import predict_text, received_attention, trace_text
 from tests import reference, tiny
+from tests.pruning.test_tr_bert import reducing
 from tests.running import ltp
 
 TEXT = "The film is long, slow and boring but the ending was great"
@@ -66,6 +67,26 @@ def test_trace_equals_the_loops(model: PrunedModel, runner: str) -> None:
         assert pytest.approx([s for s in scores if s is not None]) == live
         assert layer.kept == [i for i, kept in enumerate(traced.retained) if kept]
     assert 1 < trace.lengths[-1] < trace.lengths[0]
+
+
+@both_runners
+def test_a_policy_takes_the_place_of_the_score(model: PrunedModel, runner: str) -> None:
+    """Of every token that comes to its layer; elsewhere nothing is scored, and who went attends to none."""
+    reduced = dataclasses.replace(model, method=reducing().requires_grad_(False))
+    trace = trace_text(reduced, TEXT, runner=runner)
+    first, second, third = trace.layers
+    assert (None, 0.5, 0.5) == tuple(layer.threshold for layer in trace.layers)
+    assert {None} == set(first.score)
+    assert None not in second.score
+    assert [score is not None for score in third.score] == list(second.retained)
+    free = range(1, len(trace.tokens))
+    assert [second.score[i] >= 0.5 for i in free] == [second.retained[i] for i in free]  # type: ignore[operator]
+    assert 1 < trace.lengths[-1] < trace.lengths[0]
+    for index, layer in enumerate(trace.layers):
+        attention = received_attention(reduced, trace, index, TEXT)
+        assert attention.sum(axis=1) == pytest.approx(np.array(layer.retained, dtype=float))
+    held = next(i for i in free if not second.retained[i])
+    assert all(layer.retained[held] for layer in trace_text(reduced, TEXT, keep=[held]).layers)
 
 
 @pytest.mark.parametrize("accounting", ["paper", "executed"])

@@ -12,7 +12,7 @@ import pandas as pd
 from app.ltp_ui.compare.comparison import Comparison, Side
 from app.ltp_ui.shared import charts
 from app.ltp_ui.shared.charts import Figure
-from app.ltp_ui.shared.wording import UNIT
+from app.ltp_ui.shared.wording import SCORE_UNITS
 
 Values = Mapping[str, Sequence[float | None]]
 
@@ -50,7 +50,9 @@ def score_chart(comparison: Comparison, index: int) -> Figure:
         }
         frame = _frame(series, first_layer=1).rename(columns={"series": "kind"})
         frames.append(frame.assign(series=side.letter)[frame["value"] > 0])
-    return Figure(spec=_score_spec(), frame=pd.concat(frames, ignore_index=True))
+    kinds = dict.fromkeys(side.view.score_kind for side in (comparison.a, comparison.b))
+    unit = " or ".join(SCORE_UNITS[kind] for kind in kinds)
+    return Figure(spec=_score_spec(unit), frame=pd.concat(frames, ignore_index=True))
 
 
 def _live(side: Side) -> list[int | None]:
@@ -108,12 +110,12 @@ def _jaccard_spec() -> dict[str, Any]:
 
 
 @cache
-def _score_spec() -> dict[str, Any]:
+def _score_spec(unit: str) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
         x=charts.layer_axis("layer"),
         y=alt.Y(
             "value:Q",
-            title=UNIT,
+            title=unit,
             scale=alt.Scale(type="log", nice=False, padding=20),
             axis=alt.Axis(tickCount=5, format="~g"),
         ),

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from app.ltp_ui.shared.method_style import LIGHT_COLORS
 from app.ltp_ui.shared.palette import LIGHT
-from app.ltp_ui.shared.wording import UNIT
+from app.ltp_ui.shared.wording import SCORE_UNITS, UNIT
 from app.ltp_ui.token_view.texts import visible
 from app.ltp_ui.token_view.view import TokenView
 from ltp_core.records import Trace
@@ -77,7 +77,10 @@ def score_chart(view: TokenView, index: int) -> Figure:
         LEARNED: view.learned or (),
     }
     series = {name: values for name, values in everything.items() if any(values)}
-    return Figure(spec=_score_spec(tuple(series)), frame=_frame(series, first_layer=1))
+    return Figure(
+        spec=_score_spec(tuple(series), SCORE_UNITS[view.score_kind]),
+        frame=_frame(series, first_layer=1),
+    )
 
 
 def senders(
@@ -162,12 +165,12 @@ def _survivors_spec(names: tuple[str, ...]) -> dict[str, Any]:
 
 
 @cache
-def _score_spec(names: tuple[str, ...]) -> dict[str, Any]:
+def _score_spec(names: tuple[str, ...], unit: str) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
         x=layer_axis("layer"),
         y=alt.Y(
             "value:Q",
-            title=UNIT,
+            title=unit,
             scale=alt.Scale(type="log", nice=False, padding=20),
             axis=alt.Axis(tickCount=5, format="~g"),
         ),

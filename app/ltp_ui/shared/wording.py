@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import math
 
+from ltp_core.records import ScoreKind
+
 WITH_PRUNING = "With pruning"
 AS_TRAINED = "As trained"
 SAME_WEIGHTS = "Same weights, unpruned"
 DENSE = "Dense counterpart"
 UNIT = "times uniform attention"
+SCORE_UNITS: dict[ScoreKind, str] = {
+    "attention": UNIT,
+    "factored": "times the mean score",
+    "probability": "probability",
+}
+"""What scores are counted in."""
 SCORE_UNIT_HELP = (
     "The score of a token is the attention it receives, averaged over heads and summed over the "
     "live tokens. Attention spread evenly over the live tokens would give every token 1.00. LTP-S multiplies it by a "
