@@ -215,7 +215,7 @@ def _check_method(model: PrunedModel) -> None:
     if method.prunes and not isinstance(method, ThresholdMethod | TokenReduction):
         raise UserError(
             f"{model.name} prunes by {method.name}, which has no thresholds: only methods with "
-            "thresholds go into an ONNX file. Export it unpruned, or with --format hf."
+            "thresholds or policies go into an ONNX file. Export it unpruned, or with --format hf."
         )
     if not method.config.protect_first:
         raise UserError(

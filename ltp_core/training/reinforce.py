@@ -135,8 +135,8 @@ def reinforce_loss(
 ) -> StepLoss:
     """The policies' loss; where the weights learn, with the prediction loss of the first sample.
 
-    Differs from the source: there the weights learn from all K samples, which costs three times as
-    much; here from one, drawn as the others are, which has the same mean.
+    The weights learn from one of the K samples, drawn as the others are: on the mean that is what all
+    of them would teach, at a third of the cost.
     """
     assert isinstance(method, TokenReduction)
     # K copies of the batch one after another; the first copy is the first sample.

@@ -150,3 +150,10 @@ def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     """Before the first layer nothing has looked at the sentence yet; one sample has no rival."""
     with pytest.raises(ConfigError):
         TRBertConfig(**wrong)
+
+
+def test_a_policy_before_no_layer_is_refused() -> None:
+    """A setting that nothing would follow says so; a single layer has no place for a policy."""
+    with pytest.raises(ConfigError, match="the encoder has 3"):
+        TokenReduction(TRBertConfig(layers=(1, 3)), 3)
+    assert TokenReduction(TRBertConfig(), 1).entry_layers == ()
