@@ -146,7 +146,7 @@ def test_method_has_every_equation() -> None:
     numbers = " ".join(m.value for m in at.markdown)
     for number in ("(6)", "(7)", "(8)", "(9)", "(10–11)", "(12)", "(13)"):
         assert number in numbers
-    assert 7 + 4 == len(at.latex)
+    assert 7 + 5 == len(at.latex)
     at.select_slider[0].set_value(0.5)
     assert 1 == len(healthy(at.run()).get("vega_lite_chart"))
 
