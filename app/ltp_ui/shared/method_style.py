@@ -17,7 +17,7 @@ class MethodStyle:
     Attributes:
         name: Name of the method.
         title: Name on screen.
-        shape: Vega's name of its marker.
+        shape: Vega's name of its marker, or its outline.
         dash: Lengths of stroke and gap of its line.
     """
 
@@ -26,6 +26,9 @@ class MethodStyle:
     shape: str
     dash: tuple[int, int]
 
+
+STAR = "M0,-1.4L0.35,-0.35L1.4,0L0.35,0.35L0,1.4L-0.35,0.35L-1.4,0L-0.35,-0.35Z"
+"""Four points, in Vega's units; its own shapes are all taken, or thin."""
 
 _STYLES = (
     MethodStyle(name="ltp", title="LTP", shape="circle", dash=(1, 0)),
@@ -36,7 +39,7 @@ _STYLES = (
     MethodStyle(name="shallow", title="Shallow control", shape="triangle-down", dash=(2, 2)),
     MethodStyle(name="power_bert", title="PoWER-BERT", shape="triangle-right", dash=(5, 5)),
     MethodStyle(name="ltp_s", title="LTP-S", shape="triangle-left", dash=(12, 2)),
-    MethodStyle(name="tr_bert", title="TR-BERT", shape="wedge", dash=(4, 1)),
+    MethodStyle(name="tr_bert", title="TR-BERT", shape=STAR, dash=(4, 1)),
 )
 KNOWN = {style.name: style for style in _STYLES}
 
