@@ -15,7 +15,7 @@ from ltp_core.cli.base import (
     factor,
     percent,
 )
-from ltp_core.records import Answer, Candidate, LayerTrace, Prediction, Trace, UserError
+from ltp_core.records import Answer, Candidate, LayerTrace, Prediction, ScoreKind, Trace, UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> Output:
         thresholds=_thresholds(model, arguments.threshold_scale),
         runner=arguments.runner,
     )
-    return Output(document=trace.to_dict(), text=_card(trace))
+    return Output(document=trace.to_dict(), text=_card(trace, model.method.score_kind))
 
 
 def _thresholds(model: PrunedModel, scale: float | None) -> list[float] | None:
@@ -76,7 +76,7 @@ def _thresholds(model: PrunedModel, scale: float | None) -> list[float] | None:
     return [scale * threshold for threshold in learned if threshold is not None]
 
 
-def _card(trace: Trace) -> str:
+def _card(trace: Trace, kind: ScoreKind) -> str:
     lines = [trace.checkpoint, f"prediction         {_answer(trace.prediction)}"]
     if trace.unpruned:
         lines.append(f"same, unpruned     {_answer(trace.unpruned)}")
@@ -93,7 +93,7 @@ def _card(trace: Trace) -> str:
     if trace.num_cut:
         lines.append(f"cut off            {trace.num_cut} tokens beyond the maximum length")
     rows = [
-        (token, _bar(trace.layers, i), _fate(trace.layers, i))
+        (token, _bar(trace.layers, i), fate(trace.layers, i, kind))
         for i, token in enumerate(trace.tokens)
     ]
     return "\n".join([*lines, "", columns(("token", "layers", ""), rows)])
@@ -153,15 +153,24 @@ def _bar(layers: tuple[LayerTrace, ...], i: int) -> str:
     return "".join("●" if layer.retained[i] else "·" for layer in layers)
 
 
-def _fate(layers: tuple[LayerTrace, ...], i: int) -> str:
+def fate(layers: tuple[LayerTrace, ...], i: int, kind: ScoreKind) -> str:
     """Why a token left; empty for one that stayed."""
     for number, layer in enumerate(layers, start=1):
         if not layer.retained[i]:
             score, threshold = layer.score[i], layer.threshold
-            reason = "" if score is None else f": {score:.3f} of uniform attention"
+            reason = "" if score is None else f": {WHAT[kind].format(score)}"
             bound = "" if threshold is None else f", threshold {threshold:.3f}"
-            return f"left after layer {number}{reason}{bound}"
+            when = "before" if kind == "probability" else "after"
+            return f"left {when} layer {number}{reason}{bound}"
     return ""
+
+
+WHAT: dict[ScoreKind, str] = {
+    "attention": "{:.3f} of uniform attention",
+    "factored": "score {:.3f}",
+    "probability": "probability {:.3f}",
+}
+"""A score in words."""
 
 
 COMMAND = Command(

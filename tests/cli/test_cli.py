@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ltp_core.cli import COMMANDS
+from ltp_core.cli import COMMANDS, trace
 from ltp_core.cli import main as cli
 from ltp_core.cli.base import Command, Output
 from ltp_core.config import load_config
-from ltp_core.records import Trace
+from ltp_core.records import LayerTrace, Trace
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
 from tests.source_trees import ROOT
@@ -251,6 +251,14 @@ def test_trace_card_says_why_a_token_left(tiny_store: Path) -> None:
     assert "relative FLOPs" in ran.stdout
     assert "left after layer 1: " in ran.stdout
     assert "threshold 2.700" in ran.stdout
+
+
+def test_a_policy_decides_before_a_layer() -> None:
+    """What it compares is a probability."""
+    layer = LayerTrace(threshold=0.5, score=(0.31,), retained=(False,))
+    assert "left before layer 1: probability 0.310, threshold 0.500" == trace.fate(
+        (layer,), 0, "probability"
+    )
 
 
 def test_evaluate_document(tiny_store: Path) -> None:
