@@ -201,6 +201,14 @@ _UNUSED: dict[str, dict[str, Any]] = {
         "seconds": QUICK_S,
         **_TEXTS,
     },
+    "predict": {
+        "variants": None,
+        "against": [],
+        "lengths": None,
+        "dtype": "float32",
+        "retain_ratios": list(RETAIN_RATIOS),
+        "seconds": QUICK_S,
+    },
     "throughput": {"retain_ratios": list(RETAIN_RATIOS)},
     "scaling": {"retain_ratios": list(RETAIN_RATIOS)},
 }

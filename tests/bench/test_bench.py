@@ -54,7 +54,7 @@ from ltp_core.records import UserError
 from ltp_core.tables import read_table
 from ltp_core.tasks.own_data import OwnSource, register
 from ltp_core.tokenize import Encoded, encode
-from tests import tiny
+from tests import commands, tiny
 from tests.checkpoints import REVIEWS, REVIEWS_DENSE
 from tests.running import ltp, run
 from tests.source_trees import ROOT
@@ -508,10 +508,12 @@ def test_training_steps(model: PrunedModel, tmp_path: Path) -> None:
         bench_training(small(what="training", lengths=(41,)), model)
 
 
-def test_a_file_beside_the_pipeline(model: PrunedModel) -> None:
-    """Every contender scores every row in every round; texts of one task or pairs."""
-    chosen = small(what="predict", task="rotten_tomatoes", limit=12, batch_sizes=(4,), repeats=2)
-    found = bench_predict(chosen, model)
+def test_a_file_beside_the_pipeline(tiny_store: Path, model: PrunedModel) -> None:
+    """Every contender scores every row in every round."""
+    arguments = ("--task", "rotten_tomatoes", "--limit", "12", "--batch-sizes", "4", "--json")
+    ran = commands.run("bench", REVIEWS, "--what", "predict", "--repeats", "2", *arguments)
+    assert 0 == ran.status, ran.stderr
+    found = json.loads(ran.stdout)
     assert (12, list(CONTENDERS)) == (found["rows"], [x["contender"] for x in found["results"]])
     assert all(line["rows_per_s"] > 0 and 2 == line["rounds"] for line in found["results"])
     assert 1.0 == found["results"][0]["relative_throughput"]
