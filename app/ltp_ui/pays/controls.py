@@ -163,17 +163,19 @@ def choose_bench(decision: Decision, lengths: Lengths | None) -> tuple[str | Non
         del st.session_state[BENCH]
     if not found:
         return None, None
+    # Without a choice, the benchmark that the decision took by itself.
+    best = by_name.get(decision.timing.bench, found[0]) if decision.timing else found[0]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         chosen = st.selectbox(
             "Machine",
             [BEST, *by_name],
             format_func=lambda name: (
-                _title(by_name[name]) if name in by_name else f"{_title(found[0])} (best evidence)"
+                _title(by_name[name]) if name in by_name else f"{_title(best)} (best evidence)"
             ),
             key=BENCH,
             help="Benchmarks of this checkpoint: of this machine first, then of these lengths.",
         )
-        entry = by_name.get(chosen, found[0])
+        entry = by_name.get(chosen, best)
         sizes = batch_sizes(entry)
         if st.session_state.get(BATCH) not in (None, *sizes):
             del st.session_state[BATCH]

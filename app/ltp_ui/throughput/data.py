@@ -16,7 +16,6 @@ import pandas as pd
 
 from app.ltp_ui.shared.labels import stored_labels, task_label
 from app.ltp_ui.shared.wording import counted, percent
-from ltp_core import environment
 from ltp_core.bench.noise import is_too_noisy
 from ltp_core.bench.results import list_benches, results_frame
 from ltp_core.bench.variants import BASELINE, METHOD, SHUFFLED, VARIANTS
@@ -258,12 +257,6 @@ def _quality(metric: Any) -> str:
     if not isinstance(value, int | float):
         return ""
     return f"{percent(float(value))} {metric.get('name', '')}".strip().replace("_", " ")
-
-
-def is_here(document: Mapping[str, Any]) -> bool:
-    """Whether it was measured on a processor like this machine's."""
-    card = document["environment"]
-    return not card.get("accelerator") and card.get("processor") == environment.processor()
 
 
 def short_machine(bench: Bench) -> str:

@@ -13,8 +13,9 @@ from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.throughput import charts, data
-from app.ltp_ui.throughput.data import RATIOS, Bench, Who, is_here, short_machine
+from app.ltp_ui.throughput.data import RATIOS, Bench, Who, short_machine
 from app.ltp_ui.throughput.export import bench_csv, bench_json
+from ltp_core.analysis.pays import is_here
 from ltp_core.bench.noise import FEWEST_ROUNDS, NOISY_FIGURE, TOO_NOISY
 from ltp_core.bench.variants import CONTROL, METHOD
 
