@@ -192,9 +192,11 @@ def _check_head(model: PrunedModel, task: Task) -> list[int] | None:
         raise UserError(
             f"{model.name} has {outputs} outputs, but {task.name} needs {task.num_labels}."
         )
-    if model.is_multi_label:
+    if model.is_multi_label != task.is_multi_label:
+        kinds = {True: "any number of labels", False: "one label"}
         raise UserError(
-            f"{model.name} gives independent labels; {task.name} has one for each text."
+            f"{model.name} gives {kinds[model.is_multi_label]} a text; {task.name} has "
+            f"{kinds[task.is_multi_label]} for each."
         )
     if is_span or task.num_labels == 1 or model.task == task.name:
         return None

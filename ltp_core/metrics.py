@@ -64,7 +64,12 @@ def _answer_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
     return {name: float(predictions[x].mean()) for name, x in groups.items() if x.any()}
 
 
-Metric = Literal["accuracy", "accuracy_f1", "correlation", "answers"]
+def _label_set_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
+    del labels
+    return {"f1": float(predictions.mean())}
+
+
+Metric = Literal["accuracy", "accuracy_f1", "correlation", "answers", "label_sets"]
 """What tasks are judged by."""
 
 _SCORES: dict[Metric, Callable[[Vector, Vector], dict[str, float]]] = {
@@ -72,6 +77,7 @@ _SCORES: dict[Metric, Callable[[Vector, Vector], dict[str, float]]] = {
     "accuracy_f1": _accuracy_f1_scores,
     "correlation": _correlation_scores,
     "answers": _answer_scores,
+    "label_sets": _label_set_scores,
 }
 
 
@@ -84,12 +90,13 @@ def compute_metrics(
 
     `accuracy`; `accuracy_f1`: the mean of accuracy and F1 (of class 1), then both; `correlation`: the
     mean of Pearson's and Spearman's, then both; `answers`: the mean over all questions, over those with
-    an answer and over those without. F1 is 0 where class 1 occurs neither in the predictions nor in the
+    an answer and over those without; `label_sets`: the mean over all examples of the F1 of their labels. F1 is 0 where class 1 occurs neither in the predictions nor in the
     labels; a correlation is 0 where either side is constant.
 
     Args:
         metric: What is computed.
-        predictions: Class index of each example, or the predicted value; for `answers` the F1 of each.
+        predictions: Class index of each example, or the predicted value; for `answers` and `label_sets`
+            the F1 of each.
         labels: The truth in the same form; for `answers` 1 where there is an answer.
 
     Raises:

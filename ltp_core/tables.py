@@ -66,6 +66,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         },
         {
             "logit_*": "float",
+            "holds_*": "int16",
             "exact_match": "float",
             "null_difference": "float",
             "answer_exact_match": "float",

@@ -205,6 +205,37 @@ def collate(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LengthFacts:
+    """How long some texts are, in tokens with special ones, before anything is cut.
+
+    Attributes:
+        median: Half of them are not longer.
+        most: 95 % are not longer.
+        longest: The longest.
+        cut_share: Share of those that are cut.
+    """
+
+    median: int
+    most: int
+    longest: int
+    cut_share: float
+
+
+def length_facts(
+    tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int
+) -> LengthFacts:
+    """Lengths of texts beside the longest that is taken."""
+    encoded = encode(tokenizer, texts, max_length)
+    median, most, longest = np.quantile(encoded.length + encoded.cut, [0.5, 0.95, 1.0])
+    return LengthFacts(
+        median=int(median),
+        most=int(most),
+        longest=int(longest),
+        cut_share=float((encoded.cut > 0).mean()),
+    )
+
+
 def bucketed_batches(
     length: Int[np.ndarray, " examples"],
     batch_size: int,

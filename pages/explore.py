@@ -34,6 +34,7 @@ with more_slot:
     merge_words, show_special = controls.words_and_specials(card)
     export_slot = st.container(width="content")
     panels.compare_link(card)
+    panels.prune_link(card)
 panels.checkpoint_line(card)
 
 # The picture first: what it is compared with takes two more passes, and the panels some time.

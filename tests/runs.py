@@ -69,6 +69,8 @@ def frames() -> dict[str, pd.DataFrame]:
                 "prediction": [0, 1, 0],
                 "logit_0": [1.5, -1.0, 0.25],
                 "logit_1": [-1.5, 1.0, -0.25],
+                "holds_0": [0, 1, 1],
+                "holds_1": [1, 0, 1],
                 "exact_match": [0.0, 1.0, 0.0],
                 "null_difference": [-1.5, 2.0, 0.25],
                 "answer_exact_match": [0.0, 1.0, 1.0],

@@ -61,6 +61,7 @@ def test_what_is_written_has_the_columns_of_the_readme(kind: str, tmp_path: Path
         numbered = {
             "threshold_*": ["threshold_1", "threshold_2"],
             "logit_*": ["logit_0", "logit_1"],
+            "holds_*": ["holds_0", "holds_1"],
             "length_*": ["length_1", "length_2"],
         }
         expected += [(n, types.split(" or ")[0]) for n in numbered.get(name, [name])]

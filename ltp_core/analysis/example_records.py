@@ -105,7 +105,8 @@ class ExampleRecords:
     def is_correct(self) -> Bool[np.ndarray, " examples"] | None:
         """Whether each prediction is the truth; None where answers are not just right or wrong."""
         task = find_task(self.task)
-        return None if task.is_regression or task.asks_questions else self.prediction == self.label
+        is_graded = task.is_regression or task.asks_questions or task.is_multi_label
+        return None if is_graded else self.prediction == self.label
 
     def flops(self, accounting: str) -> Float[np.ndarray, " examples"] | None:
         """FLOPs of each example through all layers; None where the model's size is not known."""

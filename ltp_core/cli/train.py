@@ -202,24 +202,21 @@ def about_data(task: OwnTask) -> str:
 
 def _lengths(config: TrainConfig) -> list[str]:
     """Lengths of some training texts in tokens, beside the longest that is taken."""
-    import numpy as np
-
     from ltp_core.checkpoint_tokenizer import load_tokenizer_of
     from ltp_core.tasks.loading import load_rows
-    from ltp_core.tokenize import encode
+    from ltp_core.tokenize import length_facts
 
     tokenizer, _ = load_tokenizer_of(config.base)
     texts = load_rows(config.task, "train", limit=LENGTH_ROWS).texts
-    encoded = encode(tokenizer, texts, config.data.max_length)
-    full = encoded.length + encoded.cut
-    middle, most, longest = (int(x) for x in np.quantile(full, [0.5, 0.95, 1.0]))
+    found = length_facts(tokenizer, texts, config.data.max_length)
     lines = [
-        f"tokens of {len(texts):,} training texts: median {middle}, 95 % up to {most}, longest {longest}"
+        f"tokens of {len(texts):,} training texts: median {found.median}, 95 % up to {found.most}, "
+        f"longest {found.longest}"
     ]
-    if share := float((encoded.cut > 0).mean()):
+    if found.cut_share:
         lines.append(
-            f"{percent(share)} are longer than data.max_length = {config.data.max_length}: only their "
-            f"beginning counts; data.max_length={most} takes 95 % whole"
+            f"{percent(found.cut_share)} are longer than data.max_length = {config.data.max_length}: only "
+            f"their beginning counts; data.max_length={found.most} takes 95 % whole"
         )
     return lines
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ltp_core.metrics import Metric
 from ltp_core.records import UserError, nearest
-from ltp_core.tasks.own_data import OwnTask, own_names, own_task
+from ltp_core.tasks.own_data import Kind, OwnTask, own_names, own_task
 from ltp_core.tasks.questions import QuestionTask
-from ltp_core.tasks.task import Task
+from ltp_core.tasks.task import MultiLabelTask, Task
 
 
 def _movie_reviews(name: str, max_length: int) -> Task:
@@ -101,14 +101,20 @@ def known_task(name: str | None) -> Task | None:
 
 
 def _from_own(own: OwnTask) -> Task:
-    return Task(
+    kind = MultiLabelTask if own.kind == "multi_label" else Task
+    metric: dict[Kind, Metric] = {
+        "classification": "accuracy",
+        "regression": "correlation",
+        "multi_label": "label_sets",
+    }
+    return kind(
         name=own.name,
         text_columns=own.text_columns,
         num_labels=len(own.label_names) or 1,
         label_names=own.label_names,
         source="own",
         hub_path=None,
-        metric="accuracy" if own.label_names else "correlation",
+        metric=metric[own.kind],
         extra_splits=tuple(split for split in own.rows if split not in ("train", "validation")),
     )
 

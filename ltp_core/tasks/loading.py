@@ -47,7 +47,7 @@ class _Source:
 
     row: Int[np.ndarray, " examples"]
     texts: list[tuple[str, ...]]
-    labels: Num[np.ndarray, " examples"]
+    labels: Num[np.ndarray, "examples ..."]
     description: str
     answers: tuple[Answers, ...] | None = None
 
@@ -315,11 +315,16 @@ def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
         if wrong is not None:
             raise DataError(f"{description}, row {wrong + 1}: column {name!r} must hold a text.")
     answers = read_answers(table, description) if task.asks_questions else None
-    if answers is None:
+    labels: Num[np.ndarray, "examples ..."]
+    if task.is_multi_label:
+        labels = _label_sets(table.column("label"), task.num_labels)
+    elif answers is None:
         labels = _labels(table.column("label"), task, description)
     else:
         labels = np.array([int(bool(each.texts)) for each in answers], dtype=np.int64)
-    is_labelled = np.isfinite(labels) & (labels != -1)
+    is_labelled = np.ones(len(labels), dtype=bool)
+    if not task.is_multi_label:
+        is_labelled = np.isfinite(labels) & (labels != -1)
     unlabelled = int((~is_labelled).sum())
     rows = _Source(
         row=np.arange(len(labels)),
@@ -332,6 +337,15 @@ def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
         answers=answers,
     )
     return rows.take(is_labelled)
+
+
+def _label_sets(column: pa.ChunkedArray, num_labels: int) -> Int[np.ndarray, "examples label"]:
+    """1 where a label holds; the column, of own data, lists the indices of those that do."""
+    values = column.to_pylist()
+    labels = np.zeros((len(values), num_labels), dtype=np.int64)
+    for i, held in enumerate(values):
+        labels[i, held] = 1
+    return labels
 
 
 def _labels(column: pa.ChunkedArray, task: Task, description: str) -> Num[np.ndarray, " examples"]:

@@ -7,9 +7,11 @@ runs that were trained on it, and no path of this machine is part of a run.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -31,9 +33,11 @@ from ltp_core.strict import require
 from ltp_core.tasks import hub
 from ltp_core.tasks.files import (
     CHUNK_ROWS,
+    PREVIEW_ROWS,
     DataError,
     check_text,
     is_missing,
+    look,
     read_rows,
     split_files,
 )
@@ -52,6 +56,10 @@ MAX_INTEGER_CLASSES = 20
 OWN_SETTINGS = {"file", "hub", "text", "label", "text_pair", "kind"}
 """Settings of the table `data` of a training that name a user's file."""
 MIN_TRAINING_ROWS = 10
+MAX_LIST_CHARACTERS = 10_000
+"""Of a cell that spells out a list of labels."""
+SHOWN_ROWS = 5
+"""First rows of a file that are shown."""
 MAX_NAMED = 5
 """Rows of each kind of fault that are named."""
 SPLIT_NAMES = {
@@ -131,6 +139,68 @@ class OwnTask:
     def text_columns(self) -> tuple[str, ...]:
         """Columns of the texts; in the stored splits the label is in `label`."""
         return self.columns[:-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What the columns of a file seem to be, from its first rows.
+
+    Attributes:
+        columns: All, in the order of the file.
+        text: The column of the text.
+        text_pair: Of the second text of a pair; None where there seems to be none.
+        label: Of the label; None where no column looks like one.
+        first: The first few rows.
+    """
+
+    columns: tuple[str, ...]
+    text: str
+    text_pair: str | None
+    label: str | None
+    first: tuple[Mapping[str, Any], ...]
+
+
+LABEL_NAMES = (
+    "label", "labels", "class", "category", "target", "sentiment", "stars", "rating", "score", "tag",
+    "tags", "topic", "intent", "y",
+)  # fmt: skip
+"""Names that a column of labels often has, likeliest first."""
+PAIR_NAMES = (
+    ("sentence1", "sentence2"), ("text1", "text2"), ("question1", "question2"), ("question", "sentence"),
+    ("premise", "hypothesis"), ("question", "answer"), ("query", "passage"), ("title", "body"),
+)  # fmt: skip
+"""Names that the two columns of a pair often have."""
+
+
+def suggest(path: Path) -> Suggestion:
+    """Guesses which columns of a file hold texts and label.
+
+    A label has a usual name; else it is the column other than the text that repeats most.
+
+    Raises:
+        DataError: The file cannot be read, is empty, or has no column of text.
+    """
+    found = look(path)
+    first = tuple(row for _, row, _ in itertools.islice(read_rows(path), PREVIEW_ROWS))
+    pair = next(
+        ((a, b) for a, b in PAIR_NAMES if {a, b} <= set(found.text_columns)),
+        (found.suggested, None),
+    )
+    others = [name for name in found.columns if name not in pair]
+    named = [name for usual in LABEL_NAMES for name in others if name.lower() == usual]
+    repeats = {
+        name: len({str(row.get(name)) for row in first})
+        for name in others
+        if not all(is_missing(row.get(name)) for row in first)
+    }
+    few = [name for name in repeats if 1 < repeats[name] <= max(2, len(first) / 2)]
+    return Suggestion(
+        columns=found.columns,
+        text=pair[0],
+        text_pair=pair[1],
+        label=next(iter(named), None) or min(few, key=repeats.__getitem__, default=None),
+        first=first[:SHOWN_ROWS],
+    )
 
 
 def with_own_task(raw: Mapping[str, Any], *, names_task: bool) -> dict[str, Any]:
@@ -250,11 +320,6 @@ def register(source: OwnSource) -> OwnTask:
     if (known := own_folder(name)) is not None:
         return _read(known)
     kind, guess, names = _kind(source, _rows(source, files))
-    if kind == "multi_label":
-        raise DataError(
-            f"{source.data.name}: column {source.label!r} holds several labels a row, and a model with "
-            "independent labels cannot be trained here yet: give one label a row."
-        )
     found = _Splits(source, kind, names)
     folder = default_store() / "tasks" / name
     place = folder.with_name(f".{name}.{secrets.token_hex(4)}")
@@ -396,10 +461,36 @@ def _rows(source: OwnSource, files: Mapping[str, Sequence[Path]]) -> Iterator[_R
 
 
 def _plain_label(value: Any) -> Any:
-    """A label, or None: missing, or a text without a character."""
-    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+    """A label, or None: missing, a text without a character, or what a table writes for no number."""
+    if is_missing(value) or (isinstance(value, str) and value.strip().lower() in ("", "nan")):
         return None
-    return value.strip() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    return text if (names := _written_list(text)) is None else names
+
+
+def _written_list(text: str) -> list[Any] | None:
+    """The list that a cell of a table spells out, as JSON or Python write it; None for other texts."""
+    if len(text) > MAX_LIST_CHARACTERS or not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        found = ast.literal_eval(text)  # literals alone, nothing is run
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return found if isinstance(found, list) else None
+
+
+def label_set(value: Any) -> tuple[str, ...]:
+    """Names of the labels that a row of several has: a list, or a text with `;`, `|` or `,` between them.
+
+    Example:
+        >>> label_set("fast; cheap;fast"), label_set([3, 4.0]), label_set([])
+        (('fast', 'cheap'), ('3', '4'), ())
+    """
+    parts = value if isinstance(value, list) else re.split(r"[;|,]", class_name(value))
+    names = (class_name(part.strip() if isinstance(part, str) else part) for part in parts)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def class_name(value: Any) -> str:
@@ -422,9 +513,11 @@ def _number(value: Any) -> float | None:
 def _kind(source: OwnSource, rows: Iterator[_Row]) -> tuple[Kind, str | None, tuple[str, ...]]:
     """What the labels are, why they are taken for that, and the classes of the training rows."""
     counts: Counter[str] = Counter()
+    sets: Counter[str] = Counter()
     are_lists = are_numbers = are_whole = are_plain = True
-    total = 0
+    total = seen = 0
     for row in rows:
+        seen += 1
         if row.split != "train" or row.fault:
             continue
         total += 1
@@ -435,7 +528,11 @@ def _kind(source: OwnSource, rows: Iterator[_Row]) -> tuple[Kind, str | None, tu
         are_whole = are_whole and number is not None and number.is_integer()
         if len(counts) <= MAX_CLASSES:
             counts[class_name(row.label)] += 1
+        if len(sets) <= MAX_CLASSES and not isinstance(row.label, dict):
+            sets.update(label_set(row.label))
     column = f"{source.data.name}: column {source.label!r}"
+    if not seen:
+        raise DataError(f"{source.data.name} has no row: nothing can be learned from it.")
     if not total:
         raise DataError(f"{column} holds no label beside a text: choose other columns.")
     kind, guess = source.kind, None
@@ -447,6 +544,8 @@ def _kind(source: OwnSource, rows: Iterator[_Row]) -> tuple[Kind, str | None, tu
     elif kind is None:
         what = "whole numbers" if are_whole else "labels"
         kind, guess = "classification", f"{len(counts)} different {what}"
+    if kind == "multi_label":
+        return kind, guess, _label_set_names(column, sets)
     if kind != "classification":
         return kind, guess, ()
     if not are_plain:
@@ -470,12 +569,32 @@ def _kind(source: OwnSource, rows: Iterator[_Row]) -> tuple[Kind, str | None, tu
     return kind, guess, tuple(names)
 
 
+def _label_set_names(column: str, counts: Counter[str]) -> tuple[str, ...]:
+    """The labels of which any number may hold.
+
+    Raises:
+        DataError: There are too many, or just one.
+    """
+    if len(counts) > MAX_CLASSES:
+        raise DataError(
+            f"{column} has more than {MAX_CLASSES:,} different labels: choose another column, or leave "
+            "the rare ones out."
+        )
+    if len(counts) < 2:
+        raise DataError(
+            f"{column} has {len(counts)} different labels in the training rows, and several are needed: "
+            "write those of a row as a list, or with ; between them."
+        )
+    return tuple(sorted(counts))
+
+
 class _Splits:
     """The usable rows of each split, written as they are read, and what became of the others."""
 
     def __init__(self, source: OwnSource, kind: Kind, names: tuple[str, ...]) -> None:
         self._columns = source.text_columns
         self._is_regression = kind == "regression"
+        self._is_multi_label = kind == "multi_label"
         self._index = {name: i for i, name in enumerate(names)}
         self.rows: Counter[str] = Counter()
         self.classes: dict[str, Counter[str]] = {}
@@ -484,7 +603,8 @@ class _Splits:
 
     def write(self, rows: Iterator[_Row], folder: Path) -> None:
         """Writes `SPLIT.parquet` of each split."""
-        label = (LABEL, pa.float64() if self._is_regression else pa.int64())
+        kind = pa.float64() if self._is_regression else pa.int64()
+        label = (LABEL, pa.list_(kind) if self._is_multi_label else kind)
         schema = pa.schema([*((name, pa.string()) for name in self._columns), label])
         seen: dict[bytes, str] = {}
         waiting: dict[str, list[tuple[Any, ...]]] = {}
@@ -512,11 +632,8 @@ class _Splits:
                     continue
                 self.rows[row.split] += 1
                 if not self._is_regression:
-                    self.classes.setdefault(row.split, Counter())[class_name(row.label)] += 1
-                value = (
-                    self._index.get(class_name(row.label)) if self._index else _number(row.label)
-                )
-                waiting.setdefault(row.split, []).append((*row.texts, value))
+                    self.classes.setdefault(row.split, Counter()).update(self._names(row))
+                waiting.setdefault(row.split, []).append((*row.texts, self._value(row)))
                 if len(waiting[row.split]) == CHUNK_ROWS:
                     flush(row.split)
             for split in list(waiting):
@@ -526,8 +643,21 @@ class _Splits:
         """Why a row with text and label cannot be used; None where it can."""
         if self._is_regression:
             return "a label that is no number" if _number(row.label) is None else None
-        known = class_name(row.label) in self._index
+        if isinstance(row.label, dict):
+            return "an object as its label"
+        known = set(self._names(row)) <= set(self._index)
         return None if known else "a label that no training row has"
+
+    def _names(self, row: _Row) -> tuple[str, ...]:
+        """The classes of a row: one, or any number of labels."""
+        return label_set(row.label) if self._is_multi_label else (class_name(row.label),)
+
+    def _value(self, row: _Row) -> Any:
+        """What is stored as its label: a number, an index, or the indices of all that hold."""
+        if self._is_regression:
+            return _number(row.label)
+        found = [self._index[name] for name in self._names(row)]
+        return found if self._is_multi_label else found[0]
 
 
 def _check(task: OwnTask) -> None:

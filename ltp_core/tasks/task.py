@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Int, Num, Shaped
 
 from ltp_core.metrics import Metric, compute_metrics
 
@@ -31,7 +31,7 @@ class Rows:
             between stored records and texts.
         texts: One or two strings per input, untouched.
         labels: Class indices (int64), or float64 for regression. For questions 1 where the text
-            answers it, else 0.
+            answers it, else 0. Where several labels may hold, a row of 0 and 1 for each input.
         sha256: Hash of rows, texts and labels.
         source: Where the rows come from, without a path of this machine.
         answers: The accepted answers of each question; None for other tasks.
@@ -41,7 +41,7 @@ class Rows:
     split: str
     row: Int[np.ndarray, " examples"]
     texts: list[tuple[str, ...]]
-    labels: Num[np.ndarray, " examples"]
+    labels: Num[np.ndarray, "examples ..."]
     sha256: str
     source: str
     answers: tuple[Answers, ...] | None = None
@@ -73,8 +73,8 @@ class Rows:
 class Task:
     """A task: its columns, labels, splits and source, and the way from texts to scores.
 
-    This one classifies sentences or pairs of sentences, or gives them a value; `QuestionTask` finds
-    answers. Texts are encoded, a model's logits are decoded into one record per example, and the records
+    This one classifies sentences or pairs of sentences, or gives them a value; `MultiLabelTask` says which
+    of several labels hold, `QuestionTask` finds answers. Texts are encoded, a model's logits are decoded into one record per example, and the records
     are scored.
 
     Attributes:
@@ -112,6 +112,8 @@ class Task:
     """True where the answer is a part of the second text."""
     head: ClassVar[Literal["classification", "span"]] = "classification"
     """What a model needs on top of its encoder."""
+    is_multi_label: ClassVar[bool] = False
+    """True where any number of labels may hold for one text."""
 
     @property
     def is_regression(self) -> bool:
@@ -204,6 +206,65 @@ class Task:
             ValueError: There is no example, or the numbers of predictions and labels differ.
         """
         return compute_metrics(self.metric, predictions, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelTask(Task):
+    """Any number of labels holds for a text, each by itself.
+
+    The labels of rows are a matrix of 0 and 1, `[examples, labels]`. Like that of a question, the record of
+    an example has its F1 as `prediction`, and as `label` how many labels hold; `holds_i` says which.
+    """
+
+    metric: Metric = "label_sets"
+
+    is_multi_label: ClassVar[bool] = True
+
+    def decode(self, rows: Rows, inputs: TaskInputs, logits: Sequence[np.ndarray]) -> pd.DataFrame:
+        """What a model says of each example: a label holds from a logit of 0, probability 0.5, on."""
+        import pandas as pd
+
+        outputs = np.stack(logits)
+        said, truth = outputs >= 0, rows.labels == 1
+        return pd.DataFrame(
+            {
+                "split": rows.split,
+                "row": rows.row,
+                "length": inputs.encoded.length,
+                "label": truth.sum(axis=1),
+                "prediction": set_f1(said, truth),
+                **{f"logit_{i}": outputs[:, i] for i in range(outputs.shape[1])},
+                **{f"holds_{i}": truth[:, i].astype(np.int64) for i in range(truth.shape[1])},
+            }
+        )
+
+    def metrics(self, examples: pd.DataFrame) -> dict[str, float]:
+        """Mean F1 of the examples; F1 over all labels of all examples; share of sets that are right."""
+        scores = super().metrics(examples)
+        index = range(self.num_labels)
+        said = examples[[f"logit_{i}" for i in index]].to_numpy() >= 0
+        truth = examples[[f"holds_{i}" for i in index]].to_numpy() == 1
+        return {
+            **scores,
+            "micro_f1": float(set_f1(said.reshape(1, -1), truth.reshape(1, -1))[0]),
+            "exact_match": float((said == truth).all(axis=1).mean()),
+        }
+
+
+def set_f1(
+    said: Bool[np.ndarray, "examples label"], truth: Bool[np.ndarray, "examples label"]
+) -> Float[np.ndarray, " examples"]:
+    """F1 of each set of labels; 1 where rightly none is named.
+
+    Example:
+        >>> set_f1(np.array([[True, True], [False, False]]), np.array([[True, False], [False, False]]))
+        array([0.66666667, 1.        ])
+    """
+    hits, named = (said & truth).sum(axis=1), said.sum(axis=1) + truth.sum(axis=1)
+    found: Float[np.ndarray, " examples"] = np.where(
+        named == 0, 1.0, 2 * hits / np.maximum(named, 1)
+    )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

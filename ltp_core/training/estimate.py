@@ -119,7 +119,9 @@ def _step_s(prepared: Prepared, name: str, stage: StageConfig, folder: Path) -> 
             return False
 
     rows = len(prepared.data.encoded)
-    student = Student(prepared.encoder, prepared.method)
+    student = Student(
+        prepared.encoder, prepared.method, is_multi_label=prepared.task.is_multi_label
+    )
     run_stage(
         name,
         replace(stage, epochs=TRIED_STEPS * stage.batch_size / rows),

@@ -81,7 +81,10 @@ class TrainingSet:
         return inputs, batch.labels
 
     def teacher(self, index: Int[np.ndarray, " batch"], width: int) -> Tensor | None:
-        """The teacher's logits; of a span head for as many tokens as the batch is wide."""
+        """The teacher's logits; of a span head for as many tokens as the batch is wide.
+
+        Independent labels are choices of two, fewer than any input has tokens.
+        """
         if self.teacher_logits is None or self.teacher_logits.dim() == 2:
             return None if self.teacher_logits is None else self.teacher_logits[index]
         return self.teacher_logits[index, :width].float()

@@ -30,6 +30,7 @@ class Pass:
         mean_retained: Mean over real tokens and layers of the mask (Eq. 12, divided by n).
         regularizer: The method's own, instead of `mean_retained`.
         whole_macs: MACs of the batch with nothing pruned, by which `relative_flops` was divided.
+        kept: Share of the real tokens that stay after each layer; None where a step has several passes.
     """
 
     logits: Float[Tensor, "batch ..."]
@@ -37,15 +38,19 @@ class Pass:
     mean_retained: Float[Tensor, ""]
     regularizer: Float[Tensor, ""] | None = None
     whole_macs: float = 0.0
+    kept: Float[Tensor, " layers"] | None = None
 
 
 class Student(nn.Module):
     """Encoder and method as one module, so that Accelerate can wrap both."""
 
-    def __init__(self, encoder: Encoder, method: PruningMethod) -> None:
+    def __init__(
+        self, encoder: Encoder, method: PruningMethod, *, is_multi_label: bool = False
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.method = method
+        self.is_multi_label = is_multi_label
 
     def forward(
         self,
@@ -89,12 +94,22 @@ class Student(nn.Module):
         macs = layer_macs(entering, leaving, decision=self.method.decision_cost, **size).sum()
         whole = layer_macs(length, length, **size).sum() * entering.shape[1]
         return Pass(
-            logits=logits,
+            logits=as_choices(logits) if self.is_multi_label else logits,
             relative_flops=macs / whole,
             mean_retained=leaving.sum() / (length.sum() * leaving.shape[1]),
             regularizer=None if temperature is None else self.method.regularizer(),
             whole_macs=whole.item(),
+            kept=(leaving.sum(dim=0) / length.sum()).detach(),
         )
+
+
+def as_choices(logits: Float[Tensor, "batch label"]) -> Float[Tensor, "batch 2 label"]:
+    """Independent labels as so many choices between "does not hold" and "holds".
+
+    The softmax over the two is the sigmoid of the logit, so cross-entropy and divergence over dimension 1,
+    means over the rest, are those of independent labels.
+    """
+    return torch.stack([torch.zeros_like(logits), logits], dim=1)
 
 
 def task_loss(
@@ -103,7 +118,8 @@ def task_loss(
     """Cross-entropy, or mean squared error where there is one output.
 
     For a span head the classes are the positions, and the loss is the mean of start's and end's. A
-    start or end that cannot be named any more adds nothing.
+    start or end that cannot be named any more adds nothing. For independent labels it is the mean over
+    their choices.
     """
     return task_losses(logits, labels).mean()
 

@@ -29,6 +29,7 @@ from ltp_core.tasks.loading import load_rows
 from ltp_core.tasks.task import Rows, Task
 from ltp_core.tokenize import Encoded
 from ltp_core.training.loop import TrainingSet
+from ltp_core.training.losses import as_choices
 from ltp_core.training.teacher import stored_teacher_logits
 
 
@@ -78,6 +79,7 @@ def prepare(
     said: Tensor | None = None
     if teacher is not None and parent_folder is not None and _distils(config):
         said = stored_teacher_logits(teacher, parent_folder, found.encoded, destination)
+        said = as_choices(said) if task.is_multi_label else said
     make_trainable(encoder, method, config, parent_folder)
     if is_int8(config):
         assert teacher is not None

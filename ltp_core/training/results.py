@@ -172,7 +172,12 @@ def _write_weights(prepared: Prepared, folder: Path) -> None:
         )
     else:
         label_names = prepared.task.label_names
-        save_encoder(prepared.encoder, folder / "model", label_names=label_names)
+        save_encoder(
+            prepared.encoder,
+            folder / "model",
+            label_names=label_names,
+            is_multi_label=prepared.task.is_multi_label,
+        )
         load_tokenizer(prepared.base).save(str(folder / "model" / "tokenizer.json"))
 
 
@@ -189,6 +194,7 @@ def _save_pruning(trained: Trained, folder: Path, questions: QuestionSettings | 
         questions=questions,
         weights=None if trained.selection is None else trained.parent,
         input_scales=input_scales(trained.prepared.encoder),
+        is_multi_label=task.is_multi_label,
     )
 
 

@@ -206,7 +206,7 @@ class Journal:
         for layer in range(method.num_layers):
             row[f"threshold_{layer + 1}"] = method.threshold(layer)
         if is_told:
-            self.watch.tell("step", **row)
+            self.watch.tell("step", kept=None if out.kept is None else out.kept.tolist(), **row)
         if not is_kept:
             return
         self.rows.append(row)

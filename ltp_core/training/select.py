@@ -50,8 +50,8 @@ def check_selectable(config: TrainConfig) -> None:
     Raises:
         UserError: It does not fit the method.
     """
-    name = config.method.name
-    if config.select is not None and find_task(config.task).asks_questions:
+    name, task = config.method.name, find_task(config.task)
+    if config.select is not None and (task.asks_questions or task.is_multi_label):
         raise UserError(f"select: for {config.task} there is no choice after training yet.")
     if config.select is not None and METHODS[name].choice is None:
         able = ", ".join(key for key, method in METHODS.items() if method.choice)

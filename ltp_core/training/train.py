@@ -223,7 +223,9 @@ def _run_stages(
     snapshot_every: int,
     watch: Watch,
 ) -> float:
-    student = Student(prepared.encoder, prepared.method)
+    student = Student(
+        prepared.encoder, prepared.method, is_multi_label=prepared.task.is_multi_label
+    )
     is_shown = show_progress and accelerator.is_main_process
     journal = Journal(folder, is_shown=is_shown, watch=watch)
     if journal.rows:

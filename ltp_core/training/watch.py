@@ -31,7 +31,7 @@ class Watch:
     def tell(self, event: str, **fields: Any) -> None:
         """Passes an event on."""
         if self._report is not None:
-            self._report(event, {"run": self.run, **fields})
+            self._report(event, {"run": self.run, "at_s": time.monotonic() - self._began, **fields})
 
     def is_due(self) -> bool:
         """Whether a step should be told now; if so, the next one is later."""

@@ -17,7 +17,7 @@ from ltp_core.tasks import hub
 from ltp_core.tasks.catalogue import find_task, known_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.loading import load_rows
-from ltp_core.tasks.own_data import OwnSource, OwnTask, class_name, own_names, register
+from ltp_core.tasks.own_data import OwnSource, OwnTask, class_name, own_names, register, suggest
 from tests import tiny
 from tests.commands import run
 
@@ -161,10 +161,11 @@ def test_a_folder_without_validation_is_divided(tmp_path: Path) -> None:
         (reviews(), {"label": "label"}, "no column 'label'"),
         (reviews(labels=["a"]), {}, "one class only"),
         (reviews(2), {}, "usable rows|one class only"),
-        (reviews().iloc[:0], {}, "no label"),
+        (reviews().iloc[:0], {}, "has no row"),
         (reviews(labels=[None]), {}, "no label"),
         (reviews(labels=[f"label {i}" for i in range(ROWS)]), {}, "no classes"),
-        (reviews(labels=[["a"], ["a", "b"]]), {}, "independent labels"),
+        (reviews(labels=[["a"], ["a", "a"], []]), {}, "1 different labels"),
+        (reviews(labels=["a"]), {"kind": "multi_label"}, "1 different labels"),
         (reviews(labels=[["a"], "b"]), {}, "one label a row"),
         (reviews(), {"text": "stars", "label": "review"}, "not a text"),
         (reviews(), {"text_pair": "review"}, "columns of their own"),
@@ -266,11 +267,105 @@ def test_half_a_file_is_refused(arguments: tuple[str, ...], words: str) -> None:
     assert words in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("labels", "settings"),
+    [
+        ([["fast", "cheap"], ["fast"], []], {}),
+        (["['fast', 'cheap']", '["fast"]', "[]"], {}),
+        (["cheap; fast", "fast", "|"], {"kind": "multi_label"}),
+    ],
+)
+def test_any_number_of_labels(tmp_path: Path, labels: list[Any], settings: dict[str, Any]) -> None:
+    """Lists, lists spelt out, or labels with signs between them: which hold is a row of 0 and 1."""
+    path = tmp_path / "in.jsonl"
+    frame = reviews(labels=labels)
+    path.write_text("".join(json.dumps(row) + "\n" for row in frame.to_dict("records")))
+    task = made(path, **settings)
+    assert ("multi_label", ("cheap", "fast")) == (task.kind, task.label_names)
+    rows = load_rows(task.name, "train")
+    expected = {text: [[1, 1], [0, 1], [0, 0]][i % 3] for i, text in enumerate(frame["review"])}
+    assert [expected[text] for (text,) in rows.texts] == rows.labels.tolist()
+    assert find_task(task.name).is_multi_label
+
+
+def test_what_is_written_for_no_number_is_no_label(tmp_path: Path) -> None:
+    """NaN in a table is a label that is missing, not a class of that name."""
+    frame = reviews(labels=["good", "bad"]).astype({"stars": object})
+    frame.loc[[0, 3], "stars"] = ["NaN", "nan"]
+    task = made(save(tmp_path / "in.csv", frame))
+    assert ("bad", "good") == task.label_names
+    assert 2 == task.left_out["no label"].count
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            {"id": range(9), "text": ["long " * 9] * 9, "stars": [1, 2, 3] * 3},
+            ("text", None, "stars"),
+        ),
+        ({"a": ["some words"] * 9, "b": [0, 1, 0] * 3, "n": range(9)}, ("a", None, "b")),
+        (
+            {"premise": ["a man"] * 9, "hypothesis": ["somebody"] * 9, "label": [0, 1, 2] * 3},
+            ("premise", "hypothesis", "label"),
+        ),
+        ({"text": [f"text {i}" for i in range(9)], "id": range(9)}, ("text", None, None)),
+    ],
+)
+def test_columns_are_guessed(
+    tmp_path: Path, columns: dict[str, Any], expected: tuple[str | None, ...]
+) -> None:
+    """Usual names first, then what repeats; an index is no label."""
+    pd.DataFrame(columns).to_csv(tmp_path / "in.csv", index=False)
+    found = suggest(tmp_path / "in.csv")
+    assert expected == (found.text, found.text_pair, found.label)
+    assert (tuple(columns), 5) == (found.columns, len(found.first))
+
+
 def test_what_is_no_task_stays_unknown() -> None:
     """A name of another machine's data is no task here, and names near it are shown."""
     assert known_task("reviews_01234567") is None
     assert known_task("../runs") is None
     assert known_task(None) is None
+
+
+def test_several_labels_the_whole_way(tmp_path: Path) -> None:
+    """From lists of labels to a pruned run for every budget that names those that hold."""
+    base = tiny.save_hugging_face("bert", tmp_path / "base")
+    words = {"dull": ["slow"], "great": ["fun", "new"], "movie": []}
+    texts = [list(words)[i % 3] for i in range(150)]
+    frame = pd.DataFrame(
+        {
+            "review": [f"{word} {tiny.WORDS[i % 40]} {i}" for i, word in enumerate(texts)],
+            "tags": [words[word] for word in texts],
+        }
+    )
+    path = tmp_path / "in.jsonl"
+    frame.to_json(path, orient="records", lines=True)
+    fast = [f"{stage}.{x}" for stage in ("finetune", "hard") for x in ("epochs=2", "batch_size=8")]
+    own = ["--data", str(path), "--text", "review", "--label", "tags"]
+    ran = run("train", *own, f"base={base}", "data.max_length=16", *fast, "--json")
+    assert 0 == ran.status, ran.stderr
+    document = json.loads(ran.stdout)
+    metrics = document["summary"]["validation"]["metrics"]
+    assert ["f1", "micro_f1", "exact_match"] == list(metrics)
+    examples = pd.read_parquet(Path(document["folder"]) / "examples.parquet")
+    names = ("fun", "new", "slow")
+    rows = load_rows(str(document["name"]).split("-")[0], "validation")
+    mine = examples[examples["split"] == "validation"]
+    said = mine[[f"logit_{i}" for i in range(3)]].to_numpy() >= 0
+    hits, whole = (said & (rows.labels == 1)).sum(1), said.sum(1) + rows.labels.sum(1)
+    f1 = [1.0 if w == 0 else 2 * h / w for h, w in zip(hits, whole, strict=True)]
+    assert metrics["f1"] == pytest.approx(sum(f1) / len(f1))
+    out = tmp_path / "out.jsonl"
+    assert (
+        0
+        == run("predict", document["name"], str(path), "--text", "review", "--out", str(out)).status
+    )
+    found = [json.loads(line)["predicted_labels"] for line in out.read_text().splitlines()]
+    assert {name for each in found for name in each} <= set(names)
+    assert 0 == run("evaluate", document["name"]).status
+    assert 0 == run("robustness", str(document["name"]).split("-")[0], "--json").status
 
 
 def test_the_whole_way(tmp_path: Path) -> None:

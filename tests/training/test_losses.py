@@ -17,6 +17,7 @@ from ltp_core.pruning import LearnedTokenPruning, Unpruned
 from ltp_core.training.losses import (
     Pass,
     Student,
+    as_choices,
     budget_at,
     distillation_loss,
     prediction_loss,
@@ -187,3 +188,17 @@ def test_a_pass_that_prunes_nothing_costs_one() -> None:
     """The unpruned student keeps and costs everything."""
     out = student_pass(Unpruned.neutral(3), None)  # type: ignore[arg-type]
     assert [1.0, 1.0] == [float(out.relative_flops), float(out.mean_retained)]
+
+
+@given(st.integers(1, 4), st.integers(2, 5), st.integers(0, 99))
+def test_independent_labels_are_choices(rows: int, labels: int, seed: int) -> None:
+    """Their losses are binary cross-entropy and the divergence of each sigmoid, means over labels."""
+    random = torch.Generator().manual_seed(seed)
+    logits, teacher = torch.randn(2, rows, labels, generator=random)
+    truth = torch.randint(0, 2, (rows, labels), generator=random)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth.float())
+    torch.testing.assert_close(task_loss(as_choices(logits), truth), expected)
+    p, q = torch.sigmoid(teacher), torch.sigmoid(logits)
+    kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+    found = distillation_loss(as_choices(logits), as_choices(teacher), 1.0)
+    torch.testing.assert_close(found, kl.mean())

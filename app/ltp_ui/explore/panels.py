@@ -319,6 +319,18 @@ def compare_link(card: Card) -> None:
     )
 
 
+def prune_link(card: Card) -> None:
+    """For a model that prunes nothing: to where it gets thresholds without training."""
+    if card.prunes or card.pruned_answers is not None or card.num_run < card.num_layers:
+        return
+    st.page_link(
+        state.TRAIN,
+        label="Prune this model",
+        icon=":material/content_cut:",
+        query_params={"what": state.PRUNE, state.CHECKPOINT: card.name_or_path},
+    )
+
+
 def layers_of(card: Card) -> str:
     """How many layers there are, and how many of them run if not all do."""
     if card.num_run < card.num_layers:

@@ -20,6 +20,10 @@ METHOD = PAGES / "method.py"
 PAYS = PAGES / "pays.py"
 RUNS = PAGES / "runs.py"
 TRADEOFF = PAGES / "tradeoff.py"
+TRAIN = PAGES / "train.py"
+
+PRUNE = "Prune without training"
+"""What the page Train is asked for by `what`, instead of a training."""
 
 CHECKPOINT = "model"
 A, B = "a", "b"
