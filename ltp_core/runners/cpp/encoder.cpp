@@ -45,7 +45,7 @@ struct Rule {
 struct Batch {
   int64_t num_sequences, num_tokens;  // A
   const int64_t* lengths;             // tokens of each sequence
-  float* hidden;                      // A x H: embeddings; overwritten
+  const float* hidden;                // A x H: embeddings
   const int32_t* position;            // A: in the original sequence
   const uint8_t *is_protected, *is_special;
   const int64_t* read_at;  // A: row of `states` that takes the token's last state; -1: nobody reads it
