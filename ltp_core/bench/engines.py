@@ -20,6 +20,7 @@ from ltp_core.bench.products import MatrixProducts
 from ltp_core.bench.variants import METHOD, VARIANTS, LastLayer, Variant, can_run
 from ltp_core.bench.workload import Batches, LayerLengths, without_pruning
 from ltp_core.checkpoint import PrunedModel
+from ltp_core.encoder import int8
 from ltp_core.encoder.saving import save_encoder
 from ltp_core.export import onnx_session, running_encoder
 from ltp_core.inference import model_inputs
@@ -128,7 +129,9 @@ def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedMode
         variant = VARIANTS[name]
         built = dataclasses.replace(variant, is_sorted=False)
         if built not in passes:
-            passes[built] = BUILDERS[variant.engine](model, variant)
+            # A precision of its own is that of the weights in floating point.
+            has_own = variant.precision != "settings"
+            passes[built] = BUILDERS[variant.engine](floating(model) if has_own else model, variant)
         entries.append(
             Entry(
                 name=name,
@@ -152,6 +155,14 @@ def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedMode
         for other in against
     ]
     return entries + others
+
+
+def floating(model: PrunedModel) -> PrunedModel:
+    """The model with its weights in floating point, where it runs in INT8."""
+    encoder = int8.floating(model.encoder)
+    if encoder is model.encoder:
+        return model
+    return dataclasses.replace(model, encoder=encoder, packed=PackedRunner(encoder))
 
 
 def cast(model: PrunedModel, dtype: torch.dtype) -> PrunedModel:

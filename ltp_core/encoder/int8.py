@@ -10,6 +10,7 @@ packed runner computes the same in whole numbers (`runners.linear`).
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -78,6 +79,17 @@ def quantize_(encoder: Encoder, input_scales: Mapping[str, float]) -> None:
         # Nothing is renamed, so weights and adapters save and load as before.
         module.__class__ = _quantized(type(module))  # type: ignore[arg-type]  # a class has a hash
         module.input_scale = scale  # type: ignore[assignment]  # no parameter, a plain number
+
+
+def floating(encoder: Encoder) -> Encoder:
+    """A copy with the same weights, its maps in floating point; the encoder itself if they are so."""
+    if input_scales(encoder) is None:
+        return encoder
+    copied = copy.deepcopy(encoder)
+    for _, module in _maps(copied):
+        module.__class__ = type(module).__bases__[1]
+        del module.input_scale
+    return copied
 
 
 def input_scales(encoder: Encoder) -> dict[str, float] | None:

@@ -20,6 +20,7 @@ from ltp_core.config import HardConfig, MethodSettings, SelectConfig, TrainConfi
 from ltp_core.encoder.errors import ModelError
 from ltp_core.encoder.int8 import (
     InputRecorder,
+    floating,
     input_scales,
     quantize_,
     quantized_product,
@@ -158,6 +159,15 @@ def test_int8_is_near_and_not_equal() -> None:
     for runner in ("masked", "packed"):
         difference = (run(runner, encoder, inputs, method).logits - exact).abs().max()
         assert 1e-4 < difference < 0.3 * exact.abs().max()
+
+
+def test_the_weights_stay_what_they_were() -> None:
+    """So a benchmark can measure them in other precisions too."""
+    inputs, method = tiny.inputs([17, 9, 3]), ltp((0.0,) * 3).float()
+    exact = run("packed", tiny.float32_encoder(), inputs, method).logits
+    encoder = quantized()
+    assert torch.equal(exact, run("packed", floating(encoder), inputs, method).logits)
+    assert input_scales(encoder)
 
 
 @pytest.mark.parametrize("change", ["absent", "foreign", "zero"])
