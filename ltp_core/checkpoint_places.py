@@ -90,7 +90,18 @@ def checkpoint_folder(name_or_path: str) -> Path:
     matches = store.beginning_with(name_or_path, list(infos))
     # Nor are runs that only chose another strength of one that matches as well.
     own = [name for name in matches if _sharing(infos[name]) not in matches]
+    # In INT8 is named only who is asked for, where one in floating point matches as well.
+    own = [name for name in own if not _is_int8(infos[name])] or own
     return infos[own[0]] if len(own) == 1 else store.find_run(name_or_path)
+
+
+def _is_int8(folder: Path) -> bool:
+    """Whether its linear maps run in INT8; False where that cannot be read."""
+    try:
+        raw = json.loads((folder / PRUNING_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(raw, dict) and "int8" in raw
 
 
 def content_stamp(name_or_path: str) -> str:

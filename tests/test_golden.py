@@ -13,7 +13,7 @@ import pytest
 
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
-from ltp_core.checkpoint_places import list_checkpoints
+from ltp_core.checkpoint_places import PRUNING_FILE, list_checkpoints
 from ltp_core.config import from_dict
 from ltp_core.evaluate import evaluate_checkpoint
 from ltp_core.files import write_json
@@ -52,12 +52,14 @@ def test_every_shipped_checkpoint_has_a_golden_trace() -> None:
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_a_shipped_checkpoint_answers_as_it_did(name: str) -> None:
-    """The kept tokens of every layer exactly, numbers to 1e-4."""
+    """The kept tokens of every layer exactly, numbers to 1e-4; to 1e-2 in INT8, which may round otherwise."""
     expected, found = json.loads((GOLDEN / f"{name}.json").read_bytes()), _trace(name)
     assert found.keys() == expected.keys()
+    is_int8 = "int8" in json.loads((SAMPLE / "runs" / name / PRUNING_FILE).read_bytes())
+    near = 1e-2 if is_int8 else 1e-4
     for key, value in expected.items():
         is_measured = key in {"logits", "unpruned_logits", "relative_flops", "thresholds", "scores"}
-        wanted = pytest.approx(value, abs=1e-4, rel=1e-4) if is_measured else value
+        wanted = pytest.approx(value, abs=near, rel=near) if is_measured else value
         assert found[key] == wanted, key
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ltp_core import store
 from ltp_core.checkpoint import CheckpointError, PrunedModel, load_checkpoint
-from ltp_core.checkpoint_places import PRUNING_FILE
+from ltp_core.checkpoint_places import PRUNING_FILE, checkpoint_folder
 from ltp_core.config import HardConfig, MethodSettings, SelectConfig, TrainConfig, dense_config
 from ltp_core.encoder.errors import ModelError
 from ltp_core.encoder.int8 import (
@@ -239,6 +239,17 @@ def test_the_checkpoint_says_what_training_said(place: Workplace, kind: str) -> 
     moved = place.folder / f"moved-{kind}"
     export_folder(model, folder, moved)
     assert said == predict_text(load_checkpoint(str(moved)), "good film").logits
+
+
+def test_a_short_name_means_the_floating_point_run(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that match; INT8 alone is found by it."""
+    in_int8 = place.train(config_of(place, "spatten"))
+    monkeypatch.setattr(store, "stores", lambda: [place.store])
+    assert in_int8.name == checkpoint_folder("sst2-spatten").name
+    floating_point = place.train(config_of(place, "spatten", int8=False))
+    assert floating_point.name == checkpoint_folder("sst2-spatten").name
 
 
 def test_an_elastic_int8_run_serves_budgets(place: Workplace) -> None:
