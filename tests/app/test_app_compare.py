@@ -156,7 +156,7 @@ def test_opens_at_the_first_difference_and_keeps_a_link() -> None:
     assert first == shown(compare())["layer"]
     at = compare(layer="3", token="2")
     assert (3, 2) == (shown(at)["layer"], shown(at)["selected"])
-    assert "Pinned token: ‘film’" in [s.value for s in at.subheader]
+    assert "Pinned token: ‘film’" in [s.value for s in at.header]
     assert 3 == len(at.get("vega_lite_chart"))
 
 

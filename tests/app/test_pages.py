@@ -103,11 +103,21 @@ def test_start_shows_a_real_trace_and_what_is_at_hand() -> None:
     at = healthy(AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60).run())
     warm_up.wait()
     healthy(at.run())
-    assert 3 == len([at.title[0].value, *at.subheader])
+    assert ["See it", "Decide", "Use it"] == [door.value for door in at.header[:3]]
     assert shown(at)["lengths"][0] > 5
     card = " ".join(markdown.value for markdown in at.markdown)
     for words in ("checkpoint", "data set", "Device", "Offline", "Stores"):
         assert words in card
+
+
+def test_start_reads_a_sentence_of_ones_own() -> None:
+    """What is typed there is drawn there, with its own verdict."""
+    warm_up.wait()
+    at = healthy(app(str(ROOT / "pages" / "start.py")))
+    healthy(at.text_input[0].set_value("a good movie").run())
+    assert ["[CLS]", "a", "good", "movie", "[SEP]"] == shown(at)["names"]
+    [verdict] = [m.value for m in at.markdown if "Token pruning removes words" in m.value]
+    assert " of the FLOPs and " in verdict
 
 
 def test_start_shows_the_shipped_picture_without_a_model(
@@ -125,10 +135,10 @@ def test_start_shows_the_shipped_picture_without_a_model(
     at = app(str(ROOT / "pages" / "start.py"))
     assert list(stored.lengths) == shown(at)["lengths"]
     assert "title" == at.main.children[0].type, "nothing stands above it"
-    assert any(caption.value.startswith("sst2") for caption in at.caption)
+    assert any("% of the FLOPs and keeps its answer" in each.value for each in at.markdown)
     monkeypatch.undo()
     model = load_checkpoint(stored.checkpoint)
-    now = trace_text(model, start_panels._example_text(stored.checkpoint))
+    now = trace_text(model, start_panels._example(stored.checkpoint).text)
     assert stored.tokens == now.tokens
     for then, layer in zip(stored.layers, now.layers, strict=True):
         assert then.retained == layer.retained
@@ -325,7 +335,7 @@ def test_a_pinned_token_gets_its_panel() -> None:
     at = explore()
     at.session_state[tokens.view_key(question())] = {"token": 2, "layer": 1}
     healthy(at.run())
-    assert "Pinned token: ‘film’" in [s.value for s in at.subheader]
+    assert "Pinned token: ‘film’" in [s.value for s in at.header]
     assert (2, 1) == (shown(at)["selected"], shown(at)["layer"])
     assert any("Who attends to it in layer 1" in m.value for m in at.markdown)
 

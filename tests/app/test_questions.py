@@ -71,7 +71,7 @@ def test_the_answer_is_marked_in_its_context() -> None:
     """Question and context in, the answer out, with its runners-up."""
     at = explore(QUESTION, CONTEXT)
     assert ["Question", "Context"] == [area.label for area in at.text_area]
-    assert "The answer" in [heading.value for heading in at.subheader]
+    assert "The answer" in [heading.value for heading in at.header]
     marked = next(each.proto.body for each in at.get("html") if "<mark" in each.proto.body)
     answer = marked.split("<mark")[1].split(">")[1].split("<")[0]
     assert answer in CONTEXT

@@ -54,7 +54,7 @@ def page(**params: str) -> AppTest:
 
 def texts(at: AppTest) -> str:
     """Everything that the page says in words."""
-    parts = [*at.markdown, *at.caption, *at.subheader, *at.warning, *at.info]
+    parts = [*at.markdown, *at.caption, *at.header, *at.warning, *at.info]
     return "\n".join(str(part.value) for part in parts)
 
 
@@ -234,7 +234,7 @@ def test_the_page_lists_runs_and_reasons() -> None:
 def test_a_link_opens_a_run() -> None:
     """Results, history, settings, provenance, siblings, and the command to copy."""
     at = page(run=ltp())
-    assert ltp() in [s.value for s in at.subheader]
+    assert ltp() in [s.value for s in at.header]
     assert 1 == len(at.get("vega_lite_chart"))
     assert "Stored without its weights" in texts(at)
     labels = [link.proto.label for link in at.get("page_link")]
@@ -259,7 +259,7 @@ def test_a_chosen_run_goes_into_the_link() -> None:
     at.session_state["runs.chosen"] = ltp(seed=1)
     at.run()
     assert ltp(seed=1) in at.query_params["run"]
-    assert ltp(seed=1) in [s.value for s in at.subheader]
+    assert ltp(seed=1) in [s.value for s in at.header]
 
 
 @pytest.mark.parametrize(

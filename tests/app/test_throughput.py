@@ -105,7 +105,7 @@ def test_throughput_shows_both_pictures(results: Path) -> None:
     ]
     assert "becomes time" in texts(at)
     assert "removing the padding alone gives" in texts(at)
-    order = [element.value for element in (*at.title, *at.subheader)]
+    order = [element.value for element in (*at.title, *at.header)]
     assert order.index("Measure on this machine") < order.index("Numbers")
 
 

@@ -32,23 +32,18 @@ def test_start_works_before_the_model_does(visit: Visit) -> None:
     watched = visit()
     watched.page.goto(watched.server)
     watched.page.get_by_role("heading", name="Token Pruning Explorer").wait_for()
-    watched.page.get_by_role("link", name="Three words").wait_for()
+    watched.page.get_by_role("link", name="Compare two models").wait_for()
     watched.settle(chips=True)
 
 
-def test_example_link_opens_the_example(visit: Visit) -> None:
-    """From the start page into explore, with the text; a second one replaces the first."""
+def test_examples_fill_the_text(visit: Visit) -> None:
+    """A click on one replaces what was there, and the picture follows."""
     watched = visit()
-    page = watched.open(chips=True)
-    page.get_by_role("link", name="Three words").click()
-    page.get_by_role("heading", name="Explore a sentence").wait_for()
-    watched.settle(chips=True)
+    page = watched.open(explore(), chips=True)
+    page.get_by_role("button", name="Three words").click()
+    page.locator(".chip", has_text="cinema").wait_for()
+    watched.settle()
     assert "Simply wonderful cinema" == page.get_by_label("Text").input_value()
-    page.get_by_role("link", name="Start").click()
-    page.get_by_role("link", name="Not bad at all").click()
-    page.get_by_role("heading", name="Explore a sentence").wait_for()
-    watched.settle(chips=True)
-    assert page.get_by_label("Text").input_value().startswith("Not a bad film")
 
 
 def test_text_survives_a_visit_to_another_page(visit: Visit) -> None:

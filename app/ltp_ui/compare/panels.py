@@ -205,7 +205,7 @@ def _token_panel(shown: Comparison, token: int) -> None:
     index = shown.a.view.column_of(token)
     if index is None:
         return
-    st.subheader(f"Pinned token: {plain(quoted(shown.a.view.columns[index]))}", anchor=False)
+    st.header(f"Pinned token: {plain(quoted(shown.a.view.columns[index]))}", anchor=False)
     whys = [f"{side.letter}: {why(side.view, index)}" for side in (shown.a, shown.b)]
     st.html("".join(f"<p>{escape(text)}</p>" for text in whys))
     kinds = {side.view.score_kind for side in (shown.a, shown.b)}
@@ -222,12 +222,12 @@ def layers_section(shown: Comparison) -> None:
     """Survivors and agreement, by layer: two charts and the numbers."""
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Survivors by layer", anchor=False)
+        st.header("Survivors by layer", anchor=False)
         lengths = [(shown.a.num_live(k), shown.b.num_live(k)) for k in range(shown.num_layers + 1)]
         texts = ", ".join(f"A {a} and B {b}" for a, b in lengths)
         show(charts.survivors_chart(shown), alt=f"Live tokens by layer: {texts}.")
     with right:
-        st.subheader("Agreement by layer", anchor=False, help=_JACCARD_HELP)
+        st.header("Agreement by layer", anchor=False, help=_JACCARD_HELP)
         values = ", ".join("–" if t.jaccard is None else f"{t.jaccard:.2f}" for t in shown.tallies)
         show(charts.jaccard_chart(shown), alt=f"Jaccard index by layer: {values}.")
     st.dataframe(

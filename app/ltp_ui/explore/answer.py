@@ -32,7 +32,7 @@ MARK_STYLE = "font-weight: 600; padding: 0 0.15em; border-radius: 3px; text-deco
 
 def answer_section(card: Card, question: Question, trace: Trace, answer: Answer) -> None:
     """The context with the answer marked, what became of its tokens, and the runners-up."""
-    st.subheader("The answer", anchor=False)
+    st.header("The answer", anchor=False)
     left, right = st.columns([5, 3], gap="large")
     with left:
         st.html(context_html(question.text_pair or "", answer))

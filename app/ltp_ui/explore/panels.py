@@ -231,12 +231,12 @@ def summary_section(shown: Picture) -> None:
     """Survivors by layer, and the decisions that were closest."""
     left, right = st.columns([5, 6], gap="large")
     with left:
-        st.subheader("Survivors by layer", anchor=False)
+        st.header("Survivors by layer", anchor=False)
         lengths = ", ".join(map(str, shown.trace.lengths))
         chart = charts.survivors_chart(shown.trace, shown.learned)
         show(chart, alt=f"Live tokens by layer: {lengths}.")
     with right:
-        st.subheader("Nearest misses", anchor=False)
+        st.header("Nearest misses", anchor=False)
         _misses(shown)
 
 

@@ -91,7 +91,7 @@ def token_panel(shown: Picture) -> None:
     with boundary("The panel of a token"):
         index, title = _panel_subject(view, token)
         column = view.columns[index]
-        st.subheader(f"{title}: {plain(quoted(column))}", anchor=False)
+        st.header(f"{title}: {plain(quoted(column))}", anchor=False)
         with st.container(horizontal=True, vertical_alignment="bottom"):
             st.html(f"<p>{escape(why(view, index))}</p>")
             _by_hand(column)

@@ -44,7 +44,7 @@ def by_length(choice: Choice) -> None:
             + (" Grey strokes: the unpruned control." if quality == "metric" else "")
             + (" Hollow and grey: the paper’s own numbers, of another model." if paper else "")
         )
-    st.subheader("By band", anchor=False)
+    st.header("By band", anchor=False)
     st.dataframe(
         table_3(comparison, choice.titles, accounting),
         hide_index=True,

@@ -34,7 +34,7 @@ def detail(name: str, listing: runs_data.Listing) -> None:
     entry = by_name[name]
     manifest = entry.manifest
     assert manifest is not None
-    st.subheader(name, anchor=False)
+    st.header(name, anchor=False)
     st.caption(plain(_sentence(manifest)))
     _links(entry, manifest, listing.runs)
     _results(manifest)

@@ -151,7 +151,7 @@ def unusable_section(entries: Sequence[RunEntry]) -> None:
     """Folders that are no usable run, each with the reason."""
     if not entries:
         return
-    st.subheader(f"{counted(len(entries), 'folder')} not in the table", anchor=False)
+    st.header(f"{counted(len(entries), 'folder')} not in the table", anchor=False)
     for entry in entries:
         icon = ":material/hourglass_top:" if data.is_running(entry) else ":material/error:"
         st.markdown(f"{icon} **{plain(entry.name)}** – {plain(data.reason(entry))}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.ltp_ui.shared import live, state, warm_up
+from app.ltp_ui.shared.labels import task_label
 from app.ltp_ui.shared.wording import counted
 from ltp_core import environment, store
 from ltp_core.encoder.bases import KNOWN_BASES, MPNET_BASE, is_mpnet_at_hand
@@ -32,7 +33,7 @@ class Line(NamedTuple):
 def status_lines() -> Iterator[Line]:
     """The status card, line by line."""
     yield _checkpoint_line()
-    found = [task.name for task in TASKS.values() if is_at_hand(task)]
+    found = [task_label(task.name) for task in TASKS.values() if is_at_hand(task)]
     detail = ", ".join(found) or "install the requirements, or set LTP_DATA_DIR"
     yield Line(bool(found), counted(len(found), "data set"), detail)
     yield _mpnet_line()
@@ -50,10 +51,11 @@ def network() -> Line:
 
 def _checkpoint_line() -> Line:
     try:
-        names = [found.name for found in live.checkpoints()]
+        tasks = [task_label(found.task) for found in live.checkpoints()]
     except UserError as error:
         return Line(False, "Checkpoints", str(error))
-    return Line(bool(names), counted(len(names), "checkpoint"), ", ".join(names) or "train one")
+    detail = ", ".join(dict.fromkeys(tasks)) or "train one"
+    return Line(bool(tasks), counted(len(tasks), "checkpoint"), detail)
 
 
 def _mpnet_line() -> Line:

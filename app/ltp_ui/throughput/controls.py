@@ -64,7 +64,7 @@ def measure(what: str) -> str | None:
         The checkpoint that the form speaks of; None where there is none.
     """
     with st.container(border=True):
-        st.subheader("Measure on this machine", anchor=False)
+        st.header("Measure on this machine", anchor=False)
         columns = st.columns(3, gap="large")
         arguments = _topk_arguments(columns) if what == "topk" else _arguments(what, columns)
         if arguments is None:

@@ -126,7 +126,7 @@ def _topk_headline(bench: Bench) -> str:
 def details(bench: Bench, found: Sequence[Bench]) -> None:
     """The table, other results beside this one, and how it was measured."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("Numbers", anchor=False)
+        st.header("Numbers", anchor=False)
         _export(bench)
     st.dataframe(
         numbers(bench), hide_index=True, width="stretch", alt="Every measurement of this result."
@@ -243,7 +243,7 @@ def _described(who: Who) -> str:
 
 
 def _scaling(bench: Bench) -> None:
-    st.subheader("Time against the length", anchor=False)
+    st.header("Time against the length", anchor=False)
     sizes = sorted({int(size) for size in bench.frame["batch_size"]})
     chart(
         charts.length_chart(bench, sizes[-1]),
@@ -258,7 +258,7 @@ def _scaling(bench: Bench) -> None:
 
 
 def _topk(bench: Bench) -> None:
-    st.subheader("Top-k against a threshold", anchor=False)
+    st.header("Top-k against a threshold", anchor=False)
     names = [name for name in bench.variants if name != "threshold"]
     titles = {"topk": "positions of the best", "topk_mask": "a mask of the best"}
     selection = st.segmented_control(
@@ -285,7 +285,7 @@ def _compare(bench: Bench, found: Sequence[Bench]) -> None:
     others = [other for other in found if other.name != bench.name]
     if not others:
         return
-    st.subheader("Beside other results", anchor=False)
+    st.header("Beside other results", anchor=False)
     by_name = {other.name: other for other in others}
     chosen = st.multiselect(
         "Compare with",

@@ -45,7 +45,7 @@ def answers_section(found: pd.DataFrame) -> None:
         groups = answer_groups(mine, run_table())
         if groups.empty:
             continue
-        st.subheader(f"{task_label(str(task))}: questions with and without an answer", anchor=False)
+        st.header(f"{task_label(str(task))}: questions with and without an answer", anchor=False)
         for method in in_order(set(groups["method"]) - {UNPRUNED}):
             st.markdown(observation(method, groups))
         chart = groups_chart(groups, recipe_titles(mine))

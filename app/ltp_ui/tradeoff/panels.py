@@ -214,7 +214,7 @@ def _follow(event: object) -> None:
 
 def smallest_section(found: pd.DataFrame) -> None:
     """The table that the sentence at the top is from."""
-    st.subheader("Smallest FLOPs within one point of the dense model", anchor=False)
+    st.header("Smallest FLOPs within one point of the dense model", anchor=False)
     is_one_task = found["task"].nunique() == 1
     table = tables.smallest_table(found) if is_one_task else tables.tasks_table(found)
     st.dataframe(

@@ -75,7 +75,7 @@ def examples_section(
     choice: Choice, records: ExampleRecords, rows: Sequence[int], picked: int | None
 ) -> None:
     """The sample as a table, and the text of the picked one."""
-    st.subheader("These examples", anchor=False)
+    st.header("These examples", anchor=False)
     st.dataframe(
         examples_frame(records, rows),
         hide_index=True,

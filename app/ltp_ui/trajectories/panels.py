@@ -131,7 +131,7 @@ def _mean(frame: pd.DataFrame) -> str:
 
 def _means(choice: Choice, runs: Mapping[str, ExampleRecords], is_log: bool) -> dict[str, Figure]:
     """Mean tokens by layer of all runs, and by how much the first computes fewer."""
-    st.subheader("Tokens per layer", anchor=False)
+    st.header("Tokens per layer", anchor=False)
     frame = charts.mean_frame(runs)
     figure = charts.mean_chart(frame, is_log=is_log)
     left, right = st.columns([3, 2], gap="large")
@@ -186,7 +186,7 @@ def _paper_sentence() -> str:
 
 
 def _correctness(choice: Choice, runs: Mapping[str, ExampleRecords]) -> dict[str, Figure]:
-    st.subheader("Remaining length, right and wrong predictions", anchor=False)
+    st.header("Remaining length, right and wrong predictions", anchor=False)
     title = st.selectbox("Run", list(runs), key=f"robustness.histogram.{choice.task}", width=260)
     records = runs[title]
     is_correct = records.is_correct
