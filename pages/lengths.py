@@ -7,8 +7,9 @@ from app.ltp_ui.shared.boundary import boundary, plain
 from ltp_core.lengths.shift import paper_row
 
 st.title("Length shift", anchor=False)
-st.markdown(wording.INTRODUCTION)
 
+# On screen the verdict and the picture come before what they are about.
+verdict_slot, picture_slot = st.container(), st.container()
 chooser, tokenizer_slot = st.columns([2, 1], vertical_alignment="bottom")
 with tokenizer_slot:
     tokenizer = data.choose_tokenizer()
@@ -21,20 +22,21 @@ if sets:
     with chooser:
         train, evaluation = data.choose_sides(data.sides_of(sets))
     paper = paper_row(train, evaluation)
-    numbers_slot = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         view = panels.choose_view()
         export_slot = st.container(width="content")
-    picture_slot = st.container()
+    numbers_slot = st.container()
 
     st.header("How far apart", anchor="divergence")
     rule, measure = data.choose_rule(train)
     shift = data.shift(train, evaluation, rule)
     panels.divergences(shift, measure)
-    with numbers_slot:
-        panels.headline(shift, measure)
+    with verdict_slot:
+        st.markdown(f"**{wording.verdict(shift)}**")
     with picture_slot:
         panels.picture(view, train, evaluation, shift, paper)
+    with numbers_slot:
+        panels.headline(shift)
         panels.summary(shift, train, evaluation, paper)
     with export_slot:
         export.export_popover(

@@ -14,17 +14,16 @@ if found.empty:
     panels.empty()
     st.stop()
 
-shown = panels.choose_task(found)
-for _, mine in shown.groupby("task", sort=False):
-    largest = mine[mine["comparable"] == mine["comparable"].iloc[0]]
-    st.markdown(f"**{plain(tables.answer(largest))}**")
-
-# The controls come after the pictures that they change.
-pictures = st.container()
+# On screen the answer and the pictures come before the controls that change them.
+answers, pictures = st.container(), st.container()
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    shown = panels.choose_task(found)
     view, with_paper = panels.choose_view()
 methods = panels.choose_methods(shown)
 drawn = shown[shown["method"].isin(methods)]
+with answers:
+    for _, mine in shown.groupby("task", sort=False):
+        st.markdown(f"**{plain(tables.answer(mine))}**")
 with pictures:
     panels.pictures(drawn, view)
 

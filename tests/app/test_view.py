@@ -94,7 +94,7 @@ def test_level_without_threshold_compares_with_uniform(threshold: float | None) 
 def test_why_a_token_left() -> None:
     """Score and threshold are said; with a learned factor the score is not attention alone."""
     assert (
-        "‘slow’ left after layer 2: it drew 0.31 of uniform attention, the threshold there is 0.38."
+        "‘slow’ left after layer 2: it scored 0.31, the threshold there is 0.38."
     ) == token_wording.why(view(), 1)
     learned = dataclasses.replace(view(), score_kind="factored")
     assert "it scored 0.31, the threshold there is 0.38." in token_wording.why(learned, 1)
@@ -127,16 +127,16 @@ def test_a_policy_decides_before_a_layer() -> None:
 def test_why_a_token_stayed() -> None:
     """The closest call is named."""
     assert (
-        "‘iful’ stayed through all 3 layers; closest call at layer 2: it drew 0.70 of uniform "
-        "attention, the threshold there is 0.38."
+        "‘iful’ stayed through all 3 layers; closest call at layer 2: it scored 0.70, the threshold "
+        "there is 0.38."
     ) == token_wording.why(view(), 3)
 
 
 def test_why_a_protected_token_stayed() -> None:
     """Protection is said, with the layer that would have dropped it."""
     assert (
-        "‘[CLS]’ is protected and stays whatever its score; at layer 3 it drew 0.40 of uniform "
-        "attention, the threshold there is 0.50."
+        "‘[CLS]’ is protected and stays whatever its score; at layer 3 it scored 0.40, the "
+        "threshold there is 0.50."
     ) == token_wording.why(view(), 0)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from app.ltp_ui.shared.labels import label_of
 from app.ltp_ui.token_view.view import TokenView
 from ltp_core.records import Trace
 
@@ -36,7 +37,7 @@ class Side:
     @property
     def name(self) -> str:
         """Checkpoint and setting."""
-        return f"{self.trace.checkpoint}{', ' if self.setting else ''}{self.setting}"
+        return ", ".join(filter(None, (label_of(self.trace.checkpoint), self.setting)))
 
     @property
     def end(self) -> int:

@@ -26,9 +26,16 @@ from app.ltp_ui.explore.panels import convergence_note, length_notes
 from app.ltp_ui.shared import live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
-from app.ltp_ui.shared.export import answer
+from app.ltp_ui.shared.export import answer as answer_text
+from app.ltp_ui.shared.labels import label_of
 from app.ltp_ui.shared.texts import Texts
-from app.ltp_ui.shared.wording import PROBABILITY_HELP, SAME_WEIGHTS, SCORE_UNIT_HELP, points
+from app.ltp_ui.shared.wording import (
+    PROBABILITY_HELP,
+    SAME_WEIGHTS,
+    SCORE_UNIT_HELP,
+    percent,
+    points,
+)
 from app.ltp_ui.token_view.view import build_view
 from app.ltp_ui.token_view.wording import quoted, why
 from ltp_core.flops import unpruned_flops
@@ -86,6 +93,31 @@ def comparison(choices: tuple[Choice, Choice], both: list[Side]) -> Comparison |
     return None
 
 
+def answer(choices: tuple[Choice, Choice], both: list[Side]) -> None:
+    """Whether the two give the same answer, and what each costs, in one sentence."""
+    first, second = (prediction_of(side.trace) for side in both)
+    alike = choices[0].card.label_names == choices[1].card.label_names
+    says = [plain(answer_text(each)) for each in (first, second)]
+    costs = [percent(side.trace.relative_flops["paper"], 0) for side in both]
+    if not alike or (first.label is None and first.answer is None):
+        verdict = f"A says {says[0]} and B {says[1]}"
+    elif first.label == second.label:
+        verdict = f"A and B give the same answer ({says[0]} and {says[1]})"
+    else:
+        verdict = f":orange[A and B give different answers] ({says[0]} and {says[1]})"
+    st.markdown(f"**{verdict}; A takes {costs[0]} of the FLOPs and B {costs[1]}.**")
+    st.caption(
+        " · ".join(
+            f"{choice.letter}: {plain(label_of(choice.card.name_or_path))}{_setting(side)}"
+            for choice, side in zip(choices, both, strict=True)
+        )
+    )
+
+
+def _setting(side: Side) -> str:
+    return f", {side.setting}" if side.setting else ""
+
+
 def outcomes(choices: tuple[Choice, Choice], texts: Texts, both: list[Side]) -> None:
     """Answers, tokens and costs of both, and what changes from A to B."""
     st.table(
@@ -122,7 +154,7 @@ def _unpruned(choice: Choice, texts: Texts) -> Prediction | None:
 
 def _answers(both: Sequence[Prediction | None], alike: bool) -> tuple[str, str, str]:
     a, b = both
-    texts = ["–" if one is None else plain(answer(one)) for one in both]
+    texts = ["–" if one is None else plain(answer_text(one)) for one in both]
     if a is None or b is None:
         return texts[0], texts[1], "–"
     return texts[0], texts[1], plain(answer_change(a, b, same_labels=alike))
@@ -164,10 +196,10 @@ def tokens_section(shown: Comparison, asked: str, sentence: str) -> None:
         sentence: Where the two differ first, for the exports.
     """
     with boundary("The difference view"):
+        token, layer = _show_view(shown, asked)
         left, right = st.columns([5, 1])
         with left:
-            st.markdown(f"**{plain(sentence)}**")
-        token, layer = _show_view(shown, asked)
+            st.markdown(plain(sentence))
         with right:
             export.export_popover(shown, sentence, layer)
         if token is not None:

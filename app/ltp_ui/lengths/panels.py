@@ -8,14 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.lengths import charts, tables, wording
-from app.ltp_ui.lengths.wording import TITLES, amount, tokens
+from app.ltp_ui.lengths.wording import TITLES, tokens
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.shared.wording import percent
 from ltp_core.lengths.counts import LengthSet
-from ltp_core.lengths.shift import JENSEN_SHANNON, WASSERSTEIN, LengthShift, Side, Table2Row
+from ltp_core.lengths.shift import WASSERSTEIN, LengthShift, Side, Table2Row
 
 HISTOGRAM, CUMULATIVE = "Histogram", "Cumulative"
 _NUMBER_WIDTH = 190
@@ -69,11 +69,20 @@ def _alt(shift: LengthShift) -> str:
     )
 
 
-def headline(shift: LengthShift, measure: str) -> None:
-    """The measures as numbers."""
+def headline(shift: LengthShift) -> None:
+    """The shift in tokens, and the tail that training hardly saw; the divergences stand below."""
     with st.container(horizontal=True):
-        for name in (measure, JENSEN_SHANNON, WASSERSTEIN):
-            st.metric(TITLES[name], amount(name, shift.measures[name]), width=_NUMBER_WIDTH)
+        st.metric(
+            "Median, evaluation − training",
+            f"{shift.evaluation.q2 - shift.train.q2:+.0f} tokens".replace("-", "−"),
+            width=_NUMBER_WIDTH,
+        )
+        st.metric(
+            TITLES[WASSERSTEIN],
+            f"{shift.measures[WASSERSTEIN]:.0f} tokens",
+            width=_NUMBER_WIDTH,
+            help="By how many tokens the average input would have to change.",
+        )
         st.metric(
             "Longer than 99 % of training",
             percent(shift.share_longer_than_p99),

@@ -28,12 +28,6 @@ MUCH_LEFT_OUT = 0.05
 
 BEYOND, WITHIN = "beyond chance", "within chance"
 
-INTRODUCTION = (
-    "Are the inputs that a model will meet as long as those it was trained on? A pruning "
-    "configuration with fixed lengths is tuned to the training lengths; a learned threshold decides "
-    "anew for every input. So the first thing to know about a data set is how far its lengths shift."
-)
-
 
 def tokens(value: float) -> str:
     """A length: whole where it is whole."""
@@ -57,6 +51,25 @@ def is_beyond_chance(shift: LengthShift, measure: str) -> bool:
     """Whether chance alone stays below the measured value in 19 of 20 cases."""
     assert shift.floors is not None
     return shift.measures[measure] > shift.floors[measure].high
+
+
+def verdict(shift: LengthShift) -> str:
+    """Whether the inputs are longer or shorter than training's, and what to expect, in one sentence."""
+    medians = f"median {tokens(shift.evaluation.q2)} against {tokens(shift.train.q2)} tokens"
+    if not is_beyond_chance(shift, WASSERSTEIN):
+        return plain(
+            f"These inputs are as long as training’s ({medians}; the difference is within chance): "
+            "a pruning that was tuned there fits here."
+        )
+    if shift.evaluation.mean > shift.train.mean:
+        return plain(
+            f"These inputs are longer than training’s ({medians}): expect fixed numbers of tokens to prune "
+            "too much here; learned thresholds decide anew for every input."
+        )
+    return plain(
+        f"These inputs are shorter than training’s ({medians}): expect fixed numbers of tokens to prune too "
+        "little here; learned thresholds decide anew for every input."
+    )
 
 
 def floor_sentence(shift: LengthShift, measure: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -12,11 +13,10 @@ from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.charts import Axis, band_labels, signed
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.shared import exports_panel
-from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.labels import task_label
-from app.ltp_ui.shared.method_charts import legend_chart, without_legend
+from app.ltp_ui.shared.method_charts import legend_html, without_legend
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.shared.wording import points as in_points
@@ -24,15 +24,19 @@ from ltp_core.analysis.bands import PAPER_TABLE_3
 from ltp_core.analysis.intervals import Estimate
 from ltp_core.analysis.robustness import Comparison, comparison_frame
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
 NONE = "none"
 
 
-def by_length(choice: Choice) -> None:
-    """The whole tab."""
+def by_length(choice: Choice, head: DeltaGenerator) -> None:
+    """The whole tab; the answer and the pictures go into `head`, above what was chosen."""
     comparison = data.comparison(choice.series, choice.split, choice.quantiles, choice.edges)
-    st.markdown(f"**{plain(answer(comparison, choice.titles))}**")
-    pictures = st.container()
-    _say_empty(comparison)
+    with head:
+        st.markdown(f"**{plain(answer(comparison, choice.titles))}**")
+        pictures = st.container()
+        _say_empty(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         quality, accounting = _axes(comparison)
         paper = _paper_task(choice.task)
@@ -184,7 +188,7 @@ def _charts(
                 alt=f"{title} by band of length: {_spoken(frame)}.",
             )
     with legend:
-        show(legend_chart(methods), alt=f"Legend: {', '.join(methods)}.")
+        st.html(legend_html(methods))
     if paper and not (frame["kind"] == robustness_charts.PAPER).any():
         st.caption(
             "The paper’s figures are for the bands of its Table 3 and in its own accounting."

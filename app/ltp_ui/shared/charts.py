@@ -270,7 +270,7 @@ def without_data(chart: alt.LayerChart | alt.FacetChart) -> dict[str, Any]:
 LEGEND_LABEL = 150
 """Pixels for the longest of the methods' names, its marker and the gap after it come on top."""
 
-LEGEND_COLUMN = 185
+LEGEND_COLUMN = 145
 LEGEND_ROW = 32
 
 

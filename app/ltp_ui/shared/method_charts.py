@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
+from typing import Any
 
 import altair as alt
-import pandas as pd
 
-from app.ltp_ui.shared.charts import Figure, method_legend, without_data
-from app.ltp_ui.shared.method_style import KNOWN, MethodStyle, style_of
+from app.ltp_ui.shared.charts import Figure, method_legend
+from app.ltp_ui.shared.method_style import (
+    DARK_COLORS,
+    KNOWN,
+    LIGHT_COLORS,
+    MethodStyle,
+    style_of,
+)
 
 MUTED = "gray"
 PERCENT = "format(100 * datum.value, '.3~f') + ' %'"
@@ -40,14 +47,41 @@ def _styles(titles: Sequence[str]) -> list[MethodStyle]:
     return [known.get(title) or style_of(title) for title in dict.fromkeys((*known, *titles))]
 
 
-def legend_chart(titles: Sequence[str]) -> Figure:
-    """Nothing but the legend, for several charts below it."""
-    marks = alt.Chart(alt.NamedData("table")).mark_point(size=0, opacity=0)
-    both = marks.encode(color=method_color(titles), shape=method_shape(titles))
-    return Figure(spec=without_data(both) | {"height": 1}, frame=pd.DataFrame({"method": titles}))
+def legend_html(titles: Sequence[str]) -> str:
+    """The methods with their markers in one line, or as many as a phone needs; for charts below it."""
+    styles = {style.title: style for style in _styles(titles)}
+    colors = dict(zip(styles, zip(LIGHT_COLORS, DARK_COLORS, strict=True), strict=False))
+    entries = "".join(
+        f'<span><b aria-hidden="true" style="color:light-dark({light},{dark})">'
+        f"{_GLYPHS.get(styles[title].shape, '━')}\ufe0e</b> {escape(title)}</span>"
+        for title in titles
+        for light, dark in [colors.get(title, (MUTED, MUTED))]
+    )
+    style = "display:flex;flex-wrap:wrap;gap:4px 18px;font-size:14px;margin:0"
+    return f'<p style="{style}">{entries}</p>'
+
+
+_GLYPHS = {
+    "circle": "●",
+    "square": "■",
+    "triangle-up": "▲",
+    "triangle-down": "▼",
+    "triangle-left": "◀",
+    "triangle-right": "▶",
+    "diamond": "◆",
+    "cross": "✚",
+    "wedge": "▴",
+}
+"""Vega's markers as signs of text: Streamlit lets no drawing through."""
 
 
 def without_legend(figure: Figure) -> Figure:
-    """The chart as it stands below `legend_chart`; an export has its own legend."""
-    config = {"legend": {"disable": True}}
-    return Figure(spec=figure.spec | {"config": config}, frame=figure.frame)
+    """The chart as it stands below `legend_html`; an export has its own legend."""
+    return Figure(spec=_stripped(figure.spec), frame=figure.frame)
+
+
+def _stripped(part: Any) -> Any:
+    """A specification in which no channel has a legend."""
+    if isinstance(part, dict):
+        return {name: None if name == "legend" else _stripped(x) for name, x in part.items()}
+    return [_stripped(each) for each in part] if isinstance(part, list) else part

@@ -58,6 +58,19 @@ LIGHT_COLORS = (
 )
 """The light theme's list, written out for exports."""
 
+DARK_COLORS = (
+    "#56b4e9",
+    "#e69f00",
+    "#2bbf94",
+    "#d98cba",
+    "#d8c04a",
+    "#a3acba",
+    "#7ee0e6",
+    "#f0a27a",
+    "#b9a7ff",
+)
+"""The dark theme's list."""
+
 
 def style_of(name: str) -> MethodStyle:
     """A method's look; one that is not in the list is a grey star under its own name."""

@@ -84,12 +84,10 @@ def _against(view: TokenView, index: int, layer_index: int) -> str:
 
 
 def _drew(view: TokenView, score: str) -> str:
-    """The score in words; with a learned factor it is more than attention."""
-    return {
-        "attention": f"it drew {score} of uniform attention",
-        "factored": f"it scored {score}",
-        "probability": f"its probability of going on was {score}",
-    }[view.score_kind]
+    """The score in words; of a policy it is a probability."""
+    if view.score_kind == "probability":
+        return f"its probability of going on was {score}"
+    return f"it scored {score}"
 
 
 def side_of(view: TokenView) -> str:

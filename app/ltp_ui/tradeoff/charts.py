@@ -141,7 +141,7 @@ def _scale(ends: Range) -> alt.Scale:
 
 def _y(view: View, metric: str, ends: Range) -> alt.Y:
     if view.y == "difference":
-        title, axis = f"{metric}, points above the dense model", SIGNED_POINTS
+        title, axis = f"{metric}, points to dense", SIGNED_POINTS
     else:
         title, axis = metric, PERCENT
     return alt.Y(

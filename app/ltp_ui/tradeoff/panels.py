@@ -11,7 +11,7 @@ from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.labels import task_label, training_label
-from app.ltp_ui.shared.method_charts import legend_chart, without_legend
+from app.ltp_ui.shared.method_charts import legend_html, without_legend
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.stored import run_table
 from app.ltp_ui.shared.wording import counted, percent
@@ -60,7 +60,7 @@ def choose_task(found: pd.DataFrame) -> pd.DataFrame:
         format_func=task_label,
         key="tradeoff.task",
         help="One task: every set of training rows. All tasks: of each the set with most points.",
-        width=240,
+        width=190,
     )
     st.query_params["tradeoff.task"] = chosen
     order = data.comparable_sets(found)
@@ -127,7 +127,10 @@ def choose_methods(found: pd.DataFrame) -> list[str]:
 
 
 def pictures(found: pd.DataFrame, view: View) -> None:
-    """A chart for each set of comparable points; of several tasks small ones with the same axes."""
+    """A chart for each set of comparable points with one legend above and the same axes.
+
+    Of one task the largest set comes first; the others are smaller, two in a row.
+    """
     sets = [group for _, group in found.groupby("comparable", sort=False)]
     with st.spinner("Intervals are computed once", show_time=True):
         frames = [chart_frame(group, view) for group in sets]
@@ -141,21 +144,21 @@ def pictures(found: pd.DataFrame, view: View) -> None:
     if not drawn:
         st.caption(f"No run here has a {X_TITLES[view.x]}: choose another x axis.")
         return
-    if found["task"].nunique() == 1:
-        for group, frame in drawn:
-            _picture(group, frame, view, height=440)
-        return
-    show(
-        legend_chart([title_of(m) for m in in_order(found["method"])]), alt="Legend of the methods."
-    )
+    titles = [title_of(m) for m in in_order(found["method"])]
+    st.html(legend_html(titles))
     ranges = charts.axis_ranges(pd.concat([frame for _, frame in drawn]), view)
-    columns = st.columns(2, gap="medium")
-    for number, (group, frame) in enumerate(drawn):
-        with columns[number % 2]:
-            # Metrics of several tasks have no common level; differences and costs have.
-            is_shared = view.y == "difference"
-            own = ranges if is_shared else charts.axis_ranges(frame, view)
-            _picture(group, frame, view, height=260, ranges=own)
+    is_one_task = found["task"].nunique() == 1
+    if is_one_task:
+        (group, frame), *drawn = drawn
+        _picture(group, frame, view, height=360, ranges=ranges)
+    for start in range(0, len(drawn), 2):
+        pair = drawn[start : start + 2]
+        for column, (group, frame) in zip(st.columns(2, gap="medium"), pair, strict=False):
+            with column:
+                # Metrics of several tasks have no common level; differences and costs have.
+                is_shared = is_one_task or view.y == "difference"
+                own = ranges if is_shared else charts.axis_ranges(frame, view)
+                _picture(group, frame, view, height=300, ranges=own)
 
 
 def _picture(
@@ -164,7 +167,7 @@ def _picture(
     view: View,
     *,
     height: int,
-    ranges: tuple[charts.Range, charts.Range] | None = None,
+    ranges: tuple[charts.Range, charts.Range],
 ) -> None:
     """One chart with its name above and where its figures come from below."""
     first: Row = rows(found)[0]
@@ -174,7 +177,7 @@ def _picture(
         frame, view, metric=first.metric_name, methods=methods, height=height, ranges=ranges
     )
     event = st.vega_lite_chart(
-        spec=(without_legend(chart) if ranges else chart).to_dict(),
+        spec=without_legend(chart).to_dict(),
         alt=f"{first.metric_name} against FLOPs on {task_label(first.task)}: "
         f"{counted(len(found), 'operating point')} of {', '.join(map(title_of, methods))}.",
         on_select="rerun",
