@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.runs import charts, data
 from app.ltp_ui.shared.charts import image
+from app.ltp_ui.shared.labels import label_of
 from ltp_core import store
 from ltp_core.config import load_config, to_dict
 from tests import app_samples, tradeoff_samples
@@ -50,6 +51,11 @@ def page(**params: str) -> AppTest:
     at.run()
     assert not at.exception, [e.value for e in at.exception]
     return at
+
+
+def headings(at: AppTest) -> list[str]:
+    """What the headings read, without Markdown's escapes."""
+    return [heading.value.replace("\\", "") for heading in at.header]
 
 
 def texts(at: AppTest) -> str:
@@ -224,8 +230,8 @@ def test_the_page_lists_runs_and_reasons() -> None:
     """The table, the count, and both folders that cannot be used."""
     at = page()
     table = at.dataframe[0].value
-    assert ltp() in table["run"].tolist()
-    assert {"LTP", "SpAtten"} <= set(table["method"])
+    assert label_of(ltp()) in table["run"].tolist()
+    assert {"LTP", "SpAtten"} <= {label.partition(" · ")[0] for label in table["run"]}
     assert "2 folders not in the table" in texts(at)
     assert "is missing" in texts(at)
     assert not at.get("vega_lite_chart")
@@ -234,7 +240,8 @@ def test_the_page_lists_runs_and_reasons() -> None:
 def test_a_link_opens_a_run() -> None:
     """Results, history, settings, provenance, siblings, and the command to copy."""
     at = page(run=ltp())
-    assert ltp() in [s.value for s in at.header]
+    assert label_of(ltp()) in headings(at)
+    assert any(caption.value.replace("\\", "").startswith(ltp()) for caption in at.caption)
     assert 1 == len(at.get("vega_lite_chart"))
     assert "Stored without its weights" in texts(at)
     labels = [link.proto.label for link in at.get("page_link")]
@@ -259,7 +266,7 @@ def test_a_chosen_run_goes_into_the_link() -> None:
     at.session_state["runs.chosen"] = ltp(seed=1)
     at.run()
     assert ltp(seed=1) in at.query_params["run"]
-    assert ltp(seed=1) in [s.value for s in at.header]
+    assert label_of(ltp(seed=1)) in headings(at)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +281,8 @@ def test_a_chosen_run_goes_into_the_link() -> None:
 )
 def test_filters_come_from_a_link(params: dict[str, str], expected: set[str]) -> None:
     """Task, method, part of the name, weights."""
-    assert expected == set(page(**params).dataframe[0].value["method"])
+    labels = page(**params).dataframe[0].value["run"]
+    assert expected == {label.partition(" · ")[0] for label in labels}
 
 
 @pytest.mark.parametrize(

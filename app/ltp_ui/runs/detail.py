@@ -13,7 +13,7 @@ from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
 from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.boundary import plain
-from app.ltp_ui.shared.labels import task_label
+from app.ltp_ui.shared.labels import label_of, task_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.status import short_path
 from app.ltp_ui.shared.wording import counted, percent
@@ -34,8 +34,8 @@ def detail(name: str, listing: runs_data.Listing) -> None:
     entry = by_name[name]
     manifest = entry.manifest
     assert manifest is not None
-    st.header(name, anchor=False)
-    st.caption(plain(_sentence(manifest)))
+    st.header(plain(label_of(name)), anchor=False)
+    st.caption(plain(f"{name}: {_sentence(manifest)}"))
     _links(entry, manifest, listing.runs)
     _results(manifest)
     training, pays, settings, facts, files = st.tabs(
@@ -77,7 +77,7 @@ def _sentence(manifest: RunManifest) -> str:
         "calibration": f"calibrated in {duration}",
     }[runs_data.origin(manifest)]
     return (
-        f"{title_of(manifest.method)} for {manifest.task}, seed {manifest.seed}, {work} "
+        f"{title_of(manifest.method)} for {task_label(manifest.task)}, seed {manifest.seed}, {work} "
         f"on {runs_data.device(manifest)}, {manifest.created_at[:10]}.{_convergence(manifest)}"
     )
 
@@ -127,7 +127,7 @@ def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> 
             ("Starts from", manifest.parent),
         ):
             if other in names:
-                _run_link(f"{label}: {other}", str(other))
+                _run_link(f"{label}: {label_of(str(other))}", str(other))
         for seed, sibling in runs_data.siblings(entry.name):
             _run_link(f"Seed {seed}", sibling)
     if not holds_weights(entry.folder):

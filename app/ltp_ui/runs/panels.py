@@ -10,6 +10,7 @@ import streamlit as st
 from app.ltp_ui.runs import data
 from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.labels import stored_labels
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.wording import counted
 from ltp_core.checkpoint_places import holds_weights
@@ -51,13 +52,14 @@ def filtered(runs: Sequence[RunEntry]) -> list[RunEntry]:
         )
         words = st.text_input("Name contains", key="runs.name", bind="query-params", width=220)
         only_weights = st.toggle("With weights", key="runs.weights", bind="query-params")
+    labels = stored_labels()
     return [
         run
         for run in runs
         if run.manifest
         and (not tasks or run.manifest.task in tasks)
         and (not methods or run.manifest.method in methods)
-        and words.strip().lower() in run.name.lower()
+        and words.strip().lower() in f"{run.name} {labels.get(run.name, '')}".lower()
         and (not only_weights or holds_weights(run.folder))
     ]
 
@@ -98,46 +100,38 @@ def choose(runs: Sequence[RunEntry], known: Sequence[RunEntry]) -> str | None:
 
 
 def _on_screen(frame: pd.DataFrame) -> pd.DataFrame:
-    """Percent, megabytes, minutes and titles; the order of columns follows what people look for."""
+    """What a run is, what it reached and what that costs; the rest stands below a chosen run."""
+    labels = stored_labels()
     return pd.DataFrame(
         {
-            "run": frame["run"],
-            "task": frame["task"],
-            "method": frame["method"].map(title_of),
-            "seed": frame["seed"],
-            "metric": 100 * frame["metric"].astype(float),
-            "of": frame["metric_name"].str.replace("_", " "),
+            "run": [labels.get(name, name) for name in frame["run"]],
+            "validation": 100 * frame["metric"].astype(float),
+            "metric": frame["metric_name"].str.replace("_", " "),
             "FLOPs": 100 * frame["relative_flops_paper"].astype(float),
             "executed": 100 * frame["relative_flops_executed"].astype(float),
-            "rows": frame["rows"],
-            "training rows": frame["training_rows"],
             "weights": frame["weights"],
-            "device": frame["device"],
-            "commit": frame["commit"] + frame["dirty"].map({True: " + changes", False: ""}),
             "date": pd.to_datetime(frame["created_at"], errors="coerce", utc=True),
-            "minutes": frame["duration_s"].astype(float) / 60,
-            "MB": frame["bytes"].astype(float) / 1e6,
-            "store": frame["store"],
         }
     )
 
 
 _PERCENT = "%.1f %%"
 _COLUMN_CONFIG = {
-    "run": st.column_config.TextColumn(width=260),
-    "seed": st.column_config.NumberColumn(width=50),
-    "metric": st.column_config.NumberColumn(format=_PERCENT, help="Headline metric, validation."),
+    "run": st.column_config.TextColumn(
+        width=330, help="Method, task, share of the FLOPs, seed; twins end in their fingerprint."
+    ),
+    "validation": st.column_config.NumberColumn(format=_PERCENT, help="Headline metric.", width=85),
+    "metric": st.column_config.TextColumn(width=110),
     "FLOPs": st.column_config.NumberColumn(
-        format=_PERCENT, help="Relative FLOPs on validation, the paper’s accounting."
+        format=_PERCENT, help="Relative FLOPs on validation, the paper’s accounting.", width=75
     ),
     "executed": st.column_config.NumberColumn(
-        format=_PERCENT, help="Relative FLOPs as the packed runner executes them."
+        format=_PERCENT, help="Relative FLOPs as the packed runner executes them.", width=75
     ),
-    "rows": st.column_config.NumberColumn(help="Validation rows."),
-    "weights": st.column_config.CheckboxColumn(help="Stored with weights: it can be loaded."),
-    "date": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
-    "minutes": st.column_config.NumberColumn(format="%.1f", help="Wall-clock time of training."),
-    "MB": st.column_config.NumberColumn(format="%.2f"),
+    "weights": st.column_config.CheckboxColumn(
+        help="Stored with weights: it can be loaded.", width=65
+    ),
+    "date": st.column_config.DatetimeColumn(format="YYYY-MM-DD", width=90),
 }
 
 

@@ -13,6 +13,7 @@ from app.ltp_ui.shared.method_style import (
     DARK_COLORS,
     KNOWN,
     LIGHT_COLORS,
+    STAR,
     MethodStyle,
     style_of,
 )
@@ -70,7 +71,7 @@ _GLYPHS = {
     "triangle-right": "▶",
     "diamond": "◆",
     "cross": "✚",
-    "wedge": "▴",
+    STAR: "★",
 }
 """Vega's markers as signs of text: Streamlit lets no drawing through."""
 
