@@ -154,13 +154,7 @@ def base_record(model: PrunedModel, source: Path | None) -> dict[str, Any]:
     if source and (source / PRUNING_FILE).is_file():
         base: dict[str, Any] = json.loads((source / PRUNING_FILE).read_bytes())["base"]
         return base
-    config = model.encoder.config
-    return {
-        "name": model.name,
-        "sha256": None,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-    }
+    return {"name": model.name, "sha256": None, **model.encoder.config.stored_sizes}
 
 
 def load_checkpoint(

@@ -371,11 +371,7 @@ def _manifest(
     config = origin.config if origin else {"method": {"name": model.method.name}}
     # The path of a foreign folder stays on this machine.
     base = origin.base if origin else {"name": model.name, "sha256": None}
-    sizes: dict[str, Any] = {
-        "hidden_size": size.hidden_size,
-        "intermediate_size": size.intermediate_size,
-    }
-    sizes |= model.method.decision_cost.to_json()
+    sizes = size.stored_sizes | model.method.decision_cost.to_json()
     return RunManifest(
         name=name,
         task=result.task,

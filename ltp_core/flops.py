@@ -61,16 +61,18 @@ def layer_macs(
     *,
     hidden: int,
     intermediate: int,
+    ffn_maps: int = 2,
     accounting: str,
     query_length: Lengths | None = None,
     decision: DecisionCost = NO_COST,
 ) -> Lengths:
     """MACs of one layer, in the shape of the lengths.
 
-    `paper`: `4 n_a d² + 2 n_a² d + 2 n_f d f`, the rule of the authors' code: a token that this layer
+    `paper`: `4 n_a d² + 2 n_a² d + m n_f d f`, m maps in the FFN, the rule of the authors' code: a token that this layer
     drops costs it the full attention and no FFN.
-    `executed`: `3 n_a d² + n_a² d + n_f n_a d + n_f d² + 2 n_f d f`, what the packed runner does: a
-    dropped token needs no attention output either.
+    `executed`: `3 n_a d² + n_a² d + n_f n_a d + n_f d² + m n_f d f`, what the packed runner does: a
+    dropped token needs no attention output either. Local attention counts as it is computed: all
+    products, of which those beyond the window are masked.
 
     Floating-point from the first product on, so small integer types do not overflow; gradients reach
     soft lengths.
@@ -80,6 +82,7 @@ def layer_macs(
         ffn_length: Tokens that enter the FFN (n_f).
         hidden: Width of the hidden states (d).
         intermediate: Inner width of the FFN (f).
+        ffn_maps: Linear maps of the FFN, each of d times f: 2, or 3 where it is gated.
         accounting: One of `ACCOUNTINGS`.
         query_length: Tokens whose queries are computed (n_q), where these are not all that enter;
             only `executed` counts them: `2 n_a d² + n_q d² + n_q n_a d + …`.
@@ -98,7 +101,7 @@ def layer_macs(
     n_a, n_f, d = attention_length, ffn_length, float(hidden)
     n_q = n_a if query_length is None else query_length
     # What follows the attention, and what the decision itself takes.
-    ffn = n_f * (2 * d * intermediate)
+    ffn = n_f * (ffn_maps * d * intermediate)
     if decision.reads_states:
         ffn = ffn + n_q * d
     if accounting == "paper":
@@ -120,6 +123,7 @@ def total_flops(
     *,
     hidden: int,
     intermediate: int,
+    ffn_maps: int = 2,
     accounting: str,
     query_length: Num[np.ndarray, "examples layers"] | None = None,
     decision: DecisionCost = NO_COST,
@@ -134,6 +138,7 @@ def total_flops(
         np.asarray(ffn_length, dtype=np.float64),
         hidden=hidden,
         intermediate=intermediate,
+        ffn_maps=ffn_maps,
         accounting=accounting,
         query_length=None if query_length is None else np.asarray(query_length, dtype=np.float64),
         decision=decision,
@@ -142,11 +147,17 @@ def total_flops(
 
 
 def unpruned_flops(
-    length: Num[np.ndarray, " examples"], *, num_layers: int, hidden: int, intermediate: int
+    length: Num[np.ndarray, " examples"],
+    *,
+    num_layers: int,
+    hidden: int,
+    intermediate: int,
+    ffn_maps: int = 2,
 ) -> float:
     """FLOPs of all examples without padding and without pruning; both accountings agree here."""
     n = np.asarray(length, dtype=np.float64)
-    macs = layer_macs(n, n, hidden=hidden, intermediate=intermediate, accounting="paper")
+    size: dict[str, Any] = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
+    macs = layer_macs(n, n, **size, accounting="paper")
     return float(FLOPS_PER_MAC * num_layers * macs.sum())
 
 
@@ -157,6 +168,7 @@ def relative_flops(
     *,
     hidden: int,
     intermediate: int,
+    ffn_maps: int = 2,
     decision: DecisionCost = NO_COST,
 ) -> dict[str, float]:
     """Fraction of the unpadded unpruned model's FLOPs, by accounting; sums before division.
@@ -177,18 +189,17 @@ def relative_flops(
             f"lengths of {len(length)} examples do not fit layer lengths of shape "
             f"{attention_length.shape} and {ffn_length.shape}"
         )
-    num_layers = attention_length.shape[1]
-    whole = unpruned_flops(length, num_layers=num_layers, hidden=hidden, intermediate=intermediate)
+    size: dict[str, Any] = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
+    whole = unpruned_flops(length, num_layers=attention_length.shape[1], **size)
     if whole == 0:
         raise ValueError("relative FLOPs need at least one example and one layer")
     return {
         accounting: total_flops(
             attention_length,
             ffn_length,
-            hidden=hidden,
-            intermediate=intermediate,
             accounting=accounting,
             decision=decision,
+            **size,
         )
         / whole
         for accounting in ACCOUNTINGS
@@ -206,12 +217,13 @@ def relative_bops(
     *,
     hidden: int,
     intermediate: int,
+    ffn_maps: int = 2,
     decision: DecisionCost = NO_COST,
 ) -> float:
     """Bit operations with the linear maps in INT8, as a fraction of the unpruned model's in FP16.
 
     Bit operations are MACs times the bits of both factors (the paper's Figure 7), in its accounting of
-    MACs: 8 × 8 in the six maps of a layer, 16 × 16 in attention's own two products and in what a
+    MACs: 8 × 8 in the linear maps of a layer, 16 × 16 in attention's own two products and in what a
     method computes to decide.
 
     Differs from the paper: it counts attention's products in 8 bits too.
@@ -224,16 +236,10 @@ def relative_bops(
         >>> relative_bops(length, whole, whole, hidden=4, intermediate=16)
         0.4375
     """
-    shared = relative_flops(
-        length,
-        attention_length,
-        ffn_length,
-        hidden=hidden,
-        intermediate=intermediate,
-        decision=decision,
-    )["paper"]
-    num_layers = attention_length.shape[1]
-    maps = attention_length * (4.0 * hidden**2) + ffn_length * (2.0 * hidden * intermediate)
-    whole = unpruned_flops(length, num_layers=num_layers, hidden=hidden, intermediate=intermediate)
+    size: dict[str, Any] = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
+    shared = relative_flops(length, attention_length, ffn_length, decision=decision, **size)
+    ffn = float(ffn_maps * hidden * intermediate)
+    maps = attention_length * (4.0 * hidden**2) + ffn_length * ffn
+    whole = unpruned_flops(length, num_layers=attention_length.shape[1], **size)
     saved = 1 - (INT8_BITS / FLOAT_BITS) ** 2
-    return float(shared - saved * FLOPS_PER_MAC * maps.sum() / whole)
+    return float(shared["paper"] - saved * FLOPS_PER_MAC * maps.sum() / whole)

@@ -115,8 +115,7 @@ class Predictions:
             self.length,
             self.attention_length,
             self.ffn_length,
-            hidden=config.hidden_size,
-            intermediate=config.intermediate_size,
+            **config.sizes,
             decision=self.decision,
         )
 
@@ -129,8 +128,7 @@ class Predictions:
             self.length,
             self.attention_length,
             self.ffn_length,
-            hidden=config.hidden_size,
-            intermediate=config.intermediate_size,
+            **config.sizes,
             decision=self.decision,
         )
 

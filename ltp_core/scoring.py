@@ -194,8 +194,7 @@ def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) 
         macs = layer_macs(
             pruned.attention_length.astype(np.float64),
             pruned.ffn_length.astype(np.float64),
-            hidden=shape.hidden_size,
-            intermediate=shape.intermediate_size,
+            **shape.sizes,
             accounting=accounting,
             decision=pruned.decision,
         )
@@ -204,8 +203,7 @@ def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) 
         unpruned_flops(
             encoded.length[i : i + 1],
             num_layers=shape.num_layers,
-            hidden=shape.hidden_size,
-            intermediate=shape.intermediate_size,
+            **shape.sizes,
         )
         for i in range(len(encoded))
     ]

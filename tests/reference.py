@@ -44,6 +44,8 @@ class LayerResult:
         kept: Positions that left the layer, ascending.
         weight: Soft mask w after the layer; 1 or absent where pruning is hard.
         hidden: Output of the layer for every kept position.
+        is_cumulative: `weight` holds the masks of the layers before, too.
+        scales_output: `hidden` is multiplied by `weight`.
     """
 
     live: list[int]
@@ -52,6 +54,8 @@ class LayerResult:
     kept: list[int]
     weight: dict[int, float]
     hidden: dict[int, Vector]
+    is_cumulative: bool = False
+    scales_output: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +104,19 @@ class Weights:
         weight = self[f"{name}.weight"]
         if counter is not None:
             counter.macs += weight.size
-        return weight @ x + self[f"{name}.bias"]
+        product = weight @ x
+        return product + self[f"{name}.bias"] if f"{name}.bias" in self else product
 
     def layer_norm(self, name: str, x: Vector) -> Vector:
-        """Layer normalisation over the hidden dimension."""
+        """Layer normalisation over the hidden dimension; nothing where there is no such norm."""
+        if f"{name}.weight" not in self:
+            return x
+        epsilon = getattr(self.config, "layer_norm_eps", None)
+        if epsilon is None:
+            epsilon = getattr(self.config, "norm_eps", 1e-12)
         centred = x - x.mean()
-        scale = math.sqrt((centred**2).mean() + getattr(self.config, "layer_norm_eps", 1e-12))
-        return centred / scale * self[f"{name}.weight"] + self[f"{name}.bias"]
+        scaled = centred / math.sqrt((centred**2).mean() + epsilon) * self[f"{name}.weight"]
+        return scaled + self[f"{name}.bias"] if f"{name}.bias" in self else scaled
 
 
 RENAMED = {
@@ -126,14 +136,26 @@ RENAMED = {
     "attention.attn.v": "attention.self.value",
     "attention.attn.o": "attention.output.dense",
     "attention.LayerNorm": "attention.output.LayerNorm",
+    "tok_embeddings": "word_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "attn_norm": "attention.norm",
+    "attn.Wqkv": "attention.self.Wqkv",
+    "attn.Wo": "attention.output.dense",
+    "mlp_norm": "intermediate.norm",
+    "mlp.Wi": "intermediate.dense",
+    "mlp.Wo": "output.dense",
+    "encoder.final_norm": "final_norm",
+    "head.": "pooler.",
 }
 """Other families' names of BERT's parts."""
 
 
 def plain_name(name: str) -> str:
     """A tensor's name without the family in front, as BERT has it."""
-    for prefix in ("bert.", "roberta.", "mpnet.", "distilbert.", "electra."):
+    for prefix in ("bert.", "roberta.", "mpnet.", "distilbert.", "electra.", "model."):
         name = name.removeprefix(prefix)
+    if name.startswith("layers."):
+        name = f"encoder.layer.{name.removeprefix('layers.')}"
     for theirs, plain in RENAMED.items():
         name = name.replace(theirs, plain)
     return name
@@ -146,7 +168,7 @@ def gelu(x: Vector) -> Vector:
 
 ACTIVATIONS = {"gelu": gelu, "relu": lambda x: np.maximum(x, 0.0), "tanh": np.tanh}
 
-HEADS = {"distilbert": "relu", "electra": "gelu"}
+HEADS = {"distilbert": "relu", "electra": "gelu", "modernbert": "gelu"}
 """Activation of the head, by `model_type`; else tanh."""
 
 
@@ -168,12 +190,13 @@ def position_ids(weights: Weights, input_ids: Sequence[int]) -> list[int]:
 def embed(
     weights: Weights, input_ids: Sequence[int], token_type_ids: Sequence[int]
 ) -> dict[int, Vector]:
-    """Normalised sum of word, position and token type embeddings."""
+    """Normalised sum of word, position and token type embeddings, of those that there are."""
     positions = position_ids(weights, input_ids)
     out = {}
     for i, token in enumerate(input_ids):
         total = weights["embeddings.word_embeddings.weight"][token]
-        total = total + weights["embeddings.position_embeddings.weight"][positions[i]]
+        if "embeddings.position_embeddings.weight" in weights:
+            total = total + weights["embeddings.position_embeddings.weight"][positions[i]]
         if "embeddings.token_type_embeddings.weight" in weights:
             total = total + weights["embeddings.token_type_embeddings.weight"][token_type_ids[i]]
         out[i] = weights.layer_norm("embeddings.LayerNorm", total)
@@ -186,9 +209,40 @@ def project(
     weights: Weights, layer: int, part: str, hidden: Mapping[int, Vector], counter: MacCounter
 ) -> dict[int, np.ndarray]:
     """Query, key or value of every position, split into heads: [H, d / H]."""
-    name = f"encoder.layer.{layer}.attention.self.{part}"
     heads = weights.config.num_attention_heads
-    return {i: weights.linear(name, x, counter).reshape(heads, -1) for i, x in hidden.items()}
+    name = f"encoder.layer.{layer}.attention.self"
+    out = {}
+    for i, x in hidden.items():
+        normed = weights.layer_norm(f"encoder.layer.{layer}.attention.norm", x)
+        if f"{name}.Wqkv.weight" in weights:
+            all_three = weights.linear(f"{name}.Wqkv", normed)
+            counter.macs += len(x) ** 2
+            out[i] = all_three.reshape(3, heads, -1)[("query", "key", "value").index(part)]
+            if part != "value":
+                out[i] = np.stack([turned(weights, layer, i, head) for head in out[i]])
+        else:
+            out[i] = weights.linear(f"{name}.{part}", normed, counter).reshape(heads, -1)
+    return out
+
+
+def is_local(weights: Weights, layer: int) -> bool:
+    """Whether a layer's queries see a window only."""
+    kinds = getattr(weights.config, "layer_types", None)
+    return kinds is not None and kinds[layer] == "sliding_attention"
+
+
+def turned(weights: Weights, layer: int, position: int, head: Vector) -> Vector:
+    """Rotary positions: dimensions k and k + d/2 of a head turn by position / theta^(2k/d)."""
+    kind = weights.config.layer_types[layer]
+    theta = weights.config.rope_parameters[kind]["rope_theta"]
+    half = len(head) // 2
+    out = np.empty_like(head)
+    for k in range(half):
+        angle = position / theta ** (2 * k / len(head))
+        cos, sin = math.cos(angle), math.sin(angle)
+        out[k] = head[k] * cos - head[k + half] * sin
+        out[k + half] = head[k + half] * cos + head[k] * sin
+    return out
 
 
 def relative_bias(weights: Weights, head: int, query: int, key: int) -> float:
@@ -205,13 +259,17 @@ def relative_bias(weights: Weights, head: int, query: int, key: int) -> float:
 
 def attention_probabilities(
     weights: Weights,
+    layer: int,
     query: Mapping[int, np.ndarray],
     key: Mapping[int, np.ndarray],
     key_weight: Mapping[int, float],
     head: int,
     counter: MacCounter,
 ) -> dict[tuple[int, int], float]:
-    """Eq. 6 for one head; key i enters the softmax as w_i exp(logit), so w = 1 is the plain one."""
+    """Eq. 6 for one head; key i enters the softmax as w_i exp(logit), so w = 1 is the plain one.
+
+    In a local layer keys beyond half a window are left out, though their products are computed.
+    """
     probabilities = {}
     for j in query:
         logit = {}
@@ -220,11 +278,14 @@ def attention_probabilities(
             logit[i] = float(query[j][head] @ key[i][head]) / math.sqrt(size)
             logit[i] += relative_bias(weights, head, j, i)
             counter.macs += size
+            if is_local(weights, layer) and abs(i - j) > weights.config.local_attention // 2:
+                logit[i] = -math.inf
         largest = max(logit.values())
         share = {i: key_weight[i] * math.exp(logit[i] - largest) for i in key}
         total = sum(share.values())
         for i in key:
-            probabilities[j, i] = share[i] / total
+            # A query with faded keys alone in its window has faded itself: nobody reads it.
+            probabilities[j, i] = share[i] / total if total else 0.0
     return probabilities
 
 
@@ -272,21 +333,51 @@ def attention_output(
 
 
 def feed_forward(weights: Weights, layer: int, x: Vector, counter: MacCounter) -> Vector:
-    """x_out of one token (Eqs. 4 and 5)."""
+    """x_out of one token (Eqs. 4 and 5); a gated FFN's first map has the gate as its second half."""
     name = f"encoder.layer.{layer}"
     activation = ACTIVATIONS[getattr(weights.config, "hidden_act", "gelu")]
-    inner = activation(weights.linear(f"{name}.intermediate.dense", x, counter))
+    normed = weights.layer_norm(f"{name}.intermediate.norm", x)
+    inner = weights.linear(f"{name}.intermediate.dense", normed, counter)
+    width = weights[f"{name}.output.dense.weight"].shape[1]
+    inner = activation(inner[:width]) * (inner[width:] if len(inner) > width else 1.0)
     outer = weights.linear(f"{name}.output.dense", inner, counter)
     return weights.layer_norm(f"{name}.output.LayerNorm", outer + x)
 
 
-def classify(weights: Weights, first: Vector) -> Vector:
-    """Logits from the first token: BERT's pooler and classifier, or RoBERTa's head."""
+def last_states(
+    embedding: Mapping[int, Vector], layers: Sequence[LayerResult]
+) -> dict[int, Vector]:
+    """Every token's last state as a live one; soft masks mix a new state with what was before."""
+    states, share = dict(embedding), dict.fromkeys(embedding, 1.0)
+    for layer in layers:
+        for i in states:
+            weight = layer.weight.get(i, 0.0)
+            share[i] = weight if layer.is_cumulative else share[i] * weight
+            if share[i] > 0.0:
+                output = layer.hidden[i] / (weight if layer.scales_output else 1.0)
+                states[i] = states[i] + share[i] * (output - states[i])
+    return states
+
+
+def classify(
+    weights: Weights, embedding: Mapping[int, Vector], layers: Sequence[LayerResult]
+) -> Vector:
+    """Logits from the first token, or from the mean of every token's last state.
+
+    BERT's pooler and classifier, or RoBERTa's head.
+    """
+    if getattr(weights.config, "classifier_pooling", "cls") == "mean":
+        last = last_states(embedding, layers)
+        normed = [weights.layer_norm("final_norm", x) for x in last.values()]
+        read = sum(normed) / len(normed)
+    else:
+        read = weights.layer_norm("final_norm", layers[-1].hidden[0])
     activation = ACTIVATIONS[HEADS.get(weights.config.model_type, "tanh")]
     if "pooler.dense.weight" in weights and "classifier.weight" in weights:
-        return weights.linear("classifier", activation(weights.linear("pooler.dense", first)))
+        pooled = activation(weights.linear("pooler.dense", read))
+        return weights.linear("classifier", weights.layer_norm("pooler.norm", pooled))
     return weights.linear(
-        "classifier.out_proj", activation(weights.linear("classifier.dense", first))
+        "classifier.out_proj", activation(weights.linear("classifier.dense", read))
     )
 
 
@@ -315,7 +406,7 @@ def hard_layer(
     )
     one = dict.fromkeys(live, 1.0)
     attention = [
-        attention_probabilities(weights, query, key, one, head, counter)
+        attention_probabilities(weights, layer, query, key, one, head, counter)
         for head in range(weights.config.num_attention_heads)
     ]
     score = importance(attention, live, one)
@@ -365,9 +456,8 @@ def run_hard(
         )
         layers.append(result)
         hidden = layers[-1].hidden
-    return Result(
-        embedding=embedding, layers=layers, logits=classify(weights, hidden[0]), macs=counter.macs
-    )
+    logits = classify(weights, embedding, layers)
+    return Result(embedding=embedding, layers=layers, logits=logits, macs=counter.macs)
 
 
 def keep_all(_layer: int, score: Scores) -> set[int]:

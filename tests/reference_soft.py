@@ -53,7 +53,7 @@ def soft_layer(
     )
     entering = weight if form == "attention" else dict.fromkeys(live, 1.0)
     attention = [
-        attention_probabilities(weights, query, key, entering, head, counter)
+        attention_probabilities(weights, layer, query, key, entering, head, counter)
         for head in range(weights.config.num_attention_heads)
     ]
     score = importance(attention, live, entering)
@@ -66,7 +66,14 @@ def soft_layer(
         if form == "output":
             out[j] = leaving[j] * out[j]
     return LayerResult(
-        live=live, attention=attention, score=score, kept=live, weight=leaving, hidden=out
+        live=live,
+        attention=attention,
+        score=score,
+        kept=live,
+        weight=leaving,
+        hidden=out,
+        is_cumulative=form == "attention",
+        scales_output=form == "output",
     )
 
 
@@ -91,7 +98,8 @@ def run_soft(
 
         layers.append(soft_layer(weights, layer, hidden, weight, gate, form))
         hidden, weight = layers[-1].hidden, layers[-1].weight
-    return Result(embedding=embedding, layers=layers, logits=classify(weights, hidden[0]), macs=0)
+    logits = classify(weights, embedding, layers)
+    return Result(embedding=embedding, layers=layers, logits=logits, macs=0)
 
 
 def regularizer(results: Sequence[Result]) -> float:
@@ -129,23 +137,27 @@ def run_by_rank(
         gate = {i: 1.0 if i in protected else by_rank[k] for k, i in enumerate(order)}
         hidden = {i: gate[i] * x for i, x in whole.hidden.items()}
         layers.append(dataclasses.replace(whole, weight=gate, hidden=hidden))
-    return Result(embedding=embedding, layers=layers, logits=classify(weights, hidden[0]), macs=0)
+    logits = classify(weights, embedding, layers)
+    return Result(embedding=embedding, layers=layers, logits=logits, macs=0)
 
 
 # --- cost -------------------------------------------------------------------------------------
 
 
-def paper_macs(entering: float, leaving: float, *, hidden: int, intermediate: int) -> float:
+def paper_macs(
+    entering: float, leaving: float, *, hidden: int, intermediate: int, ffn_maps: int = 2
+) -> float:
     """MACs of one layer by the paper's accounting; lengths may be expected, hence real, numbers."""
     projections = 4 * entering * hidden * hidden
     attention = 2 * entering * entering * hidden
-    ffn = 2 * leaving * hidden * intermediate
+    ffn = ffn_maps * leaving * hidden * intermediate
     return projections + attention + ffn
 
 
 def expected_relative_flops(results: Sequence[Result], config: Any) -> float:
     """Soft cost over the unpruned one; lengths are sums of w, both sums taken over the batch."""
     size = {"hidden": config.hidden_size, "intermediate": config.intermediate_size}
+    size["ffn_maps"] = 3 if config.model_type == "modernbert" else 2
     soft, full = 0.0, 0.0
     for result in results:
         length = float(len(result.embedding))

@@ -35,6 +35,7 @@ from tests.strategies import NUM_LAYERS, Case
 
 HIDDEN, INTERMEDIATE = 16, 24
 SIZES = {"hidden": HIDDEN, "intermediate": INTERMEDIATE}
+"""Of BERT; other families' are in their configuration."""
 
 
 NO_BLANKS = replace(PROCESSOR, blank_cells=0)
@@ -64,14 +65,16 @@ def counted(
     return flops, output
 
 
-def linear_flops(output: RunOutput) -> int:
+def linear_flops(output: RunOutput, encoder: Encoder) -> int:
     """The part of the executed formula that does not grow with the square of the length."""
     entering, staying = int(output.attention_length.sum()), int(output.ffn_length.sum())
-    per_staying = HIDDEN**2 + 2 * HIDDEN * INTERMEDIATE
+    per_staying = HIDDEN**2 + encoder.config.family.ffn_maps * HIDDEN * INTERMEDIATE
     return 2 * (3 * HIDDEN**2 * entering + per_staying * staying)
 
 
-def executed_flops(output: RunOutput, *, decision: DecisionCost = NO_COST) -> float:
+def executed_flops(
+    output: RunOutput, encoder: Encoder, *, decision: DecisionCost = NO_COST
+) -> float:
     """The formula's value for what a runner reports."""
     query_length = output.query_length
     return total_flops(
@@ -80,25 +83,26 @@ def executed_flops(output: RunOutput, *, decision: DecisionCost = NO_COST) -> fl
         accounting="executed",
         query_length=None if query_length is None else query_length.numpy(),
         decision=decision,
-        **SIZES,
+        **encoder.config.sizes,
     )
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
 def test_packed_runs_the_formula_alone(case: Case, thresholds: tuple[float, ...]) -> None:
-    """For a sequence on its own, PyTorch counts exactly the executed formula."""
+    """For a sequence on its own, PyTorch counts exactly the executed formula, in every family."""
     alone = tiny.row(case.inputs, 0)
     flops, output = counted("packed", case.encoder, alone, ltp(thresholds))
-    assert executed_flops(output) == sum(flops.values())
+    assert executed_flops(output, case.encoder) == sum(flops.values())
 
 
 @given(case=strategies.cases, thresholds=strategies.thresholds)
 def test_packed_runs_the_formula_in_a_batch(case: Case, thresholds: tuple[float, ...]) -> None:
     """In a batch every linear product is exact; a group's attention may hold dropped queries."""
     flops, output = counted("no_blanks", case.encoder, case.inputs, ltp(thresholds))
-    attention = executed_flops(output) - linear_flops(output)
+    linear = linear_flops(output, case.encoder)
+    attention = executed_flops(output, case.encoder) - linear
     full_attention = 4 * HIDDEN * int((output.attention_length**2).sum())
-    assert linear_flops(output) == flops["linear"]
+    assert linear == flops["linear"]
     assert attention <= flops["bmm"] <= full_attention
 
 
@@ -119,7 +123,7 @@ def test_finishing_the_first_token_alone_runs_the_formula(
     """With `last_layer="first"` the formula holds with the queries that were computed."""
     alone = tiny.row(case.inputs, 0)
     flops, output = counted("first", case.encoder, alone, ltp(thresholds))
-    assert executed_flops(output) == sum(flops.values())
+    assert executed_flops(output, case.encoder) == sum(flops.values())
 
 
 @pytest.mark.parametrize("runner", ["packed", "first"])
@@ -134,7 +138,9 @@ def test_reading_states_runs_the_formula(
     flops, output = counted(runner, case.encoder, alone, method)
     assert output.query_length is not None
     products = 2 * HIDDEN * int(output.query_length.sum())
-    assert executed_flops(output, decision=method.decision_cost) == sum(flops.values()) + products
+    expected = sum(flops.values()) + products
+    decision = method.decision_cost
+    assert executed_flops(output, case.encoder, decision=decision) == expected
 
 
 @pytest.mark.parametrize("lengths", [(6, 6, 6), (1, 1)])
@@ -143,7 +149,7 @@ def test_packed_runs_the_formula_for_equal_lengths(lengths: tuple[int, ...]) -> 
     flops, output = counted(
         "packed", tiny.encoder(), tiny.inputs(lengths), Unpruned.neutral(NUM_LAYERS)
     )
-    assert executed_flops(output) == sum(flops.values())
+    assert executed_flops(output, tiny.encoder()) == sum(flops.values())
 
 
 @pytest.mark.parametrize("thresholds", [(0.0, 0.0, 0.0), (0.6, 0.8, 1.0)])
@@ -215,7 +221,10 @@ def test_formula_equals_the_loops(
     assume(is_clear(expected, thresholds))
     output = run("packed", case.encoder, tiny.row(case.inputs, 0), ltp(thresholds))
     actual = total_flops(
-        output.attention_length.numpy(), output.ffn_length.numpy(), accounting=accounting, **SIZES
+        output.attention_length.numpy(),
+        output.ffn_length.numpy(),
+        accounting=accounting,
+        **case.encoder.config.sizes,
     )
     assert 2 * expected.macs == actual
 

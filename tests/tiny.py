@@ -19,9 +19,27 @@ if TYPE_CHECKING:
     from ltp_core.encoder.model import Encoder
     from ltp_core.runners.base import Inputs
 
-FAMILIES = ("bert", "roberta", "mpnet", "distilbert", "electra")
+FAMILIES = ("bert", "roberta", "mpnet", "distilbert", "electra", "modernbert")
+
+VARIANTS = (*FAMILIES, "modernbert-mean")
+"""Families, and architectures that differ in what runners do."""
 
 _LIKE_ROBERTA = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "layer_norm_eps": 1e-5}
+
+_BIASES = {f"{part}_bias": True for part in ("norm", "attention", "mlp", "classifier")}
+
+_MODERN = {
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "cls_token_id": 2,
+    "eos_token_id": 3,
+    "sep_token_id": 3,
+    "local_attention": 6,
+    "global_attn_every_n_layers": 2,
+    "global_rope_theta": 500.0,
+    "local_rope_theta": 50.0,
+}
+"""The second of three layers is local: a window of 3 tokens on each side."""
 
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bert": ("bert", "Bert", {"pad_token_id": 0, "type_vocab_size": 2}),
@@ -32,6 +50,12 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "distilbert": ("distilbert", "DistilBert", {"pad_token_id": 0, "hidden_dim": 24}),
     "electra": ("electra", "Electra", {"embedding_size": 12, "type_vocab_size": 2}),
     "electra-wide": ("electra", "Electra", {"embedding_size": 16, "type_vocab_size": 2}),
+    "modernbert": ("modernbert", "ModernBert", _MODERN),
+    "modernbert-mean": (
+        "modernbert",
+        "ModernBert",
+        {**_MODERN, **_BIASES, "classifier_pooling": "mean"},
+    ),
 }
 """Our family of Hugging Face's architectures, the beginning of its classes' names, and settings."""
 
@@ -67,7 +91,7 @@ def randomise(module: torch.nn.Module, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if "LayerNorm.weight" in name:
+            if "norm.weight" in name.lower():
                 parameter.copy_(1 + 0.2 * noise)
             else:
                 parameter.copy_(noise * (0.5 if parameter.ndim == 2 else 0.2))
@@ -91,20 +115,23 @@ def encoder(
     from ltp_core.encoder.families import FAMILIES as KNOWN
     from ltp_core.encoder.model import Encoder, EncoderConfig
 
-    config = EncoderConfig(
-        family=KNOWN[family],
+    known, _, special = ARCHITECTURES[family]
+    own = KNOWN[known]
+    shape = EncoderConfig(
+        family=own,
         vocab_size=VOCAB_SIZE,
         hidden_size=16,
         num_layers=num_layers,
         num_heads=num_heads,
         intermediate_size=24,
         max_positions=40,
-        type_vocab_size=2 if KNOWN[family].has_token_types else 0,
+        type_vocab_size=2 if own.has_token_types else 0,
         pad_id=pad_id(family),
         num_labels=3,
         layer_norm_eps=1e-5,
-        embedding_size=12 if KNOWN[family].projects_embeddings else None,
+        embedding_size=12 if own.projects_embeddings else None,
     )
+    config = shape if own.read_own is None else own.read_own(special, shape)
     model = Encoder(config).double().eval()
     randomise(model, seed)
     return model
@@ -146,7 +173,9 @@ def noisy_encoder(*, attention_dropout: float, hidden_dropout: float) -> Encoder
 
 def reference_config(config: Any) -> SimpleNamespace:
     """This project's encoder config under Hugging Face's names, as `tests.reference` reads it."""
+    write_own = config.family.write_own
     return SimpleNamespace(
+        **({} if write_own is None else write_own(config)),
         model_type=config.family.name,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,

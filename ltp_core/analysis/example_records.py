@@ -26,11 +26,13 @@ class ModelSize:
     Attributes:
         hidden: Width of the hidden states.
         intermediate: Inner width of the FFN.
+        ffn_maps: Linear maps of the FFN.
         decision: What the pruning method computes to decide.
     """
 
     hidden: int
     intermediate: int
+    ffn_maps: int = 2
     decision: flops.DecisionCost = flops.NO_COST
 
 
@@ -134,6 +136,7 @@ class ExampleRecords:
             ffn_length.astype(np.float64),
             hidden=self.size.hidden,
             intermediate=self.size.intermediate,
+            ffn_maps=self.size.ffn_maps,
             accounting=accounting,
             decision=self.size.decision if is_pruned else flops.NO_COST,
         )
@@ -250,8 +253,13 @@ def model_size(folder: Path, manifest: RunManifest) -> ModelSize | None:
     for raw in (manifest.base, _saved_config(folder)):
         hidden, intermediate = raw.get("hidden_size"), raw.get("intermediate_size")
         if type(hidden) is int and type(intermediate) is int and min(hidden, intermediate) > 0:
-            decision = flops.DecisionCost.from_json(raw)
-            return ModelSize(hidden=hidden, intermediate=intermediate, decision=decision)
+            maps = raw.get("ffn_maps", 2)
+            return ModelSize(
+                hidden=hidden,
+                intermediate=intermediate,
+                ffn_maps=maps if type(maps) is int and maps > 0 else 2,
+                decision=flops.DecisionCost.from_json(raw),
+            )
     known = KNOWN_SIZES.get(str(manifest.base.get("name")))
     return ModelSize(hidden=known[0], intermediate=known[1]) if known else None
 

@@ -423,6 +423,7 @@ def _flops_of(records: ExampleRecords, counts: LengthCounts) -> Float[np.ndarray
         n,
         hidden=records.size.hidden,
         intermediate=records.size.intermediate,
+        ffn_maps=records.size.ffn_maps,
         accounting="paper",
     )
     return np.asarray(FLOPS_PER_MAC * records.num_layers * macs)

@@ -154,6 +154,7 @@ def gigaflops(folder: Path, manifest: RunManifest, split: str = REPORTED_ON) -> 
         num_layers=len(layers),
         hidden=size.hidden,
         intermediate=size.intermediate,
+        ffn_maps=size.ffn_maps,
     )
     return share * whole / len(examples) / GIGA
 

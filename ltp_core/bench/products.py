@@ -86,14 +86,9 @@ class MatrixProducts:
 
 def _linear_maps(layer: EncoderLayer) -> tuple[LinearMap, LinearMap, LinearMap, LinearMap]:
     """Query, key and value in one, as the packed runner has them; output; up; down."""
-    source = layer.attention.self
-    parts = (source.query, source.key, source.value)
-    projection = LinearMap(
-        torch.cat([part.weight for part in parts]), torch.cat([part.bias for part in parts])
-    )
     dense = (layer.attention.output.dense, layer.intermediate.dense, layer.output.dense)
     output, up, down = (LinearMap(each.weight, each.bias) for each in dense)
-    return projection, output, up, down
+    return LinearMap(*layer.scaled_projection()), output, up, down
 
 
 def _cut(flat: Tensor, start: int, size: int) -> Tensor:

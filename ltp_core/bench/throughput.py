@@ -131,7 +131,7 @@ class _Point:
         counted, batches = self.counted[entry.survey], self.batches(entry, seed)
         padding, hidden = entry.variant.padding, config.hidden_size
         lengths = with_padding(counted, batches, padding)
-        flops = flops_of(lengths, hidden=hidden, intermediate=config.intermediate_size)
+        flops = flops_of(lengths, **config.sizes)
         if padding != "attention":
             return flops
         return flops + attention_padding_flops(lengths, batches, hidden=hidden)

@@ -139,13 +139,14 @@ def attention_padding_flops(lengths: LayerLengths, batches: Batches, *, hidden: 
     return FLOPS_PER_MAC * macs
 
 
-def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int) -> float:
+def flops_of(lengths: LayerLengths, *, hidden: int, intermediate: int, ffn_maps: int = 2) -> float:
     """FLOPs of all sequences, as executed."""
     return total_flops(
         lengths.attention,
         lengths.ffn,
         hidden=hidden,
         intermediate=intermediate,
+        ffn_maps=ffn_maps,
         accounting="executed",
         query_length=lengths.query,
         decision=lengths.decision,

@@ -19,7 +19,7 @@ from ltp_core.encoder.errors import ModelError, reason
 from ltp_core.encoder.model import Encoder, Family
 from ltp_core.files import atomic_write
 
-TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|dense)"
+TARGETS = r"encoder\.layer\.\d+\..*\.(query|key|value|Wqkv|dense)"
 HEADS = ("pooler.", "classifier.", "qa_outputs.")
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -89,7 +89,7 @@ def save_adapter(encoder: Encoder, folder: Path, *, rank: int, alpha: float, bas
     atomic_write(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     is_span = encoder.config.head == "span"
     heads = dict.fromkeys(
-        family.their_name(name).removeprefix(f"{family.name}.").partition(".")[0]
+        family.bare_name(family.their_name(name)).partition(".")[0]
         for name, _ in encoder.named_parameters()
         if name.startswith(HEADS)
     )

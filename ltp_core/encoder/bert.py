@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ltp_core.encoder.model import Family, LayerStack
+from ltp_core.encoder.model import Family, LayerStack, Pooler
 
 SPECIAL_TOKENS = {
     "cls_token": "[CLS]",
@@ -17,6 +17,6 @@ BERT = Family(
     model_types=("bert",),
     class_prefix="Bert",
     special_tokens=SPECIAL_TOKENS,
-    has_pooler=True,
+    pooler=Pooler,
     stack=LayerStack,
 )

@@ -6,7 +6,7 @@ Source: Sanh et al., DistilBERT, 2019.
 from __future__ import annotations
 
 from ltp_core.encoder.bert import SPECIAL_TOKENS
-from ltp_core.encoder.model import Family, LayerStack
+from ltp_core.encoder.model import Family, LayerStack, Pooler
 
 DISTILBERT = Family(
     name="distilbert",
@@ -14,7 +14,7 @@ DISTILBERT = Family(
     class_prefix="DistilBert",
     special_tokens=SPECIAL_TOKENS,
     has_token_types=False,
-    has_pooler=True,
+    pooler=Pooler,
     head_activation="relu",
     config_names={
         "hidden_size": "dim",

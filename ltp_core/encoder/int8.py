@@ -49,7 +49,7 @@ def _quantized(kind: Any) -> Any:
     return type(f"Quantized{kind.__name__}", (Quantized, kind), {})
 
 
-def _whole_map(module: nn.Module) -> tuple[Tensor, Tensor]:
+def _whole_map(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of a map, the low-rank addition in the weight."""
     if isinstance(module, nn.Linear):
         return module.weight, module.bias
@@ -110,7 +110,7 @@ def _maps(encoder: Encoder) -> Iterable[tuple[str, nn.Module]]:
 def quantized_product(
     rows: Float[Tensor, "... inner"],
     weight: Float[Tensor, "outer inner"],
-    bias: Float[Tensor, " outer"],
+    bias: Float[Tensor, " outer"] | None,
     input_scale: float,
 ) -> Float[Tensor, "... outer"]:
     """`s_x s_w (q_x q_w^T) + b`; the gradient passes each rounding as if it were not there.
@@ -121,7 +121,8 @@ def quantized_product(
     product = functional.linear(
         to_integers(rows.float(), 1 / input_scale), to_integers(weight.float(), 1 / scales[:, None])
     )
-    return product * (scales * input_scale) + bias
+    scaled = product * (scales * input_scale)
+    return scaled if bias is None else scaled + bias
 
 
 def weight_scales(weight: Float[Tensor, "outer inner"]) -> Float[Tensor, " outer"]:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def encoder_config(
         known = ", ".join(BY_MODEL_TYPE)
         raise ModelError(f"Architecture {model_type!r} is not supported; known are {known}.")
     family = BY_MODEL_TYPE[model_type]
-    fields = _Fields(raw, family.config_names)
+    fields = _Fields(raw, family.config_names, family.defaults)
     fixed = {key: (value,) for key, value in family.required.items()}
     for key, supported in (UNREAD | fixed).items():
         name, value = fields.get(key)
@@ -94,7 +94,7 @@ def encoder_config(
             f"{fields.get('hidden_size')[0]} {width}."
         )
     embedding_size = fields.size("embedding_size", width) if family.projects_embeddings else width
-    return EncoderConfig(
+    config = EncoderConfig(
         family=family,
         vocab_size=fields.size("vocab_size"),
         hidden_size=width,
@@ -111,6 +111,7 @@ def encoder_config(
         head=head or ("span" if SPAN_ARCHITECTURE in str(raw.get("architectures")) else HEAD),
         embedding_size=None if embedding_size == width else embedding_size,
     )
+    return config if family.read_own is None else family.read_own(raw, config)
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,12 @@ class _Fields:
     Attributes:
         raw: Content of the file.
         names: What fields may be called instead.
+        defaults: The family's values of fields that are left out.
     """
 
     raw: dict[str, Any]
     names: Mapping[str, str]
+    defaults: Mapping[str, float] = field(default_factory=dict)
 
     def get(self, key: str, default: Any = None) -> tuple[str, Any]:
         """The field's name in the file, and its value."""
@@ -145,7 +148,7 @@ class _Fields:
 
     def fraction(self, key: str, default: float) -> float:
         """A number from 0 to 1."""
-        name, value = self.get(key, default)
+        name, value = self.get(key, self.defaults.get(key, default))
         if type(value) not in (int, float) or not 0 <= value <= 1:
             raise ModelError(f"config.json: {name} is {value!r}, not a number from 0 to 1.")
         return float(value)
@@ -190,7 +193,9 @@ def load_encoder(
     raw = read_config(folder)
     encoder_config(raw, num_labels=num_labels, head=head)  # refused before weights are read
     found = _read(folder)
-    config = encoder_config(raw, num_labels=num_labels, head=head or _head_in_file(raw, found))
+    family = BY_MODEL_TYPE[raw["model_type"]]
+    own_head = _head_in_file(raw, found) if family.has_own_span_head else None
+    config = encoder_config(raw, num_labels=num_labels, head=head or own_head)
     weights = {config.family.own_name(key): value for key, value in found.items()}
     for key, value in weights.items():
         if not value.is_floating_point() and not key.endswith("position_ids"):
@@ -257,7 +262,8 @@ def _head_in_file(raw: dict[str, Any], found: dict[str, Tensor]) -> Head | None:
 
 def _outputs(weights: dict[str, Tensor], config: EncoderConfig) -> int | None:
     """Outputs of the head in the file; None without one."""
-    names = ("qa_outputs",) if config.head == "span" else ("classifier.out_proj", "classifier")
+    is_own = config.head == "span" and config.family.has_own_span_head
+    names = ("qa_outputs",) if is_own else ("classifier.out_proj", "classifier")
     return next((len(weights[f"{n}.weight"]) for n in names if f"{n}.weight" in weights), None)
 
 
@@ -266,9 +272,9 @@ def _is_head(key: str) -> bool:
 
 
 def _init_head(encoder: Encoder) -> None:
-    """Normal weights with deviation 0.02, zero biases, as BERT's."""
+    """Normal weights with deviation 0.02, zero biases, as BERT's; a norm changes nothing at first."""
     for name, parameter in encoder.named_parameters():
-        if _is_head(name):
+        if _is_head(name) and "norm." not in name:
             with torch.no_grad():
                 parameter.normal_(std=0.02) if parameter.dim() > 1 else parameter.zero_()
 

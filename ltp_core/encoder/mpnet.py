@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from ltp_core.encoder.model import EncoderConfig, Family, LayerStack, PositionBias
+from ltp_core.encoder.model import EncoderConfig, Family, LayerStack, PositionBias, Positions
 from ltp_core.encoder.roberta import ROBERTA
 
 NUM_BUCKETS = 32
@@ -46,11 +46,11 @@ class RelativeStack(LayerStack):
         super().__init__(config)
         self.relative_attention_bias = nn.Embedding(NUM_BUCKETS, config.num_heads)
 
-    def position_biases(self) -> list[PositionBias | None]:
+    def positions(self) -> list[Positions]:
         """One bias for all layers: computed once, then looked up for the tokens that are left."""
         weight = self.relative_attention_bias.weight
         distance = torch.arange(-MAX_DISTANCE, MAX_DISTANCE + 1, device=weight.device)
-        return [PositionBias(weight[bucket(distance)].t())] * len(self.layer)
+        return [Positions(bias=PositionBias(weight[bucket(distance)].t()))] * len(self.layer)
 
 
 MPNET = Family(

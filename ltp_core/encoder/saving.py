@@ -76,9 +76,20 @@ def _hf_config(config: EncoderConfig, label_names: tuple[str, ...]) -> dict[str,
         ),
         **({"problem_type": "regression"} if config.num_labels == 1 or not label_names else {}),
         **{k: v for k, v in raw.items() if k not in OWN_FIELDS},
+        **(family.write_own(config) if family.write_own else {}),
     }
     return {family.config_names.get(key, key): value for key, value in described.items()}
 
 
-OWN_FIELDS = ("family", "num_labels", "head", "embedding_size")
+OWN_FIELDS = (
+    "family",
+    "num_labels",
+    "head",
+    "embedding_size",
+    "pooling",
+    "norm_bias",
+    "embedding_dropout",
+    "head_dropout",
+    "own",
+)
 """Fields of our configuration that are written in another way, or not."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from ltp_core.encoder.int8 import Quantized, to_integers, weight_scales
-from ltp_core.encoder.model import DenseResidual, Encoder, EncoderLayer
+from ltp_core.encoder.model import DenseResidual, Encoder, EncoderLayer, Rotation
 from ltp_core.export.graph import Graph, Name
 from ltp_core.pruning.tr_bert import Policy
 from ltp_core.runners.linear import ZERO
@@ -28,7 +27,7 @@ class EncoderNodes:
         self.graph = graph
         self.encoder = encoder
         self.config = encoder.config
-        self.biases = encoder.encoder.position_biases()
+        self.positions = encoder.encoder.positions()
         self._tables: dict[int, Name] = {}
 
     def position_ids(self, input_ids: Name) -> Name:
@@ -49,8 +48,10 @@ class EncoderNodes:
         if self.config.type_vocab_size:
             kind = add("Gather", _array(tables.token_type_embeddings.weight), token_type_ids)
             total = add("Add", total, kind)
-        place = add("Gather", _array(tables.position_embeddings.weight), position_ids)
-        embedded = self._norm(add("Add", total, place), tables.LayerNorm)
+        if self.config.family.embeds_positions:
+            place = add("Gather", _array(tables.position_embeddings.weight), position_ids)
+            total = add("Add", total, place)
+        embedded = self._norm(total, tables.LayerNorm)
         if isinstance(tables.project, nn.Linear):
             embedded = self._linear(embedded, tables.project.weight, tables.project.bias)
         return embedded
@@ -63,7 +64,7 @@ class EncoderNodes:
             query: Original positions of the queries, `… query`.
             key: Those of the keys, `… key`.
         """
-        bias, add = self.biases[layer_index], self.graph.add
+        bias, add = self.positions[layer_index].bias, self.graph.add
         if bias is None:
             return None
         if id(bias) not in self._tables:
@@ -72,49 +73,97 @@ class EncoderNodes:
         cell = add("Add", add("Clip", distance, -bias.reach, bias.reach), bias.reach)
         return add("Gather", self._tables[id(bias)], cell, axis=1)
 
-    def projection(self, layer: EncoderLayer, hidden: Name) -> Name:
-        """Query (scaled), key and value side by side."""
-        return self._linear(hidden, *fused_projection(layer), _scale(layer.attention.self.query))
+    def normed(self, layer: EncoderLayer, hidden: Name) -> Name:
+        """What a layer's projection reads of its input."""
+        return self._norm(hidden, layer.attention.norm)
 
-    def query(self, layer: EncoderLayer, hidden: Name) -> Name:
+    def projection(self, index: int, normed: Name, position: Name) -> Name:
+        """Query (scaled), key and value side by side, of tokens at these original positions."""
+        return self._projected(index, normed, position, slice(None))
+
+    def query(self, index: int, normed: Name, position: Name) -> Name:
         """The query (scaled) alone."""
-        weight, bias = fused_projection(layer)
-        width = self.config.hidden_size
-        scale = _scale(layer.attention.self.query)
-        return self._linear(hidden, weight[:width], bias[:width], scale)
+        return self._projected(index, normed, position, slice(0, self.config.hidden_size))
 
-    def key_value(self, layer: EncoderLayer, hidden: Name) -> Name:
+    def key_value(self, index: int, normed: Name, position: Name) -> Name:
         """Key and value side by side."""
-        weight, bias = fused_projection(layer)
-        width = self.config.hidden_size
-        scale = _scale(layer.attention.self.key)
-        return self._linear(hidden, weight[width:], bias[width:], scale)
+        return self._projected(index, normed, position, slice(self.config.hidden_size, None))
+
+    def _projected(self, index: int, normed: Name, position: Name, columns: slice) -> Name:
+        layer = self.encoder.layers[index]
+        weight, bias = layer.scaled_projection()
+        own_bias = None if bias is None else bias[columns]
+        scale = _scale(layer.attention.self.reader)
+        mapped = self._linear(normed, weight[columns], own_bias, scale)
+        rotation = self.positions[index].rotation
+        if rotation is None:
+            return mapped
+        return self._turned(mapped, rotation, position, columns)
+
+    def _turned(self, mapped: Name, rotation: Rotation, position: Name, columns: slice) -> Name:
+        """Queries and keys turned with their positions (`Rotation`), values as they are.
+
+        Column c becomes `x_c cos a + x_c' sin a`: c' is its partner in the pair, and the angle is
+        negative for the first of a pair, 0 for a value.
+        """
+        add, width = self.graph.add, self.config.hidden_size
+        half = len(rotation.frequency)
+        column = np.arange(3 * width)
+        is_second = column % (2 * half) >= half
+        partner = np.where(is_second, column - half, column + half)
+        pair = column % half + np.where(is_second, half, 0)
+        angle_of = np.where(column < 2 * width, pair, 2 * half)[columns]  # the last stands still
+        partner = partner[columns] - column[columns][0]
+        frequency = _array(rotation.frequency)
+        turns = np.concatenate([-frequency, frequency, np.zeros(1, np.float32)])
+        moment = add("Unsqueeze", add("Cast", position, to=TensorProto.FLOAT), [-1])
+        angle = add("Mul", moment, turns)
+        cos, sin = (add("Gather", add(name, angle), angle_of, axis=-1) for name in ("Cos", "Sin"))
+        other = add("Gather", mapped, partner, axis=-1)
+        return add("Add", add("Mul", mapped, cos), add("Mul", other, sin))
 
     def attend(self, layer: EncoderLayer, context: Name, residual: Name) -> Name:
-        """Output projection, residual and layer norm (`EncoderLayer.attend`)."""
+        """Output projection, residual and norm (`EncoderLayer.attend`)."""
         return self._residual(layer.attention.output, context, residual)
 
     def feed_forward(self, layer: EncoderLayer, attended: Name) -> Name:
-        """The FFN with its residual and layer norm (`EncoderLayer.feed_forward`)."""
-        dense = layer.intermediate.dense
-        mapped = self._linear(attended, dense.weight, dense.bias, _scale(dense))
-        inner = self.graph.add("Gelu", mapped)
-        return self._residual(layer.output, inner, attended)
+        """The FFN with its residual and norms (`EncoderLayer.feed_forward`)."""
+        module, add = layer.intermediate, self.graph.add
+        normed = self._norm(attended, module.norm)
+        dense = module.dense
+        mapped = self._linear(normed, dense.weight, dense.bias, _scale(dense))
+        if module.is_gated:
+            inner, gate = self.graph.add_many("Split", 2, mapped, axis=-1, num_outputs=2)
+            return self._residual(layer.output, add("Mul", add("Gelu", inner), gate), attended)
+        return self._residual(layer.output, add("Gelu", mapped), attended)
 
     def policy(self, policy: Policy, hidden: Name) -> Name:
         """Logit of going on, `live 1` (`Policy`)."""
         inner = self.graph.add("Gelu", self._linear(hidden, policy.inner.weight, policy.inner.bias))
         return self._linear(inner, policy.outer.weight, policy.outer.bias)
 
-    def head(self, first: Name) -> Name:
-        """Logits from the first token's final state, `batch hidden`."""
+    def final_norm(self, states: Name) -> Name:
+        """What the head reads of last states (`LayerStack.final_norm`)."""
+        return self._norm(states, self.encoder.encoder.final_norm)
+
+    def head(self, read: Name) -> Name:
+        """Logits from what the head reads, `batch hidden`, behind the final norm."""
         encoder, add = self.encoder, self.graph.add
-        has_pooler = self.config.family.has_pooler
+        has_pooler = self.config.family.pooler is not None
         dense = encoder.pooler.dense if has_pooler else encoder.classifier.dense
         out = encoder.classifier if has_pooler else encoder.classifier.out_proj
         activation = self.config.family.head_activation.capitalize()
-        inner = add(activation, self._linear(first, dense.weight, dense.bias))  # type: ignore[union-attr,arg-type]
+        inner = add(activation, self._linear(read, dense.weight, dense.bias))  # type: ignore[union-attr,arg-type]
+        if has_pooler:
+            inner = self._norm(inner, encoder.pooler.norm)
         return self._linear(inner, out.weight, out.bias)  # type: ignore[union-attr,arg-type]
+
+    def mean_of(self, states: Name, is_read: Name) -> Name:
+        """Mean over the tokens that are read: `batch seq hidden` and a mask of `batch seq`."""
+        add = self.graph.add
+        weight = add("Unsqueeze", add("Cast", is_read, to=TensorProto.FLOAT), [2])
+        total = add("ReduceSum", add("Mul", self.final_norm(states), weight), [1], keepdims=0)
+        return add("Div", total, add("ReduceSum", weight, [1], keepdims=0))
 
     def _residual(self, module: DenseResidual, inputs: Name, residual: Name) -> Name:
         dense = module.dense
@@ -122,7 +171,7 @@ class EncoderNodes:
         return self._norm(self.graph.add("Add", mapped, residual), module.LayerNorm)
 
     def _linear(
-        self, inputs: Name, weight: Tensor, bias: Tensor, input_scale: float | None = None
+        self, inputs: Name, weight: Tensor, bias: Tensor | None, input_scale: float | None = None
     ) -> Name:
         """With a scale in INT8, as pairs of nodes that runtimes replace by products of whole numbers."""
         add = self.graph.add
@@ -136,25 +185,20 @@ class EncoderNodes:
             factor = add(
                 "DequantizeLinear", integers.t().contiguous().numpy(), _array(steps), axis=1
             )
-        return add("Add", add("MatMul", inputs, factor), _array(bias))
+        product = add("MatMul", inputs, factor)
+        return product if bias is None else add("Add", product, _array(bias))
 
-    def _norm(self, inputs: Name, norm: nn.LayerNorm) -> Name:
-        weight, bias = _array(norm.weight), _array(norm.bias)
-        return self.graph.add("LayerNormalization", inputs, weight, bias, epsilon=norm.eps)
+    def _norm(self, inputs: Name, norm: nn.Module) -> Name:
+        """A layer norm; nothing where the module is no norm."""
+        if not isinstance(norm, nn.LayerNorm):
+            return inputs
+        parts = [_array(each) for each in (norm.weight, norm.bias) if each is not None]
+        return self.graph.add("LayerNormalization", inputs, *parts, epsilon=norm.eps)
 
 
 def _scale(module: nn.Linear) -> float | None:
     """Value of one step of a map's input, where it runs in INT8."""
     return module.input_scale if isinstance(module, Quantized) else None
-
-
-def fused_projection(layer: EncoderLayer) -> tuple[Tensor, Tensor]:
-    """Weight and bias of query (with the softmax scale), key and value in one map."""
-    source = layer.attention.self
-    scale = 1 / math.sqrt(layer.head_size)
-    weight = torch.cat([source.query.weight * scale, source.key.weight, source.value.weight])
-    bias = torch.cat([source.query.bias * scale, source.key.bias, source.value.bias])
-    return weight.detach(), bias.detach()
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto
 
-from ltp_core.encoder.model import Encoder, EncoderLayer
+from ltp_core.encoder.model import Encoder
 from ltp_core.export.graph import Axes, Graph, Name
 from ltp_core.export.layers import INPUTS, EncoderNodes
 
@@ -28,7 +28,7 @@ def padded_model(encoder: Encoder, properties: dict[str, str]) -> ModelProto:
     blank = add("Where", is_real, 0.0, -np.inf)
     position = add("Range", 0, add("Gather", add("Shape", ids), 1), 1)
     for index, layer in enumerate(encoder.layers):
-        query, key, value = _split(nodes, layer, hidden)
+        query, key, value = _split(nodes, index, nodes.normed(layer, hidden), position)
         logits = add("Add", add("MatMul", query, key), blank)
         if (bias := nodes.bias(index, position, position)) is not None:
             logits = add("Add", logits, bias)
@@ -37,15 +37,19 @@ def padded_model(encoder: Encoder, properties: dict[str, str]) -> ModelProto:
         hidden = nodes.feed_forward(
             layer, nodes.attend(layer, add("Reshape", context, [0, 0, -1]), hidden)
         )
-    logits = nodes.head(add("Gather", hidden, 0, axis=1))
+    if encoder.config.pooling == "mean":
+        read = nodes.mean_of(hidden, add("Cast", mask, to=TensorProto.BOOL))
+    else:
+        read = nodes.final_norm(add("Gather", hidden, 0, axis=1))
+    logits = nodes.head(read)
     graph.output(logits, "logits", ["batch", encoder.config.num_labels], TensorProto.FLOAT)
     return graph.model(properties)
 
 
-def _split(nodes: EncoderNodes, layer: EncoderLayer, hidden: Name) -> list[Name]:
+def _split(nodes: EncoderNodes, index: int, normed: Name, position: Name) -> list[Name]:
     """Query and value as `batch head seq head_size`, the key as `batch head head_size seq`."""
     add, config = nodes.graph.add, nodes.config
-    projected = nodes.projection(layer, hidden)
+    projected = nodes.projection(index, normed, position)
     parts = nodes.graph.add_many("Split", 3, projected, axis=-1, num_outputs=3)
     shape = [0, 0, config.num_heads, config.head_size]
     orders = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])

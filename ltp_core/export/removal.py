@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto
 from ltp_core.encoder.model import Encoder, EncoderLayer
 from ltp_core.export.graph import Axes, Graph, Name
 from ltp_core.export.layers import INPUTS, EncoderNodes
-from ltp_core.pruning.base import PruningMethod, ThresholdMethod
+from ltp_core.pruning.base import PrunedAnswers, PruningMethod, ThresholdMethod
 from ltp_core.pruning.ltp_s import BOUND
 from ltp_core.pruning.tr_bert import BOUND as HALF
 from ltp_core.pruning.tr_bert import Policy, TokenReduction
@@ -95,18 +95,27 @@ def pruned_model(
     live = attention.enter(ids, mask, types, separator_id, method.config.protect_separators)
     running = [i for i in range(encoder.config.num_layers) if method.runs_layer(i)]
     survived = []
+    states = None
+    if encoder.config.reads_every_token:
+        finishes_first = False
+        states = attention.noted(attention.nothing(), live)
     for index in running:
         if index in method.entry_layers:
             live = attention.select(live, Rule(method, index))
         if finishes_first and index == running[-1]:
-            first = attention.finish_first(index, live)
+            read = attention.nodes.final_norm(attention.finish_first(index, live))
             break
         live = attention.run(live, Rule(method, index))
         survived.append(live.cell)
+        states = states and attention.noted(states, live)
     else:
-        first = attention.first(live)
+        read = (
+            attention.nodes.final_norm(attention.first(live))
+            if states is None
+            else attention.mean(states, live, mask, method.config.pruned_answers)
+        )
     labels: Axes = [axes[0], encoder.config.num_labels]
-    graph.output(attention.nodes.head(first), "logits", labels, TensorProto.FLOAT)
+    graph.output(attention.nodes.head(read), "logits", labels, TensorProto.FLOAT)
     graph.output(attention.count(survived), "num_survived", axes, TensorProto.INT64)
     return graph.model(properties)
 
@@ -148,6 +157,33 @@ class _Attention(ABC):
             protected=special if protects_separators else first,
             ordinary=add("Not", special),
         )
+
+    def nothing(self) -> Name:
+        """A state of zeros for every place of the flat padded batch."""
+        size = self.graph.add("ReduceProd", self.shape, keepdims=1)
+        wide = self.graph.add("Concat", size, [self.config.hidden_size], axis=0)
+        return self.graph.filled(wide, np.float32(0))
+
+    def noted(self, states: Name, live: Live) -> Name:
+        """The states with those of the live tokens renewed."""
+        place = self.graph.add("Unsqueeze", live.cell, [1])
+        return self.graph.add("ScatterND", states, place, live.hidden)
+
+    def mean(self, states: Name, live: Live, mask: Name, pruned: PrunedAnswers) -> Name:
+        """What a pooled head reads: the mean of last states, `batch hidden`.
+
+        Args:
+            states: Last state of each token.
+            live: The tokens that are left.
+            mask: 1 for real tokens.
+            pruned: Whether tokens that were pruned count.
+        """
+        add = self.graph.add
+        is_read = add("Cast", mask, to=TensorProto.BOOL)
+        if pruned == "excluded":
+            is_read = add("Cast", self.count([live.cell]), to=TensorProto.BOOL)
+        shape = add("Concat", self.shape, [self.config.hidden_size], axis=0)
+        return self.nodes.mean_of(add("Reshape", states, shape), is_read)
 
     def count(self, survived: list[Name]) -> Name:
         """How often each place of the padded batch is in these lists."""
@@ -290,7 +326,8 @@ class _OneSequence(_Attention):
 
     def run(self, live: Live, rule: Rule) -> Live:
         add, layer = self.graph.add, self.layers[rule.index]
-        query, key, value = self._split(self.nodes.projection(layer, live.hidden), 3)
+        normed = self.nodes.normed(layer, live.hidden)
+        query, key, value = self._split(self.nodes.projection(rule.index, normed, live.cell), 3)
         bias = self.nodes.bias(rule.index, live.cell, live.cell)
         probs = self._probabilities(query, key, bias)
         score = add("ReduceSum", probs, [0, 1, 2], keepdims=0)
@@ -309,11 +346,12 @@ class _OneSequence(_Attention):
 
     def finish_first(self, index: int, live: Live) -> Name:
         add, config, layer = self.graph.add, self.config, self.layers[index]
-        first = self.first(live)
-        asked = self.nodes.query(layer, first)
+        first, place = self.first(live), add("Gather", live.cell, [0])
+        normed = self.nodes.normed(layer, live.hidden)
+        asked = self.nodes.query(index, add("Gather", normed, [0]), place)
         query = add("Reshape", asked, [1, config.num_heads, 1, config.head_size])
-        key, value = self._split(self.nodes.key_value(layer, live.hidden), 2)
-        bias = self.nodes.bias(index, add("Gather", live.cell, [0]), live.cell)
+        key, value = self._split(self.nodes.key_value(index, normed, live.cell), 2)
+        bias = self.nodes.bias(index, place, live.cell)
         context = add("MatMul", self._probabilities(query, key, bias), value)
         return self._finished(layer, add("Reshape", context, [1, config.hidden_size]), first)
 
@@ -368,7 +406,9 @@ class _Batch(_Attention):
     def run(self, live: Live, rule: Rule) -> Live:
         add, layer = self.graph.add, self.layers[rule.index]
         places = self._places(live)
-        query, key, value = self._pad(self.nodes.projection(layer, live.hidden), 3, places)
+        normed, position = self.nodes.normed(layer, live.hidden), self.position(live.cell)
+        projected = self.nodes.projection(rule.index, normed, position)
+        query, key, value = self._pad(projected, 3, places)
         bias = self._bias(rule.index, live, places)
         probs = self._probabilities(query, key, places, bias)
         context = add("Transpose", add("MatMul", probs, value), perm=[0, 2, 1, 3])
@@ -390,9 +430,12 @@ class _Batch(_Attention):
         add, config, layer = self.graph.add, self.config, self.layers[index]
         places = self._places(live)
         first = add("Gather", live.hidden, places.start)
-        asked = self.nodes.query(layer, first)
+        normed, position = self.nodes.normed(layer, live.hidden), self.position(live.cell)
+        asked = self.nodes.query(
+            index, add("Gather", normed, places.start), add("Gather", position, places.start)
+        )
         query = add("Reshape", asked, [-1, config.num_heads, 1, config.head_size])
-        key, value = self._pad(self.nodes.key_value(layer, live.hidden), 2, places)
+        key, value = self._pad(self.nodes.key_value(index, normed, position), 2, places)
         bias = self._bias(index, live, places, num_queries=1)
         context = add("MatMul", self._probabilities(query, key, places, bias), value)
         return self._finished(layer, add("Reshape", context, [-1, config.hidden_size]), first)
@@ -439,7 +482,7 @@ class _Batch(_Attention):
         self, index: int, live: Live, places: _Places, num_queries: int | None = None
     ) -> Name | None:
         """What is added to the logits of each sequence's first queries, all by default."""
-        if self.nodes.biases[index] is None:
+        if self.nodes.positions[index].bias is None:
             return None
         add = self.graph.add
         size = add("Mul", self.batch, places.width)

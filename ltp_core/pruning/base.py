@@ -37,8 +37,8 @@ class LayerState:
             that list it in their `signals`.
         carry: What the method returned at the previous layer, for the tokens still live.
         special: Tokens that the tokenizer added, the first one and separators; by signal too.
-        attended: State of each live token after the attention's residual and layer norm, which
-            would enter the FFN; by signal too.
+        attended: State of each live token after the attention's residual and the norm behind it,
+            which would enter the FFN; in pre-LN layers the sum before the FFN's norm. By signal too.
         is_never_empty: Every sequence has a protected token.
     """
 
@@ -103,9 +103,9 @@ class MethodConfig:
         protect_first: The first token ([CLS], `<s>`), which the head reads, is never pruned.
         protect_separators: Separator tokens are never pruned.
         protect_question: In question answering, the question's tokens are never pruned.
-        pruned_answers: What a span head makes of a pruned token. "restored": it reads the token's
-            last computed state, the input of the layer that dropped it. "excluded": the token
-            cannot be start or end of an answer.
+        pruned_answers: What a head that reads every token makes of a pruned one. "restored": it reads
+            the token's last computed state, the input of the layer that dropped it. "excluded": the
+            token cannot be start or end of an answer, and is no part of a mean.
     """
 
     protect_first: bool = True

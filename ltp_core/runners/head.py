@@ -1,4 +1,4 @@
-"""What the head reads, and its logits: the first token's state, or every token's for a span head."""
+"""What the head reads, and its logits: the first token's state, or every token's, as answers or their mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ltp_core.runners.base import Inputs
 def is_answerable(
     inputs: Inputs, method: PruningMethod, live: Bool[Tensor, "batch seq"]
 ) -> Bool[Tensor, "batch seq"]:
-    """Positions that a span head may name.
+    """Positions that a span head may name, and whose mean a pooled head reads.
 
     All real tokens where the method restores pruned ones, else what is live in the end. The first
     token, which stands for "no answer", always may be named.
@@ -35,14 +35,23 @@ def head_logits(
     encoder: Encoder,
     states: Float[Tensor, "batch read hidden"],
     answerable: Bool[Tensor, "batch seq"],
+    counted: Float[Tensor, "batch seq"] | None = None,
 ) -> Float[Tensor, "batch ..."]:
     """The head's logits: `batch label`, or `batch seq label` of a span head.
 
     Args:
         encoder: Whose head.
         states: Last computed states of what the head reads.
-        answerable: Positions that a span head may name; the others get -inf.
+        answerable: Positions that a span head may name, the others get -inf; and those whose mean a
+            pooled head reads.
+        counted: Weight of each in that mean; None: all alike.
     """
-    if not encoder.config.reads_every_token:
-        return encoder.head(states[:, 0])
-    return encoder.head(states).masked_fill(~answerable[..., None], -torch.inf)
+    config = encoder.config
+    finished = encoder.encoder.final_norm(states)
+    if config.head == "span":
+        return encoder.head(finished).masked_fill(~answerable[..., None], -torch.inf)
+    if config.pooling == "first":
+        return encoder.head(finished[:, 0])
+    weight = (answerable if counted is None else counted).to(finished.dtype)
+    total = (finished * weight[..., None]).sum(dim=1)
+    return encoder.head(total / weight.sum(dim=1, keepdim=True))

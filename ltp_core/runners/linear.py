@@ -6,7 +6,7 @@ import math
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ from ltp_core.encoder.int8 import (
     to_integers,
     weight_scales,
 )
-from ltp_core.encoder.model import DenseResidual, EncoderLayer
+from ltp_core.encoder.model import DenseResidual, EncoderLayer, Intermediate, Rotation
 from ltp_core.runners.engine import Engine, fastest_engine, has_onednn_int8
 
 PACKING_ROWS = 256
@@ -50,17 +50,18 @@ class LinearMap:
 
     Args:
         weight: The map.
-        bias: Added to each row.
+        bias: Added to each row; None: nothing.
         dtype: Type to compute in; None takes the weight's.
     """
 
     def __init__(
         self,
         weight: Float[Tensor, "outer inner"],
-        bias: Float[Tensor, " outer"],
+        bias: Float[Tensor, " outer"] | None,
         dtype: torch.dtype | None = None,
     ) -> None:
         dtype = dtype or weight.dtype
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
         self.weight = weight.detach().to(dtype).contiguous()
         self.bias = bias.detach().to(dtype)
         self.engine = fastest_engine(self.weight)
@@ -149,7 +150,7 @@ class Int8Map:
 
     Args:
         weight: The map in floating point.
-        bias: Added to each row.
+        bias: Added to each row; None: nothing.
         input_scale: Value of one step of the input.
         output_scale: Value of one step of what reads the GELU; that is then given as bytes.
         dtype: Type of inputs and outputs; None takes the weight's.
@@ -158,11 +159,12 @@ class Int8Map:
     def __init__(
         self,
         weight: Float[Tensor, "outer inner"],
-        bias: Float[Tensor, " outer"],
+        bias: Float[Tensor, " outer"] | None,
         input_scale: float,
         output_scale: float | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
         self.weight, self.bias = weight.detach(), bias.detach().float()
         self.dtype = dtype or weight.dtype
         self._scales = (input_scale, output_scale)
@@ -241,34 +243,59 @@ def _map_of(
     return LinearMap(weight, bias, dtype)
 
 
+class Norm:
+    """A layer norm, or nothing where the module is no norm."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype | None = None) -> None:
+        self._is_there = isinstance(module, nn.LayerNorm)
+        if isinstance(module, nn.LayerNorm):
+            dtype = dtype or module.weight.dtype
+            self._shape, self._eps = list(module.normalized_shape), module.eps
+            self._weight = module.weight.detach().to(dtype)
+            self._bias = None if module.bias is None else module.bias.detach().to(dtype)
+
+    def __call__(self, rows: Float[Tensor, "row hidden"]) -> Float[Tensor, "row hidden"]:
+        """The rows normalised."""
+        if not self._is_there:
+            return rows
+        return torch.layer_norm(rows, self._shape, self._weight, self._bias, self._eps)
+
+
 class ResidualMap:
     """Linear map, residual connection and layer norm (Eqs. 2 and 4)."""
 
     def __init__(self, module: DenseResidual, dtype: torch.dtype | None = None) -> None:
-        norm, dtype = module.LayerNorm, dtype or module.dense.weight.dtype
         self._linear = _map_of(module.dense, dtype)
-        self._shape, self._eps = list(norm.normalized_shape), norm.eps
-        self._weight, self._bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+        self._norm = Norm(module.LayerNorm, dtype)
 
     def __call__(
         self, rows: Num[Tensor, "row inner"], residual: Float[Tensor, "row hidden"]
     ) -> Float[Tensor, "row hidden"]:
         """`LN(W rows + b + residual)`."""
-        summed = self._linear.add(rows, residual)
-        return torch.layer_norm(summed, self._shape, self._weight, self._bias, self._eps)
+        return self._norm(self._linear.add(rows, residual))
 
 
-def scaled_projection(
-    layer: EncoderLayer,
-) -> tuple[Float[Tensor, "three_hidden hidden"], Float[Tensor, " three_hidden"]]:
-    """Weight and bias of query, key and value in one, the softmax scale in the query."""
-    source = layer.attention.self
-    parts = (source.query, source.key, source.value)
-    scales = (1 / math.sqrt(layer.head_size), 1.0, 1.0)
-    return (
-        torch.cat([p.weight * s for p, s in zip(parts, scales, strict=True)]),
-        torch.cat([p.bias * s for p, s in zip(parts, scales, strict=True)]),
-    )
+class InnerMap:
+    """The FFN up to its inner states: layer norm, linear map, GELU, and the gate where there is one."""
+
+    def __init__(
+        self,
+        module: Intermediate,
+        output_scale: float | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._norm = Norm(module.norm, dtype)
+        self._is_gated = module.is_gated
+        # A product with a gate is no GELU, which alone can leave as whole numbers.
+        self._linear = _map_of(module.dense, dtype, None if module.is_gated else output_scale)
+
+    def __call__(self, rows: Float[Tensor, "row hidden"]) -> Num[Tensor, "row inner"]:
+        """`gelu(W LN(rows) + b)`; gated, one half of the map is the factor of the other's GELU."""
+        normed = self._norm(rows)
+        if not self._is_gated:
+            return self._linear.gelu(normed)
+        inner, gate = self._linear(normed).chunk(2, dim=-1)
+        return functional.gelu(inner).mul_(gate)
 
 
 class LayerWeights:
@@ -277,33 +304,71 @@ class LayerWeights:
     Attributes:
         num_heads: Attention heads.
         dtype: Type of weights, states and matrix products, scores and probabilities excepted.
-        projection: From hidden states to query, key and value.
+        norm: Of the states that the projection reads.
+        projection: From normed states to query, key and value.
+        rotation: By which queries and keys turn with their positions; None: they stay.
     """
 
-    def __init__(self, layer: EncoderLayer, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, layer: EncoderLayer, rotation: Rotation | None, dtype: torch.dtype | None = None
+    ) -> None:
         self.num_heads = layer.num_heads
-        weight, bias = scaled_projection(layer)
-        query = layer.attention.self.query
+        reader = layer.attention.self.reader
+        weight, bias = layer.scaled_projection()
+        self.norm = Norm(layer.attention.norm, dtype)
         self.dtype = dtype or weight.dtype
-        # All three read the same input, so their inputs' scales are one.
+        # Query, key and value read the same input, so their inputs' scales are one.
         self.projection = (
-            Int8Map(weight, bias, query.input_scale, dtype=dtype)
-            if isinstance(query, Quantized)
+            Int8Map(weight, bias, reader.input_scale, dtype=dtype)
+            if isinstance(reader, Quantized)
             else LinearMap(weight, bias, dtype)
         )
+        self.rotation = rotation
         self._attention_output = ResidualMap(layer.attention.output, dtype)
         read_by = layer.output.dense
         output_scale = read_by.input_scale if isinstance(read_by, Quantized) else None
-        self._intermediate = _map_of(layer.intermediate.dense, dtype, output_scale)
+        self._intermediate = InnerMap(layer.intermediate, output_scale, dtype)
         self._output = ResidualMap(layer.output, dtype)
 
+    def project(
+        self, hidden: Float[Tensor, "packed hidden"], position: Int[Tensor, " packed"]
+    ) -> Float[Tensor, "packed three_hidden"]:
+        """Query (scaled), key and value of tokens at these original positions."""
+        projected = self.projection(self.norm(hidden))
+        return self._turned(projected, 2 * self._width, position)
+
+    def project_first(
+        self,
+        first: Int[Tensor, " sequence"],
+        hidden: Float[Tensor, "packed hidden"],
+        position: Int[Tensor, " packed"],
+    ) -> tuple[Float[Tensor, "sequence hidden"], Float[Tensor, "packed two_hidden"]]:
+        """Query (scaled) of some tokens, by their rows, and key and value of all."""
+        normed, width = self.norm(hidden), self._width
+        query = self._query(normed.index_select(0, first))
+        return (
+            self._turned(query, width, position.index_select(0, first)),
+            self._turned(self._key_value(normed), width, position),
+        )
+
+    def _turned(
+        self,
+        projected: Float[Tensor, "row parts"],
+        width: int,
+        position: Int[Tensor, " row"],
+    ) -> Float[Tensor, "row parts"]:
+        """The first `width` columns, which are queries and keys, turned in place."""
+        if self.rotation is not None:
+            projected[:, :width] = self.rotation(projected[:, :width], position)
+        return projected
+
     @cached_property
-    def query(self) -> LinearMap | Int8Map:
+    def _query(self) -> LinearMap | Int8Map:
         """The query alone, for a layer in which only some rows ask."""
         return self.projection.rows(slice(0, self._width))
 
     @cached_property
-    def key_value(self) -> LinearMap | Int8Map:
+    def _key_value(self) -> LinearMap | Int8Map:
         """Key and value."""
         return self.projection.rows(slice(self._width, None))
 
@@ -314,15 +379,15 @@ class LayerWeights:
     def attend(
         self, context: Float[Tensor, "kept hidden"], residual: Float[Tensor, "kept hidden"]
     ) -> Float[Tensor, "rounded hidden"]:
-        """Output projection, residual and layer norm (Eq. 2); contents of rows beyond are undefined."""
+        """Output projection, residual, norm (Eq. 2); contents of rows beyond are undefined."""
         rounded = self.projection.rounded
         return self._attention_output(rounded(context.to(self.dtype)), rounded(residual))
 
     def feed_forward(
         self, attended: Float[Tensor, "rounded hidden"]
     ) -> Float[Tensor, "rounded hidden"]:
-        """The FFN with its residual and layer norm (Eqs. 3-4)."""
-        return self._output(self._intermediate.gelu(attended), attended)
+        """The FFN with its residual and norms (Eqs. 3-4)."""
+        return self._output(self._intermediate(attended), attended)
 
     def finish(
         self, context: Float[Tensor, "kept hidden"], residual: Float[Tensor, "kept hidden"]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ltp_core.encoder.model import Encoder, bias_at
+from ltp_core.encoder.model import Encoder
 from ltp_core.pruning.base import (
     MethodConfig,
     PruningMethod,
@@ -60,7 +60,7 @@ def run_masked(
     entered: list[Tensor] = []
     left: list[Tensor] = []
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
-    biases, position = encoder.encoder.position_biases(), _positions(hidden)
+    positions, position = encoder.encoder.positions(), _positions(hidden)
     width = hidden.shape[1] if encoder.config.reads_every_token else 1
     states = hidden[:, :width]
     for index, layer in enumerate(encoder.layers):
@@ -74,9 +74,10 @@ def run_masked(
             live = torch.zeros_like(came)
             live[came] = selection.retained
             carry = None if carry is None else carry[selection.retained]
-        probs = layer.attention_probs(hidden, live, bias=bias_at(biases[index], position))
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(query, key, live, None, positions[index], position)
         score = importance_score(probs, live)
-        attended = layer.attend(layer.context(probs, hidden), hidden)
+        attended = layer.attend(layer.context(probs, value), hidden)
         state = padded_state(
             index,
             method,
@@ -158,9 +159,10 @@ def run_soft(
     With `form="output"`, the paper's Eqs. 10-11, the layer's output is multiplied by the layer's
     own mask, nothing is cumulative and attention is not weighted; `weights` are the masks.
 
-    A span head reads a mixture of each token's states: with the share w its state as a live token
-    so far, with the rest what was mixed before. For temperature → 0 that is the hard runners' last
-    computed state. Where pruned tokens are no answer, log w is added to a token's logits.
+    A head that reads every token reads a mixture of each one's states: with the share w its state as
+    a live token so far, with the rest what was mixed before. For temperature → 0 that is the hard
+    runners' last computed state. Where pruned tokens are no answer, log w is added to a token's logits
+    as start and end; in a mean they count with the share w.
 
     Differs from the paper: the cumulative form is ours; see `form="output"` for the paper's.
     """
@@ -169,16 +171,16 @@ def run_soft(
     weights = [weight]
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
     mixed, share = hidden, weight
-    biases, position = encoder.encoder.position_biases(), _positions(hidden)
+    positions, position = encoder.encoder.positions(), _positions(hidden)
     for index, layer in enumerate(encoder.layers):
         cumulative = form == "softmax"
         log_weight = _safe_log(weight) if cumulative else None
-        bias = bias_at(biases[index], position)
-        probs = layer.attention_probs(hidden, mask, log_weight, bias)
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(query, key, mask, log_weight, positions[index], position)
         score = importance_score(probs, query_weight=weight if cumulative else mask.float())
         signals = _soft_signals(method, probs, mask)
         fade = method.soft_mask(score, inputs.protected, index, temperature, **signals) * mask
-        hidden = layer.feed_forward(layer.attend(layer.context(probs, hidden), hidden))
+        hidden = layer.feed_forward(layer.attend(layer.context(probs, value), hidden))
         share = share * fade
         if encoder.config.reads_every_token:
             mixed = mixed + share[..., None] * (hidden - mixed)
@@ -186,10 +188,13 @@ def run_soft(
             hidden = hidden * fade[..., None].to(hidden.dtype)
         weight = weight * fade if cumulative else fade
         weights.append(weight)
-    if not encoder.config.reads_every_token:
-        return SoftOutput(encoder.head(hidden[:, 0]), torch.stack(weights))
-    logits = head_logits(encoder, mixed, mask)
-    if method.config.pruned_answers == "excluded":
+    last = mixed if encoder.config.reads_every_token else hidden[:, :1]
+    excludes = method.config.pruned_answers == "excluded"
+    counted = mask.float()
+    if excludes and encoder.config.head != "span":
+        counted = torch.cat([counted[:, :1], share[:, 1:]], dim=1)
+    logits = head_logits(encoder, last, mask, counted)
+    if excludes and encoder.config.head == "span":
         logits[:, 1:] += _safe_log(share)[:, 1:, None]
     return SoftOutput(logits, torch.stack(weights))
 
@@ -229,14 +234,15 @@ def run_straight_through(
     kept = [cost_mask.sum(dim=1)]
     hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
     mixed = hidden
-    biases, position = encoder.encoder.position_biases(), _positions(hidden)
+    positions, position = encoder.encoder.positions(), _positions(hidden)
     for index, layer in enumerate(encoder.layers):
         # Attention to all real tokens, then only to those that are left: e^x m / sum of e^x m.
-        bias = bias_at(biases[index], position)
-        probs = layer.attention_probs(hidden, real, bias=bias) * mask[:, None, None, :]
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(query, key, real, None, positions[index], position)
+        probs = probs * mask[:, None, None, :]
         probs = probs / probs.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(probs.dtype).tiny)
         score = importance_score(probs, live)
-        attended = layer.attend(layer.context(probs, hidden), hidden)
+        attended = layer.attend(layer.context(probs, value), hidden)
         state = padded_state(
             index,
             method,

@@ -21,7 +21,6 @@ from ltp_core.native_build import load_library, multiplies_bfloat16
 from ltp_core.pruning.base import PruningMethod, ThresholdRule
 from ltp_core.runners.base import Inputs, LastLayer, LayerRecord, Runner, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.linear import scaled_projection
 from ltp_core.runners.native_layout import (
     BatchFields,
     LayerFields,
@@ -48,7 +47,14 @@ def fastest_runner(encoder: Encoder, dtype: torch.dtype | None = None) -> Runner
 
 
 def takes(encoder: Encoder, dtype: torch.dtype | None = None) -> bool:
-    """Whether native code takes an encoder with layers of this type: float32, or bfloat16 where it has that."""
+    """Whether native code takes an encoder with layers of this type: float32, or bfloat16 where it has that.
+
+    It computes post-LN layers without a gate and without rotations.
+    """
+    if any(layer.intermediate.is_gated or not layer.is_post_ln for layer in encoder.layers):
+        return False
+    if any(positions.rotation is not None for positions in encoder.encoder.positions()):
+        return False
     weight = encoder.embeddings.word_embeddings.weight
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or input_scales(encoder):
         return False
@@ -79,7 +85,7 @@ class NativeRunner:
         with torch.no_grad():
             self._layers = [self._layer(i, layer) for i, layer in enumerate(encoder.layers)]
             # Layers that have a bias by distance share it.
-            self._bias = encoder.encoder.position_biases()[0]
+            self._bias = encoder.encoder.positions()[0].bias
             self._by_distance = None if self._bias is None else self._keep(self._bias.by_distance)
 
     @cached_property
@@ -99,7 +105,7 @@ class NativeRunner:
 
         Raises:
             RuntimeError: The encoder is in training mode.
-            ValueError: The head reads every token, and only the first one is to be finished.
+            ValueError: A span head names tokens, and only the first one is to be finished.
             MemoryError: There is too little of it.
         """
         rule = method.rule()
@@ -172,7 +178,8 @@ class NativeRunner:
         return layers
 
     def _layer(self, index: int, layer: EncoderLayer) -> LayerFields:
-        weight, bias = scaled_projection(layer)
+        weight, bias = layer.scaled_projection()
+        assert bias is not None
         hidden = weight.shape[1]
         return LayerFields(
             query=self._map(weight[:hidden], bias[:hidden]),
@@ -200,7 +207,8 @@ class NativeRunner:
             outer=outer,
         )
 
-    def _norm(self, module: nn.LayerNorm) -> NormFields:
+    def _norm(self, module: nn.Module) -> NormFields:
+        assert isinstance(module, nn.LayerNorm)
         return NormFields(weight=self._keep(module.weight), bias=self._keep(module.bias))
 
     def _keep(self, values: Tensor) -> int:

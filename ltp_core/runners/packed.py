@@ -50,9 +50,13 @@ class PackedRunner:
         self.encoder = encoder
         is_processor = next(encoder.parameters()).device.type == "cpu"
         self._limits = limits or (PROCESSOR if is_processor else ACCELERATOR)
-        self._layers = [LayerWeights(layer, dtype) for layer in encoder.layers]
         with torch.no_grad():
-            self._biases = encoder.encoder.position_biases()
+            positions = encoder.encoder.positions()
+        self._biases = [each.bias for each in positions]
+        self._layers = [
+            LayerWeights(layer, each.rotation, dtype)
+            for layer, each in zip(encoder.layers, positions, strict=True)
+        ]
 
     @torch.inference_mode()
     def __call__(
@@ -74,11 +78,12 @@ class PackedRunner:
             last_layer: "first" finishes only the first token in the last layer that runs, which is
                 all that the head reads: the same logits for less. `ffn_length` then counts that
                 token alone. If nothing is recorded and the first token cannot be pruned, its query
-                is the only one there (`query_length`), and nothing is decided.
+                is the only one there (`query_length`), and nothing is decided. A head that reads the
+                mean of all tokens needs them all, whatever is said here.
 
         Raises:
             RuntimeError: The encoder is in training mode.
-            ValueError: The head reads every token, and only the first one is to be finished.
+            ValueError: A span head names tokens, and only the first one is to be finished.
         """
         check_call(self.encoder, last_layer)
         done = _Pass(self.encoder, inputs, method, is_recorded=record)
@@ -88,7 +93,8 @@ class PackedRunner:
         if not done.is_read_at_the_end:
             done.take(blocks)
         for index in running:
-            finishes_first = last_layer == "first" and index == running[-1]
+            reads_first = not self.encoder.config.reads_every_token
+            finishes_first = last_layer == "first" and reads_first and index == running[-1]
             weights, bias = self._layers[index], self._biases[index]
             blocks = done.layer(index, weights, bias, blocks, finishes_first=finishes_first)
         done.take(blocks)
@@ -100,11 +106,11 @@ def check_call(encoder: Encoder, last_layer: LastLayer) -> None:
 
     Raises:
         RuntimeError: It is in training mode.
-        ValueError: The head reads every token, and only the first one is to be finished.
+        ValueError: A span head names tokens, and only the first one is to be finished.
     """
     if encoder.training:
         raise RuntimeError("the packed runner is for inference; call encoder.eval() first")
-    if last_layer == "first" and encoder.config.reads_every_token:
+    if last_layer == "first" and encoder.config.head == "span":
         raise ValueError("a span head reads every token: finish them all")
 
 
@@ -173,7 +179,7 @@ class _Pass:
         return after
 
     def _rule(self, index: int, *, finishes_first: bool) -> Rule | None:
-        if not self._needs_scores:
+        if not (self._needs_scores or finishes_first):
             return None
         return Rule(
             method=self._method,
@@ -214,7 +220,7 @@ class _Pass:
         self, weights: LayerWeights, bias: PositionBias | None, block: Block, rule: Rule | None
     ) -> Block:
         """One block through one layer."""
-        projected = weights.projection(block.hidden)
+        projected = weights.project(block.hidden, block.position)
         results = [
             attend(projected, block, group, weights.num_heads, rule, bias)
             for group in block.layout.groups
@@ -337,7 +343,7 @@ def _finish_first(weights: LayerWeights, bias: PositionBias | None, block: Block
     layout = block.layout
     starts = torch.tensor(layout.starts[:-1], device=block.hidden.device)
     first = block.hidden.index_select(0, starts)
-    query, projected = weights.query(first), weights.key_value(block.hidden)
+    query, projected = weights.project_first(starts, block.hidden, block.position)
     context = torch.empty_like(first)
     for group in layout.groups:
         asked = attend_from_first(query, projected, block, group, weights.num_heads, bias)

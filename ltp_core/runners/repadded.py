@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ltp_core.encoder.model import Encoder, EncoderLayer, PositionBias, bias_at
+from ltp_core.encoder.model import Encoder, EncoderLayer, Positions
 from ltp_core.pruning.base import Decision, PruningMethod, decide, select
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
@@ -77,7 +77,7 @@ def run_repadded(
         special=inputs.special,
         carry=None,
     )
-    biases = encoder.encoder.position_biases()
+    positions = encoder.encoder.positions()
     states = batch.hidden if encoder.config.reads_every_token else batch.hidden[:, :1]
     for index, layer in enumerate(encoder.layers):
         if not method.runs_layer(index):
@@ -89,7 +89,7 @@ def run_repadded(
             batch, selection = _selected(index, method, batch, inputs)
         entered.append(batch.live.sum(dim=1))
         after, found = _run_layer(
-            index, layer, biases[index], method, batch, inputs, computes_blanks
+            index, layer, positions[index], method, batch, inputs, computes_blanks
         )
         if record:
             placed = _in_place(inputs, batch, found)
@@ -157,7 +157,7 @@ def _moved(
 def _run_layer(
     index: int,
     layer: EncoderLayer,
-    bias: PositionBias | None,
+    positions: Positions,
     method: PruningMethod,
     batch: Padded,
     inputs: Inputs,
@@ -165,12 +165,13 @@ def _run_layer(
 ) -> tuple[Padded, LayerRecord]:
     """A layer whose output has only the retained tokens, moved to the front; scores, who stays."""
     live = batch.live
-    probs = layer.attention_probs(batch.hidden, live, bias=bias_at(bias, batch.position))
+    query, key, value = layer.project(batch.hidden)
+    probs = layer.attention_probs(query, key, live, None, positions, batch.position)
     score = importance_score(probs, live)
     # Tokens that go have an attention output only for a method that reads it, or as blanks have.
     attended = None
     if method.reads_states:
-        attended = layer.attend(layer.context(probs, batch.hidden), batch.hidden)
+        attended = layer.attend(layer.context(probs, value), batch.hidden)
     state = padded_state(
         index,
         method,
@@ -189,9 +190,9 @@ def _run_layer(
     retained[live] = decision.retained
     front, stays = _front(retained)
     hidden = (
-        _finish_all(layer, probs, batch.hidden, attended, front)
+        _finish_all(layer, probs, value, batch.hidden, attended, front)
         if computes_blanks
-        else _finish_live(layer, probs, batch.hidden, attended, front, stays)
+        else _finish_live(layer, probs, value, batch.hidden, attended, front, stays)
     )
     carry = None if decision.carry is None else decision.carry[decision.retained]
     after = _moved(batch, hidden, front, stays, carry)
@@ -201,6 +202,7 @@ def _run_layer(
 def _finish_all(
     layer: EncoderLayer,
     probs: Float[Tensor, "batch head seq seq"],
+    value: Float[Tensor, "batch seq hidden"],
     hidden: Float[Tensor, "batch seq hidden"],
     attended: Float[Tensor, "batch seq hidden"] | None,
     front: Int[Tensor, "batch kept"],
@@ -210,13 +212,14 @@ def _finish_all(
     if attended is not None:
         return layer.feed_forward(attended.gather(1, kept))
     queries = front[:, None, :, None].expand(-1, probs.shape[1], -1, probs.shape[3])
-    context = layer.context(probs.gather(2, queries), hidden)
+    context = layer.context(probs.gather(2, queries), value)
     return layer.feed_forward(layer.attend(context, hidden.gather(1, kept)))
 
 
 def _finish_live(
     layer: EncoderLayer,
     probs: Float[Tensor, "batch head seq seq"],
+    value: Float[Tensor, "batch seq hidden"],
     hidden: Float[Tensor, "batch seq hidden"],
     attended: Float[Tensor, "batch seq hidden"] | None,
     front: Int[Tensor, "batch kept"],
@@ -229,7 +232,7 @@ def _finish_live(
     count = len(cells)
     cells = functional.pad(cells, (0, _rounded(count, ROWS) - count))  # the first cell again
     if attended is None:
-        context = layer.context(probs, hidden)
+        context = layer.context(probs, value)
         taken = (states.flatten(0, 1).index_select(0, cells) for states in (context, hidden))
         stayed = layer.attend(*taken)
     else:

@@ -60,9 +60,7 @@ def search_lengths(
     space = SearchSpace(
         initial_length=method.initial_length,
         num_layers=config.num_layers,
-        cost=length_cost(
-            encoded.length, hidden=config.hidden_size, intermediate=config.intermediate_size
-        ),
+        cost=length_cost(encoded.length, **config.sizes),
     )
     measure = _measure(model, rows, encoded)
     return search(space, measure, seed=seed, max_configurations=max_configurations)

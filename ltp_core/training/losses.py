@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Num
@@ -86,11 +85,7 @@ class Student(nn.Module):
             )
             logits, lengths = soft.logits, self.method.expected_lengths(soft.weights)
             length, entering, leaving = lengths[:, 0], lengths[:, :-1], lengths[:, 1:]
-        size: dict[str, Any] = {
-            "hidden": self.encoder.config.hidden_size,
-            "intermediate": self.encoder.config.intermediate_size,
-            "accounting": "paper",
-        }
+        size = {**self.encoder.config.sizes, "accounting": "paper"}
         macs = layer_macs(entering, leaving, decision=self.method.decision_cost, **size).sum()
         whole = layer_macs(length, length, **size).sum() * entering.shape[1]
         return Pass(

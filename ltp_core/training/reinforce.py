@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltp_core.config import PolicyConfig, StageConfig
-from ltp_core.encoder.model import Encoder, bias_at
+from ltp_core.encoder.model import Encoder
 from ltp_core.pruning.base import Decision, LayerEntry, LayerState, PruningMethod
 from ltp_core.pruning.tr_bert import TokenReduction
 from ltp_core.runners.base import Inputs
@@ -207,12 +207,13 @@ def saliency(
     low = {p.dtype for p in encoder.parameters()} & {torch.bfloat16, torch.float16}
     precision = torch.autocast(mask.device.type, min(low, default=None, key=str), enabled=bool(low))
     position = torch.arange(mask.shape[1], device=mask.device)[None]
-    biases = [bias_at(bias, position) for bias in encoder.encoder.position_biases()]
+    positions = encoder.encoder.positions()
 
     def after(index: int, hidden: Tensor) -> Tensor:
         layer = encoder.layers[index]
-        probs = layer.attention_probs(hidden, mask, bias=biases[index])
-        return layer.feed_forward(layer.attend(layer.context(probs, hidden), hidden))
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(query, key, mask, None, positions[index], position)
+        return layer.feed_forward(layer.attend(layer.context(probs, value), hidden))
 
     with precision:
         with torch.no_grad():

@@ -208,8 +208,7 @@ def _base(trained: Trained) -> dict[str, Any]:
     return {
         "name": trained.prepared.config.base,
         "sha256": base_sha256(trained.prepared.base),
-        "hidden_size": size.hidden_size,
-        "intermediate_size": size.intermediate_size,
+        **size.stored_sizes,
         **trained.method.decision_cost.to_json(),
     }
 

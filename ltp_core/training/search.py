@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -209,16 +210,12 @@ def best_within(candidates: Iterable[Candidate], target_relative_flops: float) -
     return allowed[-1]
 
 
-def length_cost(
-    length: Int[np.ndarray, " examples"], *, hidden: int, intermediate: int
-) -> Callable[[Lengths], float]:
+def length_cost(length: Int[np.ndarray, " examples"], **sizes: Any) -> Callable[[Lengths], float]:
     """Relative FLOPs of configurations on sequences of these lengths, paper accounting."""
     n = length.astype(np.float64)
 
     def macs(entering: np.ndarray, leaving: np.ndarray) -> float:
-        per_layer = layer_macs(
-            entering, leaving, hidden=hidden, intermediate=intermediate, accounting="paper"
-        )
+        per_layer = layer_macs(entering, leaving, accounting="paper", **sizes)
         return float(per_layer.sum())
 
     whole = macs(n, n)

@@ -58,7 +58,7 @@ def teacher_logits(teacher: PrunedModel, encoded: Encoded) -> Float[Tensor, "inp
     Of a span head `input seq label`, in half precision, -inf behind the end of an input.
     """
     found = predict(teacher, encoded).logits
-    if not teacher.encoder.config.reads_every_token:
+    if teacher.encoder.config.head != "span":
         return torch.from_numpy(np.stack(found))
     shape = (len(encoded), int(encoded.length.max()), teacher.encoder.config.num_labels)
     logits = torch.full(shape, -torch.inf, dtype=torch.float16)

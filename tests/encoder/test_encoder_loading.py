@@ -16,7 +16,7 @@ from ltp_core.encoder.errors import ModelError
 from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.saving import save_encoder
 from tests import tiny
-from tests.against_hugging_face import ATOL, assert_equal_models, batch_for, ours, theirs
+from tests.against_hugging_face import ATOL, assert_equal_models, batch_for, exact, ours, theirs
 
 FolderOf = Callable[[str], Path]
 every_architecture = pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
@@ -39,7 +39,7 @@ def test_saved_encoder_opens_in_hugging_face(
     ]
     assert {0: "bad", 1: "fine", 2: "good"} == model.config.id2label
     inputs = batch_for(architecture, token_types=False)
-    expected = theirs(model.double().eval(), inputs)
+    expected = theirs(exact(model).eval(), inputs)
     assert_equal_models(expected, encoder.double(), inputs)
 
 

@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.encoder.loading import encoder_config
+from ltp_core.encoder.model import EncoderConfig
 from ltp_core.export import export_hugging_face
 from ltp_core.records import UserError
 from ltp_core.trace import trace_text
@@ -181,6 +183,91 @@ def test_what_mpnet_has_built_in_is_not_another(changes: dict[str, Any], tmp_pat
     folder = tiny.save_hugging_face("mpnet", tmp_path / "mine")
     edit(folder, **changes)
     assert_refused(folder, next(iter(changes)))
+
+
+@pytest.fixture(scope="module")
+def modern_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny ModernBERT classifier, not to be changed."""
+    return tiny.save_hugging_face("modernbert", tmp_path_factory.mktemp("modern"))
+
+
+def modern_config(folder: Path, **changes: Any) -> EncoderConfig:
+    """What is read of the folder's `config.json` with other fields; `...` removes one."""
+    raw = json.loads((folder / "config.json").read_text()) | changes
+    return encoder_config({key: value for key, value in raw.items() if value is not ...})
+
+
+ROPE = {
+    "full_attention": {"rope_type": "default", "rope_theta": 500.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+}
+
+
+def test_older_and_newer_fields_of_modernbert_are_one_model(modern_folder: Path) -> None:
+    """Layers and rotations as of transformers 4 and 5; what no classifier reads changes nothing."""
+    newer = modern_config(modern_folder, rope_parameters=ROPE)
+    older = modern_config(
+        modern_folder,
+        layer_types=...,
+        rope_parameters=...,
+        global_attn_every_n_layers=2,
+        global_rope_theta=500.0,
+        local_rope_theta=50.0,
+    )
+    assert ("full_attention", "sliding_attention", "full_attention") == newer.own.layer_types
+    assert newer == older == modern_config(modern_folder)
+    assert newer == modern_config(
+        modern_folder,
+        decoder_bias=False,
+        deterministic_flash_attn=True,
+        reference_compile=True,
+        sparse_prediction=True,
+        position_embedding_type="absolute",
+        layer_norm_eps=1e-12,
+    )
+
+
+def test_fields_that_modernbert_leaves_out_have_the_values_of_transformers() -> None:
+    """What a configuration does not name is read as transformers reads it."""
+    from transformers import ModernBertConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    sizes |= {"vocab_size": 60_000, "num_hidden_layers": 5, "max_position_embeddings": 40}
+    theirs = ModernBertConfig(**sizes)
+    assert encoder_config({"model_type": "modernbert", **sizes}) == encoder_config(
+        json.loads(theirs.to_json_string(use_diff=False))
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_activation": "relu"},
+        {"classifier_activation": "tanh"},
+        {"classifier_pooling": "max"},
+        {"norm_bias": "yes"},
+        {"attention_bias": 1},
+        {"mlp_dropout": 2},
+        {"embedding_dropout": None},
+        {"local_attention": 0},
+        {"sliding_window": 5},
+        {"head_dim": 4},
+        {"layer_types": ["full_attention"]},
+        {"layer_types": ["full_attention", "chunked_attention", "full_attention"]},
+        {"layer_types": ..., "global_attn_every_n_layers": 0},
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0}},
+        {"rope_parameters": {**ROPE, "full_attention": {"rope_type": "yarn", "factor": 4.0}}},
+        {"rope_parameters": {"rope_theta": 10.0}},
+        {"rope_parameters": {**ROPE, "sliding_attention": {"rope_theta": None}}},
+    ],
+    ids=str,
+)
+def test_what_modernbert_cannot_be_is_refused_by_name(
+    changes: dict[str, Any], modern_folder: Path
+) -> None:
+    """A field that changes what the model computes is read, or named in the refusal."""
+    with pytest.raises(UserError, match="|".join(changes)):
+        modern_config(modern_folder, **changes)
 
 
 @pytest.mark.parametrize(

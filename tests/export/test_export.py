@@ -39,7 +39,7 @@ from tests.running import is_far_from, ltp
 THRESHOLDS = (0.6, 0.8, 0.9)
 NUM_LAYERS = len(THRESHOLDS)
 TOLERANCE = 1e-4
-every_family = pytest.mark.parametrize("family", tiny.FAMILIES)
+every_family = pytest.mark.parametrize("family", tiny.VARIANTS)
 
 lengths = st.lists(st.integers(1, 37), min_size=1, max_size=5)
 """Lengths of a batch; the tiny encoders have 40 positions."""
@@ -102,9 +102,24 @@ def test_pruned_onnx_equals_the_packed_runner(
     assume(is_far_from(expected, THRESHOLDS, TOLERANCE))
     actual = onnx_model.run(inputs)
     torch.testing.assert_close(actual, expected.logits, rtol=0, atol=TOLERANCE)
-    # The last layer finishes the first token only, so it decides nothing.
-    survived = num_survived(expected, NUM_LAYERS - 1)
+    # The last layer decides nothing if it finishes the first token only.
+    deciding = NUM_LAYERS - (not model.encoder.config.reads_every_token)
+    survived = num_survived(expected, deciding)
     assert survived == onnx_model.num_survived(inputs).tolist()
+
+
+@pytest.mark.parametrize("lengths", [(20,), (20, 7, 12)])
+def test_a_mean_may_leave_pruned_tokens_out(lengths: tuple[int, ...]) -> None:
+    """With `pruned_answers = "excluded"` a pooled head reads what is left, in ONNX too."""
+    config = LTPConfig(pruned_answers="excluded")
+    method = LearnedTokenPruning(config, NUM_LAYERS).with_thresholds(list(THRESHOLDS))
+    model, inputs = pruned("modernbert-mean", method), tiny.inputs(lengths, 6)
+    opened = onnx_session(model, pruned=True, int8=False, threads=1)
+    expected = packed(model, inputs)
+    assert is_far_from(expected, THRESHOLDS, TOLERANCE)
+    torch.testing.assert_close(opened.run(inputs), expected.logits, rtol=0, atol=TOLERANCE)
+    restored = packed(pruned("modernbert-mean"), inputs).logits
+    assert not torch.allclose(restored, expected.logits, atol=1e-2)
 
 
 @functools.cache
@@ -313,19 +328,20 @@ def test_transformers_opens_the_folder(
     assert tokenizer.pad_token is not None
 
 
-def test_layers_that_never_ran_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_layers_that_never_ran_are_left_out(family: str, tmp_path: Path) -> None:
     """A shallow checkpoint is a shallow model elsewhere too: the same answers without pruning."""
     from transformers import AutoModelForSequenceClassification
 
-    model = pruned(method=Shallow(ShallowConfig(layers=2), NUM_LAYERS))
+    model = pruned(family, Shallow(ShallowConfig(layers=2), NUM_LAYERS))
     inputs = tiny.inputs((9, 4), 5)
     expected = packed(model, inputs).logits
     export_hugging_face(model, tmp_path)
     peer = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     assert 2 == peer.config.num_hidden_layers
-    mask, types = inputs.attention_mask.long(), inputs.token_type_ids
+    types = {"token_type_ids": inputs.token_type_ids} if family == "bert" else {}
     with torch.no_grad():
-        logits = peer(inputs.input_ids, attention_mask=mask, token_type_ids=types).logits
+        logits = peer(inputs.input_ids, attention_mask=inputs.attention_mask.long(), **types).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     unpruned = onnx_session(model, pruned=False, int8=False, threads=1)
     torch.testing.assert_close(unpruned.run(inputs), expected, rtol=0, atol=TOLERANCE)

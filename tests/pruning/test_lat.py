@@ -90,9 +90,10 @@ def test_a_layer_left_out_hands_its_input_on(runner: str) -> None:
     with torch.no_grad():
         hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
         layer = encoder.layers[1]
-        probs = layer.attention_probs(hidden, inputs.attention_mask)
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(query, key, inputs.attention_mask)
         expected = encoder.head(
-            layer.feed_forward(layer.attend(layer.context(probs, hidden), hidden))[:, 0]
+            layer.feed_forward(layer.attend(layer.context(probs, value), hidden))[:, 0]
         )
     torch.testing.assert_close(output.logits, expected, rtol=0, atol=1e-10)
 

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ltp_core.encoder.model import bias_at
 from ltp_core.flops import layer_macs
 from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.pruning.importance import importance_score, relative_to_mean
@@ -81,10 +80,11 @@ def test_the_learned_score_equals_the_loops(case: Case) -> None:
     hidden = case.encoder.embed(inputs.input_ids, inputs.token_type_ids)
     layer = case.encoder.layers[0]
     position = torch.arange(hidden.shape[1])[None]
-    bias = bias_at(case.encoder.encoder.position_biases()[0], position)
-    probs = layer.attention_probs(hidden, inputs.attention_mask, bias=bias)
+    positions = case.encoder.encoder.positions()[0]
+    query, key, value = layer.project(hidden)
+    probs = layer.attention_probs(query, key, inputs.attention_mask, None, positions, position)
     attention = importance_score(probs, inputs.attention_mask)
-    attended = layer.attention.output(layer.context(probs, hidden), hidden)
+    attended = layer.attention.output(layer.context(probs, value), hidden)
     assert method.direction is not None
     direction = method.direction[0].tolist()
     for row, length in enumerate(case.lengths):

@@ -184,8 +184,7 @@ def test_cold_soft_cost_is_the_hard_cost(case: Case) -> None:
         case.inputs.length.numpy(),
         hard.attention_length.numpy(),
         hard.ffn_length.numpy(),
-        hidden=case.encoder.config.hidden_size,
-        intermediate=case.encoder.config.intermediate_size,
+        **case.encoder.config.sizes,
     )["paper"]
     kept = float(hard.ffn_length.sum()) / (sum(case.lengths) * NUM_LAYERS)
     for out in (soft_pass(case, 1e-8), soft_pass(case, None)):

@@ -100,8 +100,7 @@ def test_the_formula_equals_the_loops(accounting: str, case: Case) -> None:
         output.attention_length.numpy(),
         output.ffn_length.numpy(),
         accounting=accounting,
-        hidden=WIDTH,
-        intermediate=tiny.SIZES["intermediate_size"],
+        **case.encoder.config.sizes,
         decision=method.decision_cost,
     )
     assert 2 * expected.macs == actual

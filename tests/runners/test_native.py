@@ -69,7 +69,7 @@ def assume_clear(output: RunOutput, method: PruningMethod) -> None:
 
 @every_variant
 @given(
-    case=strategies.cases,
+    case=strategies.post_ln_cases,
     protect_first=st.booleans(),
     last_layer=st.sampled_from(["all", "first"]),
 )
@@ -99,7 +99,7 @@ def test_native_equals_masked_and_packed(
             torch.testing.assert_close(right.attention, left.attention, rtol=0, atol=NEAR)
 
 
-@given(case=strategies.cases, thresholds=strategies.thresholds, protect_first=st.booleans())
+@given(case=strategies.post_ln_cases, thresholds=strategies.thresholds, protect_first=st.booleans())
 def test_thresholds_up_to_everything_below(
     library: ctypes.CDLL, case: Case, thresholds: tuple[float, ...], protect_first: bool
 ) -> None:
@@ -111,7 +111,7 @@ def test_thresholds_up_to_everything_below(
     assert_same(masked, NativeRunner(library, encoder)(case.inputs, method, record=True), NEAR)
 
 
-@given(case=strategies.cases, thresholds=strategies.thresholds)
+@given(case=strategies.post_ln_cases, thresholds=strategies.thresholds)
 def test_a_sequence_alone_is_the_same_as_in_a_batch(
     library: ctypes.CDLL, case: Case, thresholds: tuple[float, ...]
 ) -> None:
@@ -173,7 +173,7 @@ def test_span_heads_read_last_states(
     torch.testing.assert_close(native.logits[real], masked.logits[real], rtol=0, atol=NEAR)
 
 
-@given(case=strategies.cases, thresholds=strategies.thresholds)
+@given(case=strategies.post_ln_cases, thresholds=strategies.thresholds)
 def test_layers_in_bfloat16_are_near(
     library: ctypes.CDLL, case: Case, thresholds: tuple[float, ...]
 ) -> None:
@@ -196,6 +196,8 @@ def test_what_native_code_lacks_runs_packed(cache: Path, monkeypatch: pytest.Mon
     """It is taken for float32 on the processor where it is built and not switched off."""
     encoder = tiny.float32_encoder()
     assert isinstance(fastest_runner(encoder), NativeRunner)
+    modern = tiny.copy_of(tiny.encoder("modernbert")).float()
+    assert isinstance(fastest_runner(modern), PackedRunner)
     assert isinstance(fastest_runner(tiny.encoder()), PackedRunner)
     assert isinstance(fastest_runner(encoder, torch.float16), PackedRunner)
     coarse = fastest_runner(encoder, torch.bfloat16)

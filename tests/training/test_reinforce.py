@@ -109,8 +109,9 @@ def loss_of(encoder: Encoder, hidden: torch.Tensor, late: int, length: int) -> f
     """The first row's loss from its states at the entry of layer `late`."""
     live = torch.ones(1, length, dtype=torch.bool)
     for layer in encoder.layers[late:]:
-        probs = layer.attention_probs(hidden, live)
-        hidden = layer.feed_forward(layer.attend(layer.context(probs, hidden), hidden))
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(query, key, live)
+        hidden = layer.feed_forward(layer.attend(layer.context(probs, value), hidden))
     return float(functional.cross_entropy(encoder.head(hidden[:, 0]), LABELS[:1]))
 
 
@@ -122,8 +123,9 @@ def test_saliency_is_the_slope_of_the_loss() -> None:
     row = tiny.row(inputs, 0)
     states = [encoder.embed(row.input_ids, row.token_type_ids)]
     for layer in encoder.layers:
-        probs = layer.attention_probs(states[-1], row.attention_mask)
-        attended = layer.attend(layer.context(probs, states[-1]), states[-1])
+        query, key, value = layer.project(states[-1])
+        probs = layer.attention_probs(query, key, row.attention_mask)
+        attended = layer.attend(layer.context(probs, value), states[-1])
         states.append(layer.feed_forward(attended))
     late, small = 2, 1e-6
     for i in range(7):

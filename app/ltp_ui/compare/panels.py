@@ -182,6 +182,7 @@ def _whole_gflops(choice: Choice, trace: Trace) -> float:
         num_layers=card.num_layers,
         hidden=card.hidden,
         intermediate=card.intermediate,
+        ffn_maps=card.ffn_maps,
     )
     return flops / GIGA
 

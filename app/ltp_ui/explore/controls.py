@@ -258,5 +258,6 @@ def special_help(*cards: Card) -> str:
     """What special tokens are, and what the first of them is for."""
     uses = {card.pruned_answers is None for card in cards}
     first = "the first one is what the head reads" if uses == {True} else ""
-    first = "the first one stands for “no answer”" if uses == {False} else first
+    answers = uses == {False} and not any(card.reads_mean for card in cards)
+    first = "the first one stands for “no answer”" if answers else first
     return "; ".join(filter(None, ["Show the tokens that the tokenizer adds", first])) + "."

@@ -402,6 +402,8 @@ def protection(card: Card) -> str:
     """Why the first token never leaves, and what the head makes of tokens that do."""
     if card.pruned_answers is None:
         return FIRST_IS_READ if card.protects_first else ""
+    if card.reads_mean:
+        return DROPPED_IN_MEAN[card.pruned_answers]
     first = FIRST_IS_NO_ANSWER if card.protects_first else ""
     return f"{first} The head reads every token. {DROPPED_ANSWERS[card.pruned_answers]}".lstrip()
 
@@ -411,6 +413,10 @@ FIRST_IS_NO_ANSWER = "The first token is protected, because it stands for “no 
 DROPPED_ANSWERS = {
     "restored": "A dropped token can still be the answer: it answers with the last state computed for it.",
     "excluded": "A dropped token cannot be an answer: neither its first nor its last token.",
+}
+DROPPED_IN_MEAN = {
+    "restored": "The head reads the mean of all tokens: a dropped one counts with the last state computed for it.",
+    "excluded": "The head reads the mean of the tokens that are left.",
 }
 """By the method's setting `pruned_answers`."""
 

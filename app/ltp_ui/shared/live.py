@@ -109,6 +109,8 @@ class Card:
         protects_first: The first token is never dropped.
         pruned_answers: What a head that reads every token makes of a dropped one, "restored" or
             "excluded"; None for a head that reads the first token alone.
+        ffn_maps: Linear maps of the FFN.
+        reads_mean: The head reads the mean of the tokens' last states.
         curve: What its strengths cost and are worth on held-out rows, where it was trained for any
             budget; columns are those of the store's table `curve`.
     """
@@ -133,6 +135,8 @@ class Card:
     selected: tuple[float, ...]
     protects_first: bool
     pruned_answers: str | None
+    ffn_maps: int = 2
+    reads_mean: bool = False
     curve: pd.DataFrame | None = field(default=None, compare=False)
 
     @property
@@ -190,10 +194,10 @@ def card(name: str) -> Card:
         device=str(model.device),
         **_method_facts(model.method),
         **_policy_facts(name, model.method),
-        hidden=shape.hidden_size,
-        intermediate=shape.intermediate_size,
+        **shape.sizes,
         protects_first=rules.protect_first,
         pruned_answers=rules.pruned_answers if shape.reads_every_token else None,
+        reads_mean=shape.head != "span" and shape.pooling == "mean",
         curve=elastic_curve(checkpoint_folder(name)) if model.method.scaled(1.0) else None,
     )
 
