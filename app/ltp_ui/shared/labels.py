@@ -102,7 +102,7 @@ def _stored_labels(stamp: str) -> Mapping[str, str]:
 
 
 def training_label(run: Any) -> str:
-    """What a row of `runs_table` was trained on: `20,000 training rows of at most 27 tokens`."""
+    """What a row of `runs_table` was trained on, and which weights: `20,000 training rows, rank 8`."""
     known = run.training_rows is not None and run.training_rows == run.training_rows
     text = f"{int(run.training_rows):,} training rows" if known else "training rows"
     if run.takes_all:
@@ -111,4 +111,8 @@ def training_label(run: Any) -> str:
         text += f" of at most {run.max_train_length} tokens"
     if run.is_foreign:
         return "trained elsewhere"
-    return f"{text}, all weights trained" if run.adapter == "full" else text
+    if run.adapter == "full":
+        text += ", all weights trained"
+    elif run.config is not None:
+        text += f", rank {run.config.adapter.rank}"
+    return f"{text}, in INT8" if run.is_int8 else text

@@ -17,12 +17,13 @@ from app.ltp_ui.tradeoff import data
 from ltp_core.analysis.runs import ALLOWED_DROP, Row, beaten, dense_table, recipe_titles, rows
 from ltp_core.analysis.tradeoff import PAPER_TABLE_1, curve_of
 
-XAxis = Literal["paper", "executed", "gflops", "speedup"]
+XAxis = Literal["paper", "executed", "bops", "gflops", "speedup"]
 YAxis = Literal["metric", "difference"]
 
 X_TITLES: dict[XAxis, str] = {
     "paper": "relative FLOPs, paper’s accounting",
     "executed": "relative FLOPs, executed",
+    "bops": "relative bit operations (FP16 unpruned: 100 %)",
     "gflops": "GFLOPs per example",
     "speedup": "measured speed-up",
 }
@@ -57,8 +58,8 @@ class View:
 
     @property
     def is_relative(self) -> bool:
-        """The x axis is a fraction of the unpruned model's FLOPs."""
-        return self.x in ("paper", "executed")
+        """The x axis is a fraction of the unpruned model's FLOPs or bit operations."""
+        return self.x in ("paper", "executed", "bops")
 
     @property
     def accounting(self) -> str:
@@ -154,9 +155,9 @@ def with_spread(mean: float, sd: float) -> str:
 
 
 def _curve_rows(found: pd.DataFrame, view: View) -> Iterator[dict[str, Any]]:
-    """One checkpoint at several strengths or budgets; only FLOPs are known, so there is no speed-up."""
+    """One checkpoint at several strengths or budgets; only FLOPs are known, so nothing else is drawn."""
     runs = run_table()
-    for point in rows(found) if view.x != "speedup" else ():
+    for point in rows(found) if view.x not in ("speedup", "bops") else ():
         per_flop = data.gigaflops(point) / point.paper_validation if view.x == "gflops" else 1.0
         for run, dense in zip(point.runs, point.counterparts, strict=True):
             shift = 0.0

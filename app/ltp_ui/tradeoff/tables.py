@@ -29,8 +29,9 @@ def answer(found: pd.DataFrame) -> str:
     """What the rule says about one task, in a sentence.
 
     Of each method the cheapest point, whichever rows it learned from: each is held against its own
-    dense counterpart. Chosen on held-out rows; the FLOPs are those on validation.
+    dense counterpart. Chosen on held-out rows; the FLOPs are those on validation. In INT8 only if all are.
     """
+    found = found[found["is_int8"] == found["is_int8"].all()]
     where = f"On {task_label(str(found['task'].iloc[0]))}"
     by_cost = sorted(chosen_points(found).values(), key=lambda point: point.paper_validation)
     cheapest: dict[str, Row] = {}
