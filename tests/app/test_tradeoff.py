@@ -266,7 +266,9 @@ def test_several_training_sets_of_one_task_stand_apart() -> None:
     first = points()
     other = first.assign(comparable="x", training_rows=7)
     table = tables.smallest_table(pd.concat([first, other], ignore_index=True))
-    assert {"20,000 training rows, rank 16", "7 training rows, rank 16", ""} == set(table["trained on"])
+    assert {"20,000 training rows, rank 16", "7 training rows, rank 16", ""} == set(
+        table["trained on"]
+    )
     assert 2 * first["method"].nunique() + 1 == len(table)
 
 
