@@ -122,12 +122,13 @@ def test_swap_and_the_way_to_explore(visit: Visit) -> None:
     watched.settle(chips=True)
     assert "my own words" == page.get_by_label("Text").input_value()
     assert "1.5" == page.get_by_role("slider", name="Threshold multiplier").input_value()
-    assert app_samples.MOVIES == page.get_by_role("combobox", name="Checkpoint").input_value()
+    label = "LTP · SST-2 · seed 7"
+    assert label == page.get_by_role("combobox", name="Checkpoint").input_value()
     page.get_by_role("link", name="Compare with another").click()
     page.get_by_role("heading", name="Compare").wait_for()
     watched.settle(chips=True)
     assert "my own words" == page.get_by_label("Text").input_value()
-    assert app_samples.MOVIES == page.get_by_role("combobox", name="A").input_value()
+    assert label == page.get_by_role("combobox", name="A").input_value()
 
 
 @pytest.mark.parametrize(("layer", "scheme"), [("1", "light"), ("3", "dark")])

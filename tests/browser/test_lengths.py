@@ -23,8 +23,8 @@ def test_a_link_shows_its_lengths_and_every_export_is_complete(
     """The link carries the sets, the view and the rule; five files come out."""
     watched = visit(height=1_600)
     page = watched.open("lengths?train_set=stsb%2Ftrain&view=Cumulative&kl=evaluation+‖+train")
-    page.get_by_text("KL(evaluation ‖ train)").first.wait_for()
-    page.get_by_text("0.1281 nats").first.wait_for()
+    page.get_by_text("KL(evaluation ‖ train)").first.wait_for(state="attached")  # in a table
+    page.get_by_text("0.1281 nats").first.wait_for(state="attached")
     page.get_by_text("Hollow marks").wait_for()
     page.get_by_role("button", name="Export").click()
     for name, least_bytes in EXPORTS.items():
@@ -80,5 +80,5 @@ def test_a_bad_upload_is_one_sentence(visit: Visit, tmp_path: Path) -> None:
     page = watched.open("lengths")
     page.locator('input[type="file"]').set_input_files(path)
     page.get_by_text("latin.csv, line 2: not UTF-8").wait_for()
-    page.get_by_text("1.2438 nats").first.wait_for()
+    page.get_by_text("1.2438 nats").first.wait_for(state="attached")
     watched.settle()

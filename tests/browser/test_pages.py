@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from ltp_core.records import Trace
 from tests import app_samples
@@ -40,10 +41,10 @@ def test_examples_fill_the_text(visit: Visit) -> None:
     """A click on one replaces what was there, and the picture follows."""
     watched = visit()
     page = watched.open(explore(), chips=True)
-    page.get_by_role("button", name="Three words").click()
-    page.locator(".chip", has_text="cinema").wait_for()
-    watched.settle()
-    assert "Simply wonderful cinema" == page.get_by_label("Text").input_value()
+    page.get_by_role("radio", name="Three words").click()
+    expect(page.get_by_label("Text")).to_have_value("Simply wonderful cinema")
+    watched.settle(chips=True)
+    assert "text=Simply+wonderful+cinema" in page.url
 
 
 def test_text_survives_a_visit_to_another_page(visit: Visit) -> None:

@@ -250,7 +250,7 @@ def test_right_to_left_reads_from_the_right(visit: Visit) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     watched.settle()
-    assert "Pinned token: ‘עולם’" in page.locator("h3").first.inner_text()
+    page.get_by_role("heading", name="Pinned token: ‘עולם’").wait_for()
 
 
 def test_narrowing_the_window_redraws_the_grid(visit: Visit) -> None:

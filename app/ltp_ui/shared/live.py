@@ -198,8 +198,14 @@ def card(name: str) -> Card:
         protects_first=rules.protect_first,
         pruned_answers=rules.pruned_answers if shape.reads_every_token else None,
         reads_mean=shape.head != "span" and shape.pooling == "mean",
-        curve=elastic_curve(checkpoint_folder(name)) if model.method.scaled(1.0) else None,
+        curve=_curve(name, stamp(name)) if model.method.scaled(1.0) else None,
     )
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _curve(name: str, state: str) -> pd.DataFrame | None:
+    del state
+    return elastic_curve(checkpoint_folder(name))
 
 
 def _method_facts(method: PruningMethod) -> dict[str, Any]:
