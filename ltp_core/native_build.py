@@ -50,7 +50,7 @@ class NativeState:
 
 def native_state() -> NativeState:
     """What `doctor` says."""
-    path = library_path()
+    path = built_file()
     if _is_switched_off():
         return NativeState(is_used=False, detail=f"switched off by {VARIABLE}=0")
     if load_library() is not None:
@@ -63,7 +63,7 @@ def native_state() -> NativeState:
     return NativeState(is_used=False, detail=f"not built: {BUILD_COMMAND}{lacks}")
 
 
-def library_path() -> Path:
+def built_file() -> Path:
     """Where the library of these sources for this processor is, or would be."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "token-pruning-explorer" / f"native-{_key()}.so"
@@ -95,7 +95,7 @@ def build_library() -> Path:
     Raises:
         UserError: There is no compiler, it refuses, or the cache folder cannot be written.
     """
-    path = library_path()
+    path = built_file()
     if path.exists() and _opened(path) is not None:
         return path
     compiler = cpp_compiler()
@@ -132,7 +132,7 @@ def build_library() -> Path:
 
 def load_library() -> ctypes.CDLL | None:
     """The library; None where it is not built, or switched off."""
-    return None if _is_switched_off() else _opened(library_path())
+    return None if _is_switched_off() else _opened(built_file())
 
 
 def multiplies_bfloat16() -> bool:

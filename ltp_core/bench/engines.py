@@ -124,14 +124,15 @@ def enter(model: PrunedModel, names: Sequence[str], against: Sequence[PrunedMode
         )
     # Variants that differ in the order of their batches only share what was built.
     passes: dict[Variant, Pass | MatrixProducts] = {}
+    in_floating_point = floating(model)
     entries = []
     for name in names:
         variant = VARIANTS[name]
         built = dataclasses.replace(variant, is_sorted=False)
         if built not in passes:
             # A precision of its own is that of the weights in floating point.
-            has_own = variant.precision != "settings"
-            passes[built] = BUILDERS[variant.engine](floating(model) if has_own else model, variant)
+            source = model if variant.precision == "settings" else in_floating_point
+            passes[built] = BUILDERS[variant.engine](source, variant)
         entries.append(
             Entry(
                 name=name,

@@ -16,7 +16,7 @@ from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.labels import run_label
 from app.ltp_ui.shared.method_style import title_of
-from app.ltp_ui.shared.wording import counted, percent
+from app.ltp_ui.shared.wording import counted, duration, percent
 from ltp_core import store
 from ltp_core.analysis.pays import Change, Decision, Speed, points, sentence
 from ltp_core.bench.noise import TOO_NOISY
@@ -69,7 +69,7 @@ def figures(decision: Decision, asked: Asked) -> None:
             f"Packed runner at batch {timing.batch_size}, padding removed: nothing pruned → pruned."
         )
         _metric("Texts a second", [f"{each.texts_per_s:,.0f}" for each in speeds], about)
-        _metric("A million texts", [duration(each.million_s) for each in speeds], about)
+        _metric("A million texts", [duration(each.million_s, 1) for each in speeds], about)
         if asked.price is not None:
             costs = [f"{each.cost(asked.price):,.2f}" for each in speeds]
             _metric("Cost of a million", costs, f"{about} At your {asked.price:g} an hour.")
@@ -77,13 +77,6 @@ def figures(decision: Decision, asked: Asked) -> None:
 
 def _metric(label: str, before_after: list[str], about: str) -> None:
     st.metric(label, " → ".join(before_after), width="content", help=about)
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `17.5 min`, `3.2 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def pictures(decision: Decision) -> None:
@@ -117,7 +110,7 @@ def time_frame(decision: Decision) -> pd.DataFrame:
             "title": _title(speed),
             "kind": charts.PRUNED if _prunes(speed) else charts.NOT_PRUNED,
             "minutes": speed.million_s / 60,
-            "label": duration(speed.million_s),
+            "label": duration(speed.million_s, 1),
         }
         for name, speed in (timing.speeds.items() if timing else ())
         if name in SHOWN or name not in VARIANTS

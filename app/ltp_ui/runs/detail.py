@@ -16,13 +16,11 @@ from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.labels import label_of, task_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.status import short_path
-from app.ltp_ui.shared.wording import counted, percent
+from app.ltp_ui.shared.wording import counted, duration, percent
 from ltp_core.analysis.runs import REPORTED_ON
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.records import RunManifest, nearest
 from ltp_core.store import RunEntry
-
-HOUR_S = 3600
 
 
 def detail(name: str, listing: runs_data.Listing) -> None:
@@ -70,11 +68,11 @@ def _absent(name: str, listing: runs_data.Listing) -> None:
 
 
 def _sentence(manifest: RunManifest) -> str:
-    duration = _duration(manifest.duration_s)
+    took = duration(manifest.duration_s)
     work = {
-        "training": f"{_training_work(manifest)} in {duration}",
+        "training": f"{_training_work(manifest)} in {took}",
         "evaluation": "evaluated",
-        "calibration": f"calibrated in {duration}",
+        "calibration": f"calibrated in {took}",
     }[runs_data.origin(manifest)]
     return (
         f"{title_of(manifest.method)} for {task_label(manifest.task)}, seed {manifest.seed}, {work} "
@@ -96,12 +94,6 @@ def _training_work(manifest: RunManifest) -> str:
         return f"chosen for the weights of {manifest.parent}"
     rows = runs_data.table(manifest.dataset, "train").get("rows")
     return f"trained on {counted(rows, 'training row')}" if isinstance(rows, int) else "trained"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * HOUR_S else f"{seconds / HOUR_S:.1f} h"
 
 
 def _links(entry: RunEntry, manifest: RunManifest, runs: Sequence[RunEntry]) -> None:
@@ -171,21 +163,25 @@ def _percent(value: Any, decimals: int = 1) -> str:
     return percent(value, decimals) if isinstance(value, int | float) else "–"
 
 
-def _training(entry: RunEntry) -> None:
-    history = runs_data.history(entry)
-    if history is None or history.empty:
-        st.caption("The history of this training was not kept.")
-        return
-    known = charts.known_quantities(history)
+def choose_quantity(known: list[str], *, key: str) -> str:
+    """Which of the logged quantities is drawn; the first one until another is chosen."""
     chosen = st.segmented_control(
         "Quantity",
         known,
         default=known[0],
         required=True,
-        key="runs.quantity",
+        key=key,
         label_visibility="collapsed",
     )
-    quantity = chosen if chosen in known else known[0]
+    return chosen if chosen in known else known[0]
+
+
+def _training(entry: RunEntry) -> None:
+    history = runs_data.history(entry)
+    if history is None or history.empty:
+        st.caption("The history of this training was not kept.")
+        return
+    quantity = choose_quantity(charts.known_quantities(history), key="runs.quantity")
     chart = charts.history_chart(history, quantity)
     st.vega_lite_chart(
         spec=chart.to_dict(), alt=f"{quantity} of {entry.name} over the optimizer steps."

@@ -48,6 +48,13 @@ def apart(a: float, b: float) -> tuple[str, str]:
     return (number(a), number(b)) if min(a, b) < 0.1 and number(a) != number(b) else texts
 
 
+def duration(seconds: float, decimals: int = 0) -> str:
+    """`42 s`, `17 min`, `3.2 h`; the decimals are those of minutes."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.{decimals}f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def percent(fraction: float, decimals: int = 1) -> str:
     """A fraction as percent, with the space that the unit wants."""
     return f"{100 * fraction:.{decimals}f} %"

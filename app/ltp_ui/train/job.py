@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.ltp_ui.runs import charts
+from app.ltp_ui.runs.detail import choose_quantity
 from app.ltp_ui.shared import jobs
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.jobs import Job
-from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.shared.wording import duration, percent
 from app.ltp_ui.train import finished
 from app.ltp_ui.train.progress import Progress, read
 from app.ltp_ui.train.settings import resumed
 
 KIND = "train"
-MINUTE_S, HOUR_S = 60, 3_600
 
 
 def start(arguments: Sequence[str]) -> None:
@@ -104,20 +104,5 @@ def _figures(progress: Progress) -> None:
         layers = " → ".join(percent(share, 0) for share in progress.kept)
         st.caption(f"Tokens left after each layer, in the last step: {layers}")
     known = [name for name in charts.known_quantities(history) if name != "Temperature"]
-    chosen = st.segmented_control(
-        "Quantity",
-        known,
-        default=known[0],
-        required=True,
-        key="train.quantity",
-        label_visibility="collapsed",
-    )
-    quantity = chosen if chosen in known else known[0]
+    quantity = choose_quantity(known, key="train.quantity")
     show(charts.history_chart(history, quantity), alt=f"{quantity} over the steps so far.")
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `1.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / MINUTE_S:.0f} min" if seconds < HOUR_S else f"{seconds / HOUR_S:.1f} h"
