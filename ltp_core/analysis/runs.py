@@ -63,6 +63,7 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
       rows, one kind of adapter, INT8 or not. `base`, `adapter`, `training_rows`, `takes_all` (those are
       all that there are), `max_train_length` (only rows of at most that many tokens; 0 for any) and
       `is_int8` say which.
+    - `experiment`: equal for runs that may be compared but for INT8.
     - `recipe`: equal for runs with the same dense counterpart, seeds apart, stored or not.
     - `is_evaluation`: it holds records of a checkpoint that was trained elsewhere or before.
     - `is_foreign`: nothing is known of how that one was trained.
@@ -103,7 +104,7 @@ def runs_table(entries: Sequence[RunEntry] | None = None) -> pd.DataFrame:
 
 _FIXED = (
     "run", "folder", "manifest", "task", "method", "seed", "parent", "dense", "metric_name", "splits",
-    "converged", "config", "setting", "comparable", "recipe", "base", "adapter", "training_rows", "takes_all",
+    "converged", "config", "setting", "comparable", "experiment", "recipe", "base", "adapter", "training_rows", "takes_all",
     "max_train_length", "is_int8", "is_evaluation", "is_foreign", "has_records",
 )  # fmt: skip
 
@@ -167,7 +168,7 @@ def _training(manifest: RunManifest) -> dict[str, Any]:
     except (ConfigError, TypeError, ValueError, AttributeError):  # of a later version
         config = None
     if is_foreign or config is None:
-        setting = comparable = recipe = json.dumps(
+        setting = comparable = experiment = recipe = json.dumps(
             {key: value for key, value in manifest.config.items() if key != "seed"},
             sort_keys=True,
             default=str,
@@ -176,13 +177,12 @@ def _training(manifest: RunManifest) -> dict[str, Any]:
     else:
         plain = replace(config, seed=0)
         setting, recipe = plain.fingerprint, (dense_config(plain) or plain).fingerprint
-        comparable = TrainConfig(
-            task=plain.task,
-            base=plain.base,
-            data=plain.data,
-            adapter=plain.adapter,
-            hard=HardConfig(int8=True) if is_int8(plain) else None,
-        ).fingerprint
+        shared = TrainConfig(
+            task=plain.task, base=plain.base, data=plain.data, adapter=plain.adapter
+        )
+        experiment = shared.fingerprint
+        hard = HardConfig(int8=True) if is_int8(plain) else None
+        comparable = replace(shared, hard=hard).fingerprint
     training = manifest.dataset.get("train")
     num_rows = training.get("rows") if isinstance(training, dict) else None
     data = config.data if config else None
@@ -190,6 +190,7 @@ def _training(manifest: RunManifest) -> dict[str, Any]:
         "config": config,
         "setting": f"{setting} of {manifest.name}" if is_evaluation else setting,
         "comparable": comparable,
+        "experiment": experiment,
         "recipe": recipe,
         "base": config.base if config else str(manifest.base.get("name")),
         "adapter": config.adapter.kind if config else "unknown",

@@ -311,14 +311,14 @@ def test_methods_can_be_chosen() -> None:
     assert "SpAtten" in at.dataframe[0].value["method"].tolist()
 
 
-def rows_of(at: AppTest) -> list[dict[str, Any]]:
-    """Rows that the first chart draws."""
-    spec = charts(at)[0]
+def rows_of(at: AppTest, number: int = 0) -> list[dict[str, Any]]:
+    """Rows that a chart draws."""
+    spec = charts(at)[number]
     if "datasets" in spec:
         return list(spec["datasets"]["table"])
     import pyarrow as pa
 
-    [data] = at.get("vega_lite_chart")[0].proto.datasets
+    [data] = at.get("vega_lite_chart")[number].proto.datasets
     with pa.ipc.open_stream(data.data.data) as stream:
         return list(stream.read_pandas().to_dict("records"))
 
@@ -330,6 +330,28 @@ def test_every_axis_opens(axis: str) -> None:
     [spec, _] = charts(at)
     assert X_TITLES[axis] in json.dumps(spec, ensure_ascii=False)  # type: ignore[index]
     assert "paired 95 % intervals" in " ".join(c.value.replace("\\", "") for c in at.caption)
+
+
+def test_bit_operations_bring_int8_and_floating_point_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The paper's Figure 7: one chart, a line for each precision, the paper's statement beside it."""
+    monkeypatch.setenv("LTP_STORE", str(ROOT / "data_cache" / "sample"))
+    at = page(task="sst2", x=X_TITLES["bops"], paper="false")
+    marks = [
+        row
+        for number in range(len(charts(at)))
+        for row in rows_of(at, number)
+        if row["kind"] == "point" and row["method"] == "LTP-S"
+    ]
+    lines = {row["recipe"]: row["text"] for row in marks if row["text"]}
+    assert {"INT8", "FP16"} == set(lines.values())
+    int8 = [row["x"] for row in marks if lines[row["recipe"]] == "INT8"]
+    floating = [row["x"] for row in marks if lines[row["recipe"]] == "FP16"]
+    assert 0 < max(int8) < 0.15 < min(floating) < 1
+    assert any("Figure 7" in caption.value for caption in at.caption)
+    separate = page(task="sst2", paper="false")
+    assert len(charts(separate)) == len(charts(at)) + 1, "counted in FLOPs they stand apart"
 
 
 def test_an_axis_without_figures_says_so() -> None:

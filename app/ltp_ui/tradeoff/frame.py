@@ -87,15 +87,18 @@ def _point_rows(
     found: pd.DataFrame, view: View, titles: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
     is_beaten = beaten(found, view.accounting)
-    # Of methods that were trained by several recipes, the cheapest point of each is named.
-    several = found.groupby("method")["recipe"].transform("nunique") > 1
-    cheapest = found[several].groupby(["method", "recipe"])["paper_validation"].idxmin()
+    # Of methods that were trained by several recipes, in INT8 or not, the cheapest point of each is named.
+    found = found.assign(line=found["recipe"] + found["is_int8"].map({True: ", INT8", False: ""}))
+    several = found.groupby("method")["line"].transform("nunique") > 1
+    cheapest = found[several].groupby(["method", "line"])["paper_validation"].idxmin()
+    is_mixed = found["is_int8"].nunique() > 1
     for point in rows(found):
         x, x_sd = x_value(point, view.x)
         y, low, high = y_value(point, view.y)
         if math.isnan(x) or math.isnan(y):
             continue
-        title = titles[point.recipe]
+        precision = ("INT8" if point.is_int8 else "FP16") if is_mixed else ""
+        title = ", ".join(filter(None, (precision, titles[point.recipe])))
         yield {
             "kind": POINT,
             "x": x,
@@ -106,7 +109,7 @@ def _point_rows(
             "y_high": high,
             "method": title_of(point.method),
             "series": point.setting,
-            "recipe": point.recipe,
+            "recipe": point.line,
             "standing": DOMINATED if is_beaten[point.Index] else FRONT,
             "run": point.run,
             "text": title if point.Index in set(cheapest) else "",
