@@ -189,6 +189,41 @@ class LayerTrace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WhatIf:
+    """How a pass departs from what was learned.
+
+    Attributes:
+        thresholds: One a layer, before `scale` multiplies them; None for the learned ones.
+        scale: How much the method prunes, as a multiple of what it learned; 0 prunes nothing.
+        budget: Share of the unpruned FLOPs that was asked for; None where none was.
+        max_loss: What might be lost of the headline metric instead.
+        keep: Positions kept by hand.
+        drop: Positions dropped by hand.
+    """
+
+    thresholds: tuple[float, ...] | None = None
+    scale: float = 1.0
+    budget: float | None = None
+    max_loss: float | None = None
+    keep: tuple[int, ...] = ()
+    drop: tuple[int, ...] = ()
+
+    @property
+    def is_neutral(self) -> bool:
+        """Nothing departs."""
+        return self == WhatIf()
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> WhatIf:
+        """Reads plain values, as `dataclasses.asdict` gives them and JSON keeps them."""
+        thresholds = raw.get("thresholds")
+        if thresholds is not None:
+            thresholds = tuple(math.inf if each is None else each for each in thresholds)
+        sides = {side: tuple(raw.get(side) or ()) for side in ("keep", "drop")}
+        return cls(**{**raw, **sides, "thresholds": thresholds})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """Everything one forward pass decided about one input.
 
@@ -206,6 +241,9 @@ class Trace:
         answer: What a question is answered with; None for other tasks.
         words: Word that each token is a piece of, counted over both texts; None for special tokens.
         protected: Positions of the tokens that the method may not drop.
+        texts: The one or two texts that were read.
+        surfaces: What each token stands for in its text; empty for special tokens.
+        what_if: How the pass departs from what was learned.
     """
 
     tokens: tuple[str, ...]
@@ -221,6 +259,9 @@ class Trace:
     answer: Answer | None = None
     words: tuple[int | None, ...] = ()
     protected: tuple[int, ...] = ()
+    texts: tuple[str, ...] = ()
+    surfaces: tuple[str, ...] = ()
+    what_if: WhatIf = WhatIf()
 
     @property
     def prediction(self) -> Prediction:
@@ -271,6 +312,7 @@ class Trace:
                 for layer in raw.pop("layers")
             )
             unpruned, answer = raw.pop("unpruned"), raw.pop("answer", None)
+            what_if = raw.pop("what_if", None) or {}
             fields: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()
             }
@@ -278,6 +320,7 @@ class Trace:
                 layers=layers,
                 unpruned=_prediction(unpruned) if unpruned else None,
                 answer=Answer.from_dict(answer) if answer else None,
+                what_if=WhatIf.from_dict(what_if),
                 **fields,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -24,7 +24,7 @@ from ltp_core.pruning.base import (
     ThresholdMethod,
 )
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.records import LayerTrace, Prediction, Trace, UserError
+from ltp_core.records import LayerTrace, Prediction, Trace, UserError, WhatIf
 from ltp_core.runners import Inputs, RunOutput, run_masked
 from ltp_core.scoring import holding, probabilities
 from ltp_core.tasks.catalogue import known_task
@@ -99,6 +99,7 @@ class _Sequence:
     encoding: Encoding
     inputs: Inputs
     num_cut: int
+    texts: tuple[str, ...]
     asked: Asked | None = None
 
 
@@ -184,6 +185,13 @@ def trace_text(
         checkpoint=model.name,
         num_cut=sequence.num_cut,
         answer=prediction.answer,
+        texts=(text,) if text_pair is None else (text, text_pair),
+        surfaces=_surfaces(sequence),
+        what_if=WhatIf(
+            thresholds=None if thresholds is None else tuple(thresholds),
+            keep=tuple(sorted(keep)),
+            drop=tuple(sorted(drop)),
+        ),
     )
 
 
@@ -266,8 +274,8 @@ def _sequence(
         if text_pair is None:
             raise UserError(f"{model.name} answers questions about a text: give both.")
         asked = ask(model, text, text_pair, window)
-        encoding = asked.windows.encodings[asked.shown]
-        return _Sequence(encoding, asked.inputs_of([asked.shown]), 0, asked)
+        encoding, read = asked.windows.tokens(asked.shown)
+        return _Sequence(encoding, asked.inputs_of([asked.shown]), 0, read, asked)
     texts = (text,) if text_pair is None else (text, text_pair)
     encoding, num_cut = encode_text(model.tokenizer, texts, model.encoder.config.max_length)
     if not len(encoding):
@@ -278,7 +286,7 @@ def _sequence(
         length=np.array([len(encoding)]),
         cut=np.array([num_cut]),
     )
-    return _Sequence(encoding, model_inputs(model, encoded, [0]), num_cut)
+    return _Sequence(encoding, model_inputs(model, encoded, [0]), num_cut, texts)
 
 
 def _words(encoding: Encoding) -> tuple[int | None, ...]:
@@ -287,6 +295,15 @@ def _words(encoding: Encoding) -> tuple[int | None, ...]:
     return tuple(
         None if word is None or text is None else numbers.setdefault((text, word), len(numbers))
         for text, word in zip(encoding.sequence_ids, encoding.word_ids, strict=True)
+    )
+
+
+def _surfaces(sequence: _Sequence) -> tuple[str, ...]:
+    """What each token stands for in its text; empty for special tokens."""
+    encoding = sequence.encoding
+    return tuple(
+        "" if text is None else sequence.texts[text][begin:end]
+        for text, (begin, end) in zip(encoding.sequence_ids, encoding.offsets, strict=True)
     )
 
 

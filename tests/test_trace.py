@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ltp_core.pruning.base import MethodConfig
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
 from ltp_core.pruning.unpruned import Unpruned
-from ltp_core.records import Trace, UserError
+from ltp_core.records import Trace, UserError, WhatIf
 from ltp_core.runners.packed import PackedRunner
 from ltp_core.trace import predict_text, received_attention, trace_text
 from tests import reference, tiny
@@ -377,3 +378,25 @@ def test_lone_surrogates_are_refused() -> None:
     """Text that is no valid Unicode is an error of the input, not of the tokenizer."""
     with pytest.raises(UserError, match="Unicode"):
         trace_text(any_model(), "broken \ud83d text")
+
+
+def test_a_trace_says_what_was_read_and_how(model: PrunedModel) -> None:
+    """Its texts, what each token stands for in them, and how the pass was set; also as JSON."""
+    text = "The film 🎬 was good"
+    thresholds = [0.5, 0.25, 0.125]
+    trace = trace_text(model, text, thresholds=thresholds, keep=[2], drop=[3, 1])
+    assert (text,) == trace.texts
+    inner = trace.surfaces[1:-1]
+    assert "" == trace.surfaces[0] == trace.surfaces[-1]
+    assert text.replace(" ", "") == "".join(inner)
+    assert WhatIf(thresholds=(0.5, 0.25, 0.125), keep=(2,), drop=(1, 3)) == trace.what_if
+    assert trace == Trace.from_json(trace.to_json())
+
+
+def test_an_older_trace_has_no_text(model: PrunedModel) -> None:
+    """A file without these fields is read as learned."""
+    raw = json.loads(trace_text(model, "a good film").to_json())
+    for name in ("texts", "surfaces", "what_if"):
+        del raw[name]
+    old = Trace.from_json(json.dumps(raw))
+    assert ((), (), WhatIf()) == (old.texts, old.surfaces, old.what_if)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
@@ -15,7 +16,16 @@ from ltp_core.cli.base import (
     factor,
     percent,
 )
-from ltp_core.records import Answer, Candidate, LayerTrace, Prediction, ScoreKind, Trace, UserError
+from ltp_core.records import (
+    Answer,
+    Candidate,
+    LayerTrace,
+    Prediction,
+    ScoreKind,
+    Trace,
+    UserError,
+    WhatIf,
+)
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
@@ -61,6 +71,11 @@ def run(arguments: Namespace) -> Output:
         thresholds=_thresholds(model, arguments.threshold_scale),
         runner=arguments.runner,
     )
+    scale = arguments.threshold_scale
+    asked = WhatIf(
+        scale=1.0 if scale is None else scale, budget=arguments.budget, max_loss=arguments.max_loss
+    )
+    trace = dataclasses.replace(trace, what_if=asked)
     return Output(document=trace.to_dict(), text=_card(trace, model.method.score_kind))
 
 

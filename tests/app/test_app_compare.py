@@ -12,8 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.compare import panels
 from app.ltp_ui.shared import live
-from app.ltp_ui.shared.live import Question, WhatIf
+from app.ltp_ui.shared.live import Question
 from ltp_core.pruning.spatten import SpAtten
+from ltp_core.records import WhatIf
 from tests import app_samples, tiny
 from tests.app.test_pages import EXPLORE, ROOT, app, healthy, metrics, reasons, shown
 from tests.app_samples import MOVIES, MOVIES_DENSE, PAIRS, SHALLOW, SPATTEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import html
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -16,9 +17,10 @@ import pytest
 from app.ltp_ui.shared import charts, export, exports_panel
 from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.token_view import figure, markup
+from app.ltp_ui.token_view.about import about
 from app.ltp_ui.token_view.component import payload
 from app.ltp_ui.token_view.view import build_view
-from ltp_core.records import Trace
+from ltp_core.records import Trace, WhatIf
 from tests.app_samples import WORDS, long_trace, trace
 
 NASTY = ("<script>alert(1)</script>", '" onmouseover="x', "&amp;", "'", "\0", "\u202eabc")
@@ -105,9 +107,9 @@ def test_svg_is_well_formed_for_any_token(palette: figure.Palette) -> None:
 def test_pictures_take_any_name() -> None:
     """A checkpoint's folder may be called by control characters and half a surrogate pair."""
     odd = dataclasses.replace(VIEW, checkpoint="a\x01\x1bb\udc80")
-    root = ET.fromstring(export.view_svg(odd).decode())
+    root = ET.fromstring(export.view_svg(odd, trace()).decode())
     assert any("␁␛b⟨U+DC80⟩" in (text.text or "") for text in root.iter())
-    assert export.view_png(odd).startswith(b"\x89PNG")
+    assert export.view_png(odd, trace()).startswith(b"\x89PNG")
     frame = pd.DataFrame({"token": ["1 a\x01\x1b", "2 b"], "attention": [0.5, 0.4]})
     for kind in ("svg", "png"):
         made = charts.image(charts.senders_chart(frame), kind)
@@ -141,7 +143,7 @@ def test_long_figures_wrap() -> None:
 
 def test_png_is_a_picture() -> None:
     """The signature of the format, and not a blank of a few bytes."""
-    made = export.view_png(VIEW)
+    made = export.view_png(VIEW, trace())
     assert b"\x89PNG\r\n\x1a\n" == made[:8]
     assert 3_000 < len(made)
 
@@ -152,7 +154,7 @@ def test_png_has_its_text() -> None:
 
     import vl_convert
 
-    svg = export.view_svg(VIEW).decode()
+    svg = export.view_svg(VIEW, trace()).decode()
     silent = re.sub(r"<text.*?</text>", "", svg)
     with_text, without = (len(vl_convert.svg_to_png(made)) for made in (svg, silent))
     assert with_text > 2 * without
@@ -181,6 +183,42 @@ def test_csv_cells_are_no_formulas() -> None:
         for row in csv.DictReader(io.StringIO(export.csv(export.trace_frame(made)).decode()))
     ]
     assert ["'=1+1", "'@x", "'-", "'+", "ok", "'\t"] == tokens[:6]
+
+
+def asked_trace() -> Trace:
+    """The sample trace of a text, set otherwise than learned."""
+    what_if = WhatIf(thresholds=(0.1, 0.2, 0.3), scale=1.5, keep=(1,), drop=(4,))
+    surfaces = ("", "Slow", "beaut", "iful", ",", "")
+    return dataclasses.replace(
+        trace(), texts=("Slow <beautiful>,",), surfaces=surfaces, what_if=what_if
+    )
+
+
+def test_files_say_the_text_and_the_setting() -> None:
+    """Whoever opens a file later can make it again: text, multiplier, thresholds, forced tokens."""
+    asked = asked_trace()
+    for made in (export.view_svg(VIEW, asked), export.view_html(VIEW, asked)):
+        text = html.unescape(made.decode())
+        assert "Slow <beautiful>," in text
+        for words in ("multiplier 1.50", "0.10, 0.20, 0.30", "kept by hand: ‘slow’ (1)"):
+            assert words in text
+    chart = charts.survivors_chart(asked, None)
+    drawn = charts.image(chart, "svg", caption=about(asked)).decode()
+    assert "multiplier 1.50" in drawn
+    assert "Setting" not in export.view_svg(VIEW, trace()).decode()
+    assert asked == Trace.from_json(export.trace_json(asked).decode())
+    rows = list(csv.DictReader(io.StringIO(export.csv(export.trace_frame(asked)).decode())))
+    assert ("Slow <beautiful>,", "1.5", "0.1,0.2,0.3") == tuple(
+        rows[0][name] for name in ("text_1", "multiplier", "edited_thresholds")
+    )
+    assert ["", "keep", "", "", "drop", ""] == [row["forced"] for row in rows[:6]]
+    assert {""} == {row["text_1"] for row in rows[1:]}
+
+
+def test_a_budget_is_named_instead_of_its_strength() -> None:
+    """Who moved the slider of an elastic checkpoint chose a share of the FLOPs."""
+    budgeted = dataclasses.replace(trace(), what_if=WhatIf(scale=0.37, budget=0.46))
+    assert ["Setting: budget of 46 % of the FLOPs."] == about(budgeted)
 
 
 def test_payload_is_json_and_small() -> None:

@@ -23,7 +23,7 @@ from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.pruning.shallow import Shallow, ShallowConfig
-from ltp_core.records import Trace
+from ltp_core.records import Trace, WhatIf
 from ltp_core.trace import trace_text
 from tests import app_samples
 
@@ -165,7 +165,7 @@ def test_explore_names_the_three_predictions() -> None:
     """The contract's words, and the cost in both accountings."""
     at = explore()
     assert "…" == metrics(at)["Speed against unpruned"]
-    assert latency.FEWEST <= max(latency.measure(question(), live.WhatIf()))
+    assert latency.FEWEST <= max(latency.measure(question(), WhatIf()))
     named = metrics(healthy(at.run()))
     for label in ("With pruning", "Same weights, unpruned", "Dense counterpart"):
         assert " %" in named[label]
@@ -293,14 +293,14 @@ def test_the_first_passes_are_no_measurement(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(live, "load", lambda name: model)
     monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
     asked = question("a text that is timed")
-    assert latency.FEWEST == max(latency.measure(asked, live.WhatIf()))
-    found = latency.known(asked, live.WhatIf())
+    assert latency.FEWEST == max(latency.measure(asked, WhatIf()))
+    found = latency.known(asked, WhatIf())
     assert found is not None
     assert (2.0, 2.0, 2.0) == pytest.approx(found.speedups)
     assert (10.0, 20.0) == pytest.approx(found.medians_ms)
     assert not found.is_noisy
-    latency.forget(asked, live.WhatIf())
-    assert latency.known(asked, live.WhatIf()) is None
+    latency.forget(asked, WhatIf())
+    assert latency.known(asked, WhatIf()) is None
 
 
 def test_forced_tokens_from_a_link() -> None:
@@ -343,7 +343,7 @@ def test_a_pinned_token_gets_its_panel() -> None:
 def test_received_attention_sums_to_the_score() -> None:
     """What the panel says of a layer is the layer's score."""
     asked = question()
-    attention = live.received_attention(asked, live.WhatIf(), 1)
+    attention = live.received_attention(asked, WhatIf(), 1)
     for position, score in enumerate(live.learned_trace(asked).layers[1].score):
         assert (score or 0.0) == pytest.approx(attention[:, position].sum(), abs=1e-4)
 
@@ -508,8 +508,8 @@ def test_a_fault_of_the_program_is_named_without_a_traceback(
 def test_the_shared_model_is_never_changed() -> None:
     """After every what-if, the learned answer is what it was."""
     before = live.learned_trace(question())
-    live.trace(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0), keep=(2,), drop=(3,)))
-    list(latency.measure(question(), live.WhatIf(thresholds=(9.0, 9.0, 9.0))))
+    live.trace(question(), WhatIf(thresholds=(9.0, 9.0, 9.0), keep=(2,), drop=(3,)))
+    list(latency.measure(question(), WhatIf(thresholds=(9.0, 9.0, 9.0))))
     live.trace.cache_clear()
     assert before == live.learned_trace(question())
 
@@ -523,7 +523,7 @@ def test_layers_that_a_method_leaves_out_stay_out(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(
         live, "load", lambda name: dataclasses.replace(model, method=shallow, packed=packed)
     )
-    list(latency.measure(question("a film of its own"), live.WhatIf()))
+    list(latency.measure(question("a film of its own"), WhatIf()))
     methods.append(live.scaled_method(shallow, 0.0))
     assert {1} == {sum(map(method.runs_layer, range(num_layers))) for method in methods}
 

@@ -47,8 +47,8 @@ def test_thresholds_of_a_link(text: str | None, expected: tuple[float, ...] | No
 
 
 def test_thresholds_survive_the_link() -> None:
-    """Six digits are enough to be the same on screen."""
-    values = (0.123457, 0.5, 1.0)
+    """To the last digit."""
+    values = (0.10306859761476517, 0.5, 1e-7)
     assert values == state.parse_thresholds(state.format_thresholds(values), 3)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.ltp_ui.shared import wording
-from app.ltp_ui.token_view import component
+from app.ltp_ui.token_view import component, markup, texts
 from app.ltp_ui.token_view import wording as token_wording
 from app.ltp_ui.token_view.texts import display_texts, is_right_to_left, visible
 from app.ltp_ui.token_view.view import NUM_LEVELS, TokenView, build_view, last_attended, level
@@ -225,3 +225,20 @@ def test_right_to_left_is_noticed() -> None:
 def test_token_texts_of_the_sample() -> None:
     """The sample's tokens are as many as its words say."""
     assert len(TOKENS) == len(WORDS)
+
+
+def test_an_unknown_token_is_shown_as_what_it_stands_for() -> None:
+    """The chip has the emoji; tooltip, label and legend say what the model reads instead."""
+    tokens = ("[CLS]", "film", "[UNK]", "[UNK]", ",", "[SEP]")
+    surfaces = ("", "Film", "🎬", "<b>" + "x" * 5_000, ",", "")
+    made = dataclasses.replace(trace(tokens=tokens), surfaces=surfaces)
+    shown = build_view(made, (None, 0, 1, 2, 3, None), protected=(0,))
+    assert ["[CLS]", "film", "🎬"] == [c.text for c in shown.columns[:3]]
+    assert texts.LONGEST == len(shown.columns[3].text)
+    assert ["", "[UNK]"] == [c.unknown for c in shown.columns[1:3]]
+    assert token_wording.why(shown, 2).endswith("The model does not know ‘🎬’ and reads [UNK].")
+    html = markup.chips_html(shown)
+    assert "unknown to the model, which reads [UNK]" in html
+    assert "<b>" not in html
+    assert "the model reads [UNK]" in component.legend_html(shown, can_force=False)
+    assert "unknown" not in component.legend_html(view(), can_force=False)

@@ -10,9 +10,11 @@ from app.ltp_ui.explore import controls, panels
 from app.ltp_ui.shared import blocks, live, state, strength
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.checkpoint_select import checkpoint_select
-from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.live import Card, Question
+from app.ltp_ui.shared.strength import Strength
 from app.ltp_ui.shared.texts import Texts
 from ltp_core.checkpoint_places import CheckpointInfo
+from ltp_core.records import WhatIf
 from ltp_core.tasks.catalogue import known_task
 
 HALF = 0.5
@@ -32,17 +34,22 @@ class Choice:
     Attributes:
         letter: "A" or "B".
         card: The checkpoint.
-        scale: How much it prunes, as a multiple of what it learned.
+        strength: How much it prunes.
     """
 
     letter: str
     card: Card
-    scale: float
+    strength: Strength
+
+    @property
+    def scale(self) -> float:
+        """How much it prunes, as a multiple of what it learned."""
+        return self.strength.factor
 
     @property
     def what_if(self) -> WhatIf:
         """How its pass departs from what was learned."""
-        return WhatIf(scale=self.scale)
+        return WhatIf(scale=self.scale, budget=self.strength.budget)
 
     def question(self, texts: Texts) -> Question:
         """What it is asked."""
@@ -100,8 +107,8 @@ def _choice(letter: str, name: str, default_scale: float) -> Choice:
     panels.checkpoint_line(card)
     key = letter.lower()
     if card.can_scale or not card.prunes:
-        scale = controls.multiplier(card, f"{key}_scale", default=default_scale)
-        return Choice(letter=letter, card=card, scale=scale)
+        chosen = controls.multiplier(card, f"{key}_scale", default=default_scale)
+        return Choice(letter=letter, card=card, strength=chosen)
     is_off = st.toggle(
         "Prune nothing",
         value=default_scale != 1,
@@ -110,7 +117,7 @@ def _choice(letter: str, name: str, default_scale: float) -> Choice:
         help="The same weights with pruning switched off.",
     )
     st.caption(plain(controls.about_multiplier(card)))
-    return Choice(letter=letter, card=card, scale=0.0 if is_off else 1.0)
+    return Choice(letter=letter, card=card, strength=Strength(factor=0.0 if is_off else 1.0))
 
 
 def swap() -> None:

@@ -15,6 +15,7 @@ from app.ltp_ui.shared import export, exports_panel
 from app.ltp_ui.shared.exports_panel import Files
 from app.ltp_ui.shared.palette import LIGHT
 from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.token_view.about import quoted_texts
 
 
 def layers_frame(comparison: Comparison) -> pd.DataFrame:
@@ -83,7 +84,8 @@ def as_json(comparison: Comparison) -> bytes:
 def as_html(comparison: Comparison, sentence: str, layer: int) -> bytes:
     """The comparison as a page of its own, without script."""
     a, b = comparison.a, comparison.b
-    lines = [sentence, *(f"{side.letter}: {facts(side)}" for side in (a, b))]
+    lines = [*quoted_texts(a.trace), sentence]
+    lines += [f"{side.letter}: {facts(side)}" for side in (a, b)]
     title = f"A {a.name} against B {b.name}"
     return markup.static_html(comparison, title, lines, layer).encode()
 
@@ -111,8 +113,12 @@ def export_popover(comparison: Comparison, sentence: str, layer: int) -> None:
         "SVG": ("svg", svg, lambda: _svg(comparison).encode()),
         "PNG": ("png", "image/png", lambda: export.png(_svg(comparison))),
     }
-    jaccard = exports_panel.chart_files(charts.jaccard_chart(comparison))
-    survivors = exports_panel.chart_files(charts.survivors_chart(comparison))
+    caption = [f"{side.letter}: {side.name}" for side in (comparison.a, comparison.b)]
+    caption += quoted_texts(comparison.a.trace)
+    jaccard, survivors = (
+        exports_panel.chart_files(chart, caption=caption)
+        for chart in (charts.jaccard_chart(comparison), charts.survivors_chart(comparison))
+    )
     subject = f"{comparison.a.trace.checkpoint}-and-{comparison.b.trace.checkpoint}"
     with st.popover("Export", icon=":material/download:"):
         rows = {

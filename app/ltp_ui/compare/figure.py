@@ -9,6 +9,7 @@ from app.ltp_ui.compare.comparison import Comparison, State, state_after
 from app.ltp_ui.shared.palette import Palette
 from app.ltp_ui.shared.wording import counted
 from app.ltp_ui.token_view import figure
+from app.ltp_ui.token_view.about import quoted_texts
 from app.ltp_ui.token_view.figure import CELL, GUTTER, LABELS, MARGIN, ROW
 
 NOTE_ENDS = (30, 66, 128)
@@ -27,14 +28,16 @@ def grid_figure(comparison: Comparison, palette: Palette, *, heading: bool = Tru
     Args:
         comparison: What is shown.
         palette: Colours; written out, since exported files have no style sheet.
-        heading: Put names and counts above the grid.
+        heading: Put names, counts and the text above the grid.
     """
     bands = figure.bands_of(len(comparison.a.view.columns))
     widest = max((end - start for start, end in bands), default=0)
     width = 2 * MARGIN + GUTTER + max(widest * CELL + NOTE_ENDS[-1] + 26, 720)
-    top = MARGIN + (48 if heading else 0)
+    texts = quoted_texts(comparison.a.trace) if heading else []
+    top = MARGIN + (48 if heading else 0) + figure.LINE * len(texts)
     height_of_band = LABELS + comparison.num_layers * ROW + 14
     parts = _heading(comparison, palette) if heading else []
+    parts += [figure.caption_text(line, index + 1, palette) for index, line in enumerate(texts)]
     for index, (start, end) in enumerate(bands):
         parts.append(_band(comparison, palette, start, end, top + index * height_of_band + LABELS))
     bottom = top + len(bands) * height_of_band

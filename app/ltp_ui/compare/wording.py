@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.ltp_ui.compare.comparison import Comparison, Side, State
 from app.ltp_ui.shared.wording import counted, number, percent, points
-from app.ltp_ui.token_view.texts import display_texts
+from app.ltp_ui.token_view.texts import token_texts
 from ltp_core.records import Prediction, Trace
 
 NAMED_TOKENS = 8
@@ -95,7 +95,7 @@ def row_note(comparison: Comparison, layer: int) -> str:
 
 def token_names(trace: Trace, positions: Sequence[int], words: Sequence[int | None]) -> list[str]:
     """Texts of the tokens; neighbouring pieces of one word are put together."""
-    texts = display_texts(trace.tokens)
+    texts = token_texts(trace)
     names: list[str] = []
     before: int | None = None
     for position in positions:

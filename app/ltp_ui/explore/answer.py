@@ -11,11 +11,11 @@ from app.ltp_ui.explore.panels import DROPPED_ANSWERS, shortened
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.live import Card, Question
 from app.ltp_ui.shared.wording import counted, percent
+from app.ltp_ui.token_view.texts import UNKNOWN
 from ltp_core import store
 from ltp_core.analysis.tradeoff import f1_by_group
 from ltp_core.records import Answer, Candidate, Trace, UserError
 
-UNKNOWN = {"[UNK]", "<unk>"}
 MANY_UNKNOWN = 0.2
 AROUND = 450
 """Characters of the context that are shown before and behind the answer; the whole stands above."""

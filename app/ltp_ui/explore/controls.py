@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.shared import live, state, strength
+from app.ltp_ui.shared import live, state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.checkpoint_select import checkpoint_select
-from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.live import Card, Question
 from app.ltp_ui.shared.palette import DARK, LIGHT
+from app.ltp_ui.shared.strength import BUDGET, Strength, choose_budget
 from app.ltp_ui.shared.texts import ask as ask_texts
-from app.ltp_ui.shared.wording import SCORE_UNIT_HELP, number
+from app.ltp_ui.shared.wording import SCORE_UNIT_HELP
+from ltp_core.records import WhatIf
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -110,7 +112,7 @@ def what_if(card: Card, length: int) -> WhatIf:
         card: The checkpoint.
         length: Tokens of the input; positions beyond are left out.
     """
-    thresholds, scale = _pruning(card)
+    thresholds, strength = _pruning(card)
     by_hand: dict[int, str] = st.session_state.get(FORCED, {})
     sides = {
         side: tuple(sorted(p for p, how in by_hand.items() if how == side and p < length))
@@ -118,23 +120,28 @@ def what_if(card: Card, length: int) -> WhatIf:
     }
     for side, positions in sides.items():
         state.publish(side, state.format_positions(positions))
-    return WhatIf(thresholds=thresholds, scale=scale, keep=sides["keep"], drop=sides["drop"])
+    return WhatIf(
+        thresholds=thresholds,
+        scale=strength.factor,
+        budget=strength.budget,
+        keep=sides["keep"],
+        drop=sides["drop"],
+    )
 
 
-def _pruning(card: Card) -> tuple[tuple[float, ...] | None, float]:
-    """Thresholds where others than the learned ones are wanted, and the scale of other methods."""
+def _pruning(card: Card) -> tuple[tuple[float, ...] | None, Strength]:
+    """Thresholds where others than the learned ones are wanted, and how strongly is pruned."""
     with st.container(width=MULTIPLIER_WIDTH):
-        scale = multiplier(card, state.SCALE)
+        strength = multiplier(card, state.SCALE)
     if not card.has_thresholds:
-        return None, scale
+        return None, strength
     learned = tuple(t for t in card.thresholds if t is not None)
-    base = _edited(card.name_or_path, learned, scale)
-    used = tuple(scale * threshold for threshold in base)
-    return (used if used != learned else None), 1.0
+    base = _edited(card.name_or_path, learned, strength.factor)
+    return (base if base != learned else None), strength
 
 
-def multiplier(card: Card, key: str, *, default: float = 1.0) -> float:
-    """How much more or less than learned is pruned; 1 where the method has no such knob.
+def multiplier(card: Card, key: str, *, default: float = 1.0) -> Strength:
+    """How much more or less than learned is pruned; as learned where the method has no such knob.
 
     Args:
         card: The checkpoint.
@@ -142,7 +149,7 @@ def multiplier(card: Card, key: str, *, default: float = 1.0) -> float:
         default: Where it stands at first.
     """
     if card.curve is not None:
-        return strength.choose_budget(card.curve, f"{key}{strength.BUDGET}", default).factor
+        return choose_budget(card.curve, f"{key}{BUDGET}", default)
     state.follow_link(key)
     chosen = st.slider(
         "Threshold multiplier" if card.has_thresholds else "Pruning multiplier",
@@ -158,7 +165,7 @@ def multiplier(card: Card, key: str, *, default: float = 1.0) -> float:
     )
     if not card.has_thresholds:
         st.caption(plain(about_multiplier(card)))
-    return float(chosen) if card.can_scale else 1.0
+    return Strength(factor=float(chosen)) if card.can_scale else Strength()
 
 
 def about_multiplier(card: Card) -> str:
@@ -195,16 +202,17 @@ def _editor(editor: dict[str, Any], learned: tuple[float, ...], scale: float) ->
         pd.DataFrame(
             {
                 "Layer": range(1, len(learned) + 1),
-                "Learned": [number(value) for value in learned],
+                "Learned": learned,
                 "Threshold": editor["start"],
             }
         ),
         hide_index=True,
         disabled=["Layer", "Learned"],
         column_config={
+            "Learned": st.column_config.NumberColumn(format="plain"),
             "Threshold": st.column_config.NumberColumn(
                 min_value=0.0, format="plain", required=True, help=SCORE_UNIT_HELP
-            )
+            ),
         },
         key=f"{EDITOR}.{editor['version']}",
         width=320,

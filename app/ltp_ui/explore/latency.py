@@ -12,7 +12,8 @@ import numpy as np
 import streamlit as st
 
 from app.ltp_ui.shared import live
-from app.ltp_ui.shared.live import Question, WhatIf
+from app.ltp_ui.shared.live import Question
+from ltp_core.records import WhatIf
 
 WARM_UP = 2
 """Pairs of passes that are not counted: the first ones allocate and choose kernels."""
@@ -71,12 +72,10 @@ def measure(question: Question, what_if: WhatIf) -> Iterator[int]:
     Yields:
         The number of pairs taken, after each, so that the caller can do or stop for something else.
     """
-    from ltp_core.pruning import ThresholdMethod, Unpruned
+    from ltp_core.pruning import Unpruned
 
     model, inputs = live.load(question.checkpoint), live.inputs(question)
-    method = live.scaled_method(model.method, what_if.scale)
-    if what_if.thresholds is not None and isinstance(method, ThresholdMethod):
-        method = method.with_thresholds(list(what_if.thresholds))
+    method = live.changed_method(model.method, what_if)
     unpruned = Unpruned.control_of(model.method)
 
     taken: tuple[list[float], list[float]] = ([], [])

@@ -14,7 +14,7 @@ from app.ltp_ui.method.text import LTP_S, LTP_S_SCORE, TR_BERT, TR_BERT_RULE
 from app.ltp_ui.shared import charts, live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
-from app.ltp_ui.shared.live import Card, Question, WhatIf
+from app.ltp_ui.shared.live import Card, Question
 from app.ltp_ui.shared.wording import (
     AS_TRAINED,
     DENSE,
@@ -28,7 +28,7 @@ from app.ltp_ui.shared.wording import (
 )
 from app.ltp_ui.token_view.view import TokenView
 from app.ltp_ui.token_view.wording import NearMiss, nearest_misses
-from ltp_core.records import Prediction, Trace, UserError
+from ltp_core.records import Prediction, Trace, UserError, WhatIf
 
 _CARD_WIDTH = 260
 _NUMBER_WIDTH = 170

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.ltp_ui.shared import live
-from app.ltp_ui.shared.live import Question, WhatIf
+from app.ltp_ui.shared.live import Question
 from app.ltp_ui.token_view.view import TokenView, build_view, telling_layer
-from ltp_core.records import Trace
+from ltp_core.records import Trace, WhatIf
 
 
 @dataclass(frozen=True, kw_only=True)

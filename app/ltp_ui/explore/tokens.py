@@ -16,7 +16,7 @@ from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.live import Question
 from app.ltp_ui.shared.wording import PROBABILITY_HELP, SCORE_UNIT_HELP, counted, number
 from app.ltp_ui.token_view.component import token_view
-from app.ltp_ui.token_view.texts import display_texts
+from app.ltp_ui.token_view.texts import token_texts
 from app.ltp_ui.token_view.view import Column, TokenView, last_attended
 from app.ltp_ui.token_view.wording import nearest_misses, quoted, why
 
@@ -161,7 +161,7 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     )
     attention = live.received_attention(shown.question, shown.what_if, layer_index)
     positions = view.columns[index].positions
-    frame = charts.senders(attention, positions, display_texts(shown.trace.tokens))
+    frame = charts.senders(attention, positions, token_texts(shown.trace))
     received = frame["attention"].sum()
     total = number(score if view.score_kind == "attention" and score is not None else received)
     show(charts.senders_chart(frame), alt=f"Attention received, sum {total}.")

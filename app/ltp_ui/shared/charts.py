@@ -114,11 +114,16 @@ def mask_chart(threshold: float, temperature: float) -> Figure:
     return Figure(spec=_mask_spec(), frame=pd.concat(frames, ignore_index=True))
 
 
-def image(chart: Figure, kind: ImageKind, *, width: int = 560) -> bytes:
-    """The chart as a picture with the light palette, drawn in this process."""
+def image(
+    chart: Figure, kind: ImageKind, *, width: int = 560, caption: Sequence[str] = ()
+) -> bytes:
+    """The chart as a picture with the light palette and a caption, drawn in this process."""
     import vl_convert
 
     spec = _printable(chart.to_dict())
+    if caption:
+        look = {"anchor": "start", "fontSize": 11, "fontWeight": "normal"}
+        spec["title"] = look | {"text": _printable(list(caption))}
     spec["config"] = {"background": LIGHT.background, "range": {"category": list(LIGHT_COLORS)}}
     spec["width"] = width
     if kind == "svg":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from app.ltp_ui.shared.palette import LIGHT
 from app.ltp_ui.shared.wording import SAME_WEIGHTS, WITH_PRUNING, counted, percent
 from app.ltp_ui.token_view import figure, markup
+from app.ltp_ui.token_view.about import about
 from app.ltp_ui.token_view.view import TokenView
 from ltp_core.records import Prediction, Trace
 
@@ -14,22 +17,48 @@ PNG_SCALE = 2.0
 
 
 def trace_frame(trace: Trace) -> pd.DataFrame:
-    """One row a layer and token: layers from 1, positions from 0, score empty where not live."""
+    """One row a layer and token: layers from 1, positions from 0, score empty where not live.
+
+    Text and setting stand in the first row.
+    """
     return pd.DataFrame(
         [
             {
                 "layer": number,
                 "position": position,
                 "token": token,
+                "surface": trace.surfaces[position] if trace.surfaces else None,
                 "token_id": trace.token_ids[position],
                 "score": layer.score[position],
                 "threshold": layer.threshold,
                 "retained": layer.retained[position],
+                "forced": _forced(trace, position),
+                **(_asked(trace) if number == 1 and position == 0 else {}),
             }
             for number, layer in enumerate(trace.layers, start=1)
             for position, token in enumerate(trace.tokens)
         ]
     )
+
+
+def _forced(trace: Trace, position: int) -> str | None:
+    return next(
+        (how for how in ("drop", "keep") if position in getattr(trace.what_if, how)),
+        None,
+    )
+
+
+def _asked(trace: Trace) -> dict[str, Any]:
+    """What was read and how the pass was set; in the first row alone, since texts may be long."""
+    asked = trace.what_if
+    edited = None if asked.thresholds is None else ",".join(map(repr, asked.thresholds))
+    return {
+        "checkpoint": trace.checkpoint,
+        **{f"text_{number}": text for number, text in enumerate(trace.texts, start=1)},
+        "multiplier": asked.scale,
+        "budget": asked.budget,
+        "edited_thresholds": edited,
+    }
 
 
 def csv(frame: pd.DataFrame) -> bytes:
@@ -61,14 +90,14 @@ def view_html(view: TokenView, trace: Trace) -> bytes:
     return markup.static_html(view, f"Tokens pruned by {trace.checkpoint}", facts(trace)).encode()
 
 
-def view_svg(view: TokenView) -> bytes:
-    """The token × layer grid as a figure."""
-    return figure.grid_figure(view, LIGHT).encode()
+def view_svg(view: TokenView, trace: Trace) -> bytes:
+    """The token × layer grid as a figure, with the text and the setting above it."""
+    return figure.grid_figure(view, LIGHT, about=about(trace)).encode()
 
 
-def view_png(view: TokenView) -> bytes:
+def view_png(view: TokenView, trace: Trace) -> bytes:
     """The same figure in pixels, twice the size."""
-    return png(figure.grid_figure(view, LIGHT))
+    return png(view_svg(view, trace).decode())
 
 
 def png(svg: str) -> bytes:
@@ -80,7 +109,7 @@ def png(svg: str) -> bytes:
 
 def facts(trace: Trace) -> list[str]:
     """What an exported page says above the picture."""
-    lines = [f"{WITH_PRUNING}: {answer(trace.prediction)}."]
+    lines = [*about(trace), f"{WITH_PRUNING}: {answer(trace.prediction)}."]
     if trace.unpruned:
         lines.append(f"{SAME_WEIGHTS}: {answer(trace.unpruned)}.")
     paper, executed = trace.relative_flops["paper"], trace.relative_flops["executed"]

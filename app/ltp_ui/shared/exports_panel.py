@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import streamlit as st
@@ -15,11 +15,15 @@ Files = dict[str, tuple[str, str, Callable[[], bytes]]]
 """By label: suffix, media type, and what makes the file."""
 
 
-def chart_files(chart: charts.Figure, *, width: int = 560) -> Files:
-    """A chart as the two kinds of picture."""
+def chart_files(chart: charts.Figure, *, width: int = 560, caption: Sequence[str] = ()) -> Files:
+    """A chart as the two kinds of picture, with lines above it."""
+
+    def image(kind: charts.ImageKind) -> bytes:
+        return charts.image(chart, kind, width=width, caption=caption)
+
     return {
-        "SVG": ("svg", "image/svg+xml", lambda: charts.image(chart, "svg", width=width)),
-        "PNG": ("png", "image/png", lambda: charts.image(chart, "png", width=width)),
+        "SVG": ("svg", "image/svg+xml", lambda: image("svg")),
+        "PNG": ("png", "image/png", lambda: image("png")),
     }
 
 

@@ -25,7 +25,7 @@ from ltp_core.checkpoint_places import (
     content_stamp,
     list_checkpoints,
 )
-from ltp_core.records import Prediction, ScoreKind, Trace, UserError
+from ltp_core.records import Prediction, ScoreKind, Trace, UserError, WhatIf
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,29 +58,6 @@ class Question:
     def __post_init__(self) -> None:
         """Notes the state of the checkpoint."""
         object.__setattr__(self, "state", stamp(self.checkpoint))
-
-
-@dataclass(frozen=True, kw_only=True)
-class WhatIf:
-    """How the pass departs from what was learned.
-
-    Attributes:
-        thresholds: Absolute, one a layer; None for the learned ones.
-        scale: How much the method prunes, as a multiple of what it learned; 0 prunes nothing. With
-            `thresholds`, which say all, it is 1.
-        keep: Positions kept by hand.
-        drop: Positions dropped by hand.
-    """
-
-    thresholds: tuple[float, ...] | None = None
-    scale: float = 1.0
-    keep: tuple[int, ...] = ()
-    drop: tuple[int, ...] = ()
-
-    @property
-    def is_neutral(self) -> bool:
-        """Nothing departs."""
-        return self == WhatIf()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,16 +223,16 @@ def trace(question: Question, what_if: WhatIf) -> Trace:
     from ltp_core.trace import trace_text
 
     model = _load(question.checkpoint, question.state)
-    return trace_text(
-        dataclasses.replace(model, method=scaled_method(model.method, what_if.scale)),
+    found = trace_text(
+        dataclasses.replace(model, method=changed_method(model.method, what_if)),
         question.text,
         question.text_pair,
-        thresholds=what_if.thresholds,
         keep=what_if.keep,
         drop=what_if.drop,
         same_weights_unpruned=False,
         window=None if what_if.is_neutral else _window(question),
     )
+    return dataclasses.replace(found, what_if=what_if)
 
 
 def _window(question: Question) -> int | None:
@@ -373,6 +350,16 @@ def _load(name: str, changed: str) -> PrunedModel:
     _loaded().add((name, changed))
     warm_up.keep_forever()
     return model
+
+
+def changed_method(method: PruningMethod, what_if: WhatIf) -> PruningMethod:
+    """The method with other thresholds or strength; forced tokens are not in it."""
+    from ltp_core.pruning import ThresholdMethod
+
+    if what_if.thresholds is None or not isinstance(method, ThresholdMethod):
+        return scaled_method(method, what_if.scale)
+    thresholds = [what_if.scale * threshold for threshold in what_if.thresholds]
+    return method.with_thresholds(thresholds).to(method.thresholds.device).requires_grad_(False)
 
 
 def scaled_method(method: PruningMethod, scale: float) -> PruningMethod:

@@ -103,5 +103,5 @@ def parse_thresholds(text: str | None, num_layers: int) -> tuple[float, ...] | N
 
 
 def format_thresholds(thresholds: Iterable[float]) -> str:
-    """The parameter for thresholds."""
-    return ",".join(f"{value:.6g}" for value in thresholds)
+    """The parameter for thresholds, which loses none of their digits."""
+    return ",".join(map(repr, map(float, thresholds)))

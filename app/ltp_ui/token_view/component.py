@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,8 @@ def legend_html(view: TokenView, *, can_force: bool) -> str:
         entries.append(f'<i class="mark passed"></i> {passed_words(view)}')
     if any(ghost is not None for ghost in _ghosts(view)):
         entries.append('<i class="mark ghost"></i> where the learned thresholds differ')
+    if unknown := next((c.unknown for c in view.columns if c.unknown), ""):
+        entries.append(f'<i class="mark unknown"></i> unknown: the model reads {escape(unknown)}')
     if view.answer_range:
         entries.append(f'<i class="mark answer"></i> {answer_name(view)}')
     if view.context_index is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 
 from app.ltp_ui.shared.palette import Palette
@@ -17,6 +17,7 @@ GUTTER, LABELS, MARGIN = 34, 78, 16
 COLUMNS_PER_BAND = 56
 LABEL_CHARACTERS = 12
 NOTES = 130
+LINE = 17
 FONTS = "'Source Sans Pro', 'Noto Sans', 'Liberation Sans', sans-serif"
 
 
@@ -25,20 +26,24 @@ def fill_opacity(level: int) -> float:
     return round(0.24 + 0.76 * level / (NUM_LEVELS - 1), 3)
 
 
-def grid_figure(view: TokenView, palette: Palette, *, heading: bool = True) -> str:
+def grid_figure(
+    view: TokenView, palette: Palette, *, heading: bool = True, about: Sequence[str] = ()
+) -> str:
     """The grid as a standalone SVG.
 
     Args:
         view: What is shown.
         palette: Colours; written out, since exported files have no style sheet.
         heading: Put the checkpoint and the counts above the grid.
+        about: Lines under the heading: the text, and how the pass was set.
     """
     bands = bands_of(len(view.columns))
     widest = max((end - start for start, end in bands), default=0)
     width = 2 * MARGIN + GUTTER + max(widest * CELL + NOTES, 720)
-    top = MARGIN + (30 if heading else 0)
+    top = MARGIN + (30 if heading else 0) + LINE * len(about)
     height_of_band = LABELS + view.num_layers * ROW + 14
     parts = [_heading(view, palette)] if heading else []
+    parts += [caption_text(line, index, palette) for index, line in enumerate(about)]
     for index, (start, end) in enumerate(bands):
         y = top + index * height_of_band + LABELS
         parts.append(_band(view, palette, start, end, y))
@@ -102,6 +107,12 @@ def heading_text(text: str, palette: Palette) -> str:
         f'<text x="{MARGIN}" y="{MARGIN + 14}" font-size="14" font-weight="600"'
         f' fill="{palette.text}">{escape(text)}</text>'
     )
+
+
+def caption_text(text: str, index: int, palette: Palette) -> str:
+    """A line under the heading, from 0."""
+    y = MARGIN + 16 + LINE * (index + 1)
+    return f'<text x="{MARGIN}" y="{y}" fill="{palette.muted}">{escape(text)}</text>'
 
 
 def _band(view: TokenView, palette: Palette, start: int, end: int, y: int) -> str:

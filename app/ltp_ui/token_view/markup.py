@@ -73,6 +73,7 @@ def _chip(column: Column, index: int, view: TokenView) -> str:
 def _places(column: Column, view: TokenView) -> list[str]:
     """What a reader who does not see the divider and the marks has to know of a column."""
     places = ["in the question"] if view.asks and not column.is_context else []
+    places += [f"unknown to the model, which reads {column.unknown}"] * bool(column.unknown)
     return places + [answer_name(view)] * column.is_answer
 
 
@@ -81,6 +82,7 @@ def flags(column: Column) -> list[str]:
     on = {
         "special": column.is_special,
         "joined": column.continues,
+        "unknown": bool(column.unknown),
         "forced-keep": column.forced == "keep",
         "forced-drop": column.forced == "drop",
     }

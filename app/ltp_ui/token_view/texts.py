@@ -6,9 +6,17 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
+from ltp_core.records import Trace
+
 _CONTINUATION = "##"
 _BYTE_LEVEL_SPACE = "Ġ"
 _SENTENCEPIECE_SPACE = "▁"
+UNKNOWN = {"[UNK]", "<unk>"}
+"""What tokenizers make of what their vocabulary lacks."""
+
+LONGEST = 30
+"""Characters that are shown of an unknown word, which may have thousands."""
+
 _INVISIBLE = {"Cf", "Cs", "Zl", "Zp"}
 
 
@@ -16,6 +24,21 @@ def display_texts(tokens: Sequence[str]) -> tuple[str, ...]:
     """The text of each token without the tokenizer's marks, every control character visible."""
     is_byte_level = any(token.startswith(_BYTE_LEVEL_SPACE) for token in tokens)
     return tuple(visible(_plain(token, is_byte_level)) or "␣" for token in tokens)
+
+
+def token_texts(trace: Trace) -> tuple[str, ...]:
+    """The same of a trace; an unknown token is shown as what it stands for in the text."""
+    texts = display_texts(trace.tokens)
+    if not trace.surfaces:
+        return texts
+    return tuple(
+        _shortened(visible(surface)) if token in UNKNOWN and surface.strip() else text
+        for token, surface, text in zip(trace.tokens, trace.surfaces, texts, strict=True)
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def visible(text: str) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from app.ltp_ui.token_view.texts import display_texts, is_right_to_left
+from app.ltp_ui.token_view.texts import UNKNOWN, is_right_to_left, token_texts
 from ltp_core.records import Answer, LayerTrace, ScoreKind, Trace
 
 NUM_LEVELS = 8
@@ -34,6 +34,7 @@ class Column:
         is_protected: No method may drop it.
         is_answer: It is part of the answer, or of what is likeliest to be one.
         is_context: It stands behind the question's end; never where nothing is asked.
+        unknown: What the model reads instead of the text, as `[UNK]`; empty where it reads that.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Column:
     is_protected: bool
     is_answer: bool
     is_context: bool
+    unknown: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +138,7 @@ def build_view(
         score_kind: What the scores are.
     """
     groups = _groups(words, merge_words, show_special)
-    texts = display_texts(trace.tokens)
+    texts = token_texts(trace)
     survived = trace.num_survived
     survived_learned = learned.num_survived if learned else None
     answer, context = _answer_and_context(trace.answer, words)
@@ -152,6 +154,9 @@ def build_view(
             is_protected=any(position in protected for position in group),
             is_answer=any(position in answer for position in group),
             is_context=group[0] in context,
+            unknown=next(
+                (t for i in group if (t := trace.tokens[i]) in UNKNOWN and t != texts[i]), ""
+            ),
         )
         for group in groups
     )

@@ -16,7 +16,18 @@ def quoted(column: Column) -> str:
 
 
 def why(view: TokenView, index: int) -> str:
-    """The sentence that says why the column's token left or stayed."""
+    """Why the column's token left or stayed, and what the model reads where it does not know it."""
+    column = view.columns[index]
+    said = _why(view, index)
+    return f"{said} {unknown_words(column)}." if column.unknown else said
+
+
+def unknown_words(column: Column) -> str:
+    """That the model does not know what stands there."""
+    return f"The model does not know {quoted(column)} and reads {column.unknown}"
+
+
+def _why(view: TokenView, index: int) -> str:
     column = view.columns[index]
     if column.survived < view.num_layers:
         return _why_left(view, index)
