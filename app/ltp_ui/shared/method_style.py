@@ -30,6 +30,8 @@ class MethodStyle:
 STAR = "M0,-1.4L0.35,-0.35L1.4,0L0.35,0.35L0,1.4L-0.35,0.35L-1.4,0L-0.35,-0.35Z"
 """Four points, in Vega's units; its own shapes are all taken, or thin."""
 
+BAR = "M-1.4,-0.35L1.4,-0.35L1.4,0.35L-1.4,0.35Z"
+
 _STYLES = (
     MethodStyle(name="ltp", title="LTP", shape="circle", dash=(1, 0)),
     MethodStyle(name="spatten", title="SpAtten", shape="square", dash=(8, 3)),
@@ -55,8 +57,9 @@ LIGHT_COLORS = (
     "#0e7c92",
     "#8a3b12",
     "#5b3fb5",
+    "#1f2937",
 )
-"""The light theme's list, written out for exports."""
+"""The light theme's list, written out for exports; the last is for what has no place in the list above."""
 
 DARK_COLORS = (
     "#56b4e9",
@@ -68,15 +71,14 @@ DARK_COLORS = (
     "#7ee0e6",
     "#f0a27a",
     "#b9a7ff",
+    "#e5e7eb",
 )
 """The dark theme's list."""
 
 
 def style_of(name: str) -> MethodStyle:
-    """A method's look; one that is not in the list is a grey star under its own name."""
-    return KNOWN.get(name) or MethodStyle(
-        name=name, title=title_of(name), shape="stroke", dash=(1, 1)
-    )
+    """A method's look; one that is not in the list is a bar in the colour of ink under its own name."""
+    return KNOWN.get(name) or MethodStyle(name=name, title=title_of(name), shape=BAR, dash=(1, 1))
 
 
 def title_of(name: str) -> str:

@@ -134,6 +134,8 @@ def pictures(found: pd.DataFrame, view: View) -> None:
     # Counted in bit operations, models in INT8 and in floating point have one chart.
     one_chart = "experiment" if view.x == "bops" else "comparable"
     sets = [group for _, group in found.groupby(one_chart, sort=False)]
+    if view.x == "bops":
+        sets.sort(key=lambda group: not group["is_int8"].any())
     with st.spinner("Intervals are computed once", show_time=True):
         frames = [chart_frame(group, view) for group in sets]
     drawn = [
@@ -178,8 +180,9 @@ def _picture(
 ) -> None:
     """One chart with its name above and where its figures come from below."""
     first: Row = rows(found)[0]
+    trained = rows(found.sort_values("is_int8"))[0]
     precisions = ", FP16 and INT8" if found["is_int8"].nunique() > 1 else ""
-    st.markdown(f"**{task_label(first.task)}** · {plain(training_label(first))}{precisions}")
+    st.markdown(f"**{task_label(first.task)}** · {plain(training_label(trained))}{precisions}")
     methods = in_order(found["method"])
     chart = charts.tradeoff_chart(
         frame, view, metric=first.metric_name, methods=methods, height=height, ranges=ranges
