@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ltp_core.classifier import TextClassifier, load, prune
-    from ltp_core.hugging_face import PrunedModelForSequenceClassification
+    from ltp_core.predicting.classifier import TextClassifier, load, prune
+    from ltp_core.predicting.hugging_face import PrunedModelForSequenceClassification
 
 __all__ = ["PrunedModelForSequenceClassification", "TextClassifier", "load", "prune"]
 

@@ -16,6 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from ltp_core import store
 from ltp_core.checkpoint_places import (
     PRUNING_FILE,
@@ -94,6 +97,31 @@ class PrunedModel:
         from ltp_core.encoder.int8 import input_scales
 
         return input_scales(self.encoder)
+
+    def probabilities(
+        self, logits: Float[np.ndarray, "texts label"]
+    ) -> Float[np.ndarray, "texts label"] | None:
+        """Of each label: by the softmax, or where labels are independent by the sigmoid of each.
+
+        None where the model gives values. Computed in float64.
+        """
+        import torch
+
+        if not self.label_names:
+            return None
+        exact = torch.from_numpy(np.asarray(logits, dtype=np.float64))
+        found = torch.sigmoid(exact) if self.is_multi_label else torch.softmax(exact, dim=1)
+        result: Float[np.ndarray, "texts label"] = found.numpy()
+        return result
+
+    def labels_of(self, probabilities: Float[np.ndarray, "texts label"]) -> list[tuple[str, ...]]:
+        """Labels of each text: the likeliest one; of independent ones all of 0.5 and more, or none."""
+        if not self.is_multi_label:
+            return [(self.label_names[i],) for i in probabilities.argmax(axis=1)]
+        return [
+            tuple(name for name, share in zip(self.label_names, row, strict=True) if share >= 0.5)
+            for row in probabilities
+        ]
 
     @functools.cached_property
     def weights_sha256(self) -> str:

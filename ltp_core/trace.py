@@ -26,7 +26,6 @@ from ltp_core.pruning.base import (
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import LayerTrace, Prediction, Trace, UserError, WhatIf
 from ltp_core.runners import Inputs, RunOutput, run_masked
-from ltp_core.scoring import holding, probabilities
 from ltp_core.tasks.catalogue import known_task
 from ltp_core.tokenize import Encoded, encode_text
 
@@ -336,13 +335,13 @@ def _predict(
             logits=(best, found.null_score), probabilities=None, label=found.text, answer=found
         )
     values = tuple(output.logits[0].double().tolist())
-    shares = probabilities(model, output.logits[:1].cpu().numpy())
+    shares = model.probabilities(output.logits[:1].cpu().numpy())
     if shares is None or len(values) == 1:
         return Prediction(logits=values, probabilities=None, label=None)
     return Prediction(
         logits=values,
         probabilities=tuple(shares[0].tolist()),
-        label=", ".join(holding(model, shares)[0]) or "no label",
+        label=", ".join(model.labels_of(shares)[0]) or "no label",
     )
 
 

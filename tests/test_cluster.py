@@ -22,9 +22,9 @@ import pytest
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.cluster.connection import HERE, SILENT, connected
 from ltp_core.cluster.predicting import cluster_engine
-from ltp_core.predict import predict_file
+from ltp_core.predicting.predict import predict_file
+from ltp_core.predicting.scoring import Scorer
 from ltp_core.records import UserError
-from ltp_core.scoring import Scorer
 from tests import tiny
 from tests.checkpoints import REVIEWS
 from tests.commands import run

@@ -19,7 +19,7 @@ PARTS |= {"metrics", "store", "config"}
 """What stands on its own, and what is put together from it below."""
 
 ALLOWED: dict[str, set[str]] = {
-    "__init__": {"classifier", "hugging_face"},
+    "__init__": {"predicting"},
     "records": set(),
     "toml_writer": set(),
     "environment": set(),
@@ -55,17 +55,13 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint_tokenizer": {"checkpoint_places", "config", "lengths", "encoder", "store"} | BASE,
     "inference": PARTS | {"runners", "checkpoint"},
     "ask": PARTS | {"runners", "checkpoint", "inference"},
-    "scoring": PARTS | {"runners", "checkpoint", "inference", "export"},
-    "join": {"tasks", "files"},
-    "predict": {"records", "files", "tasks", "checkpoint", "scoring", "join"},
-    "trace": PARTS | {"runners", "checkpoint", "inference", "ask", "scoring"},
-    "cluster": {"records", "environment", "threads", "checkpoint", "scoring", "predict"}
+    "trace": PARTS | {"runners", "checkpoint", "inference", "ask"},
+    "predicting": PARTS
+    | {"runners", "checkpoint", "checkpoint_places", "inference", "trace", "calibration", "export"},
+    "cluster": {"records", "environment", "threads", "checkpoint", "predicting"}
     | {"config", "sweep", "training"},
-    "classifier": {"records", "checkpoint", "tokenize", "scoring", "trace", "calibration"},
-    "hugging_face": PARTS | {"checkpoint", "checkpoint_places", "export", "inference", "runners"},
     "evaluate": PARTS | {"runners", "checkpoint", "inference"},
-    "bench": PARTS
-    | {"runners", "checkpoint", "inference", "evaluate", "export", "scoring", "predict"},
+    "bench": PARTS | {"runners", "checkpoint", "inference", "evaluate", "export", "predicting"},
     "export": PARTS | {"runners", "checkpoint", "checkpoint_places"},
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS
@@ -77,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": PARTS
     | {"runners", "checkpoint", "checkpoint_places", "checkpoint_tokenizer", "inference"}
     | {"evaluate", "trace", "bench", "export", "calibration", "training", "sweep", "analysis"}
-    | {"scoring", "join", "predict", "cluster"},
+    | {"predicting", "cluster"},
     "__main__": {"cli"},
 }
 """Parts of `ltp_core` that each part may import, itself apart. A new part gets a line."""

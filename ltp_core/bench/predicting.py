@@ -23,10 +23,10 @@ from ltp_core.bench.settings import BenchSettings
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.environment import downloads_allowed
 from ltp_core.export import export_hugging_face
-from ltp_core.predict import predict_file
+from ltp_core.predicting.predict import predict_file
+from ltp_core.predicting.scoring import Scorer
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
-from ltp_core.scoring import Scorer
 from ltp_core.tasks.loading import load_rows
 
 CONTENDERS = {

@@ -21,7 +21,8 @@ from ltp_core.cli.lengths import count_own, names
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:
-    from ltp_core.analysis.pays import Decision, Lengths
+    from ltp_core.analysis.pays.cost import Lengths
+    from ltp_core.analysis.pays.decision import Decision
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -53,7 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Output:
     """Reads the store; nothing is computed by a network."""
-    from ltp_core.analysis.pays import decide, sentence
+    from ltp_core.analysis.pays.decision import decide
+    from ltp_core.analysis.pays.sentence import sentence
     from ltp_core.checkpoint_places import checkpoint_folder
 
     name = checkpoint_folder(arguments.checkpoint).name
@@ -76,7 +78,7 @@ def _lengths(arguments: Namespace, checkpoint: str) -> Lengths | None:
         if arguments.columns:
             raise UserError("--columns says how a file of texts is read: name it with --lengths.")
         return None
-    from ltp_core.analysis.pays import Lengths
+    from ltp_core.analysis.pays.cost import Lengths
     from ltp_core.lengths.sources import FILE_SPLIT, stated_lengths
 
     path = Path(arguments.lengths).expanduser()
@@ -99,7 +101,7 @@ def _lengths(arguments: Namespace, checkpoint: str) -> Lengths | None:
 def _of_task(arguments: Namespace, checkpoint: str) -> Lengths:
     """Stored counts of a task with the checkpoint's tokenizer."""
     from ltp_core import store
-    from ltp_core.analysis.pays import Lengths
+    from ltp_core.analysis.pays.cost import Lengths
     from ltp_core.checkpoint_tokenizer import tokenizer_facts
     from ltp_core.lengths.shift import evaluation_split, training_split
     from ltp_core.lengths.sources import find_task_set
@@ -140,7 +142,7 @@ def _cost_line(decision: Decision) -> str:
 
 
 def _changes(decision: Decision) -> str:
-    from ltp_core.analysis.pays import points
+    from ltp_core.analysis.pays.sentence import points
 
     who = [(decision.records or decision.checkpoint, decision.changes)]
     who += [(decision.shallow.run, decision.shallow.changes)] if decision.shallow else []

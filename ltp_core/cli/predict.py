@@ -28,7 +28,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
-    from ltp_core.predict import Counts, Engine, Report
+    from ltp_core.predicting.predict import Counts, Engine, Report
 
 STANDARD = "-"
 """Standard input, or output."""
@@ -97,8 +97,8 @@ def run(arguments: Namespace) -> Output:
     device = usable_device(arguments.device if is_local else "cpu")
 
     from ltp_core.checkpoint import load_checkpoint
-    from ltp_core.predict import predict_file, predict_stream, stream_lines, stream_rows
-    from ltp_core.scoring import Scorer
+    from ltp_core.predicting.predict import predict_file, predict_stream, stream_lines, stream_rows
+    from ltp_core.predicting.scoring import Scorer
 
     model = load_checkpoint(
         arguments.checkpoint,
@@ -136,7 +136,7 @@ def run(arguments: Namespace) -> Output:
                 **options,
             )
         else:
-            from ltp_core.join import place_of, read_source
+            from ltp_core.predicting.join import place_of, read_source
 
             rows = (
                 stream_rows(stream_lines(sys.stdin.buffer), columns)

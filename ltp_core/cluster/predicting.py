@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from ltp_core.checkpoint import PrunedModel, assemble
 from ltp_core.cluster.connection import Cluster, use_one_core
-from ltp_core.predict import Chunk, Counts, Engine, Predicted, predict_texts
+from ltp_core.predicting.predict import Chunk, Counts, Engine, Predicted, predict_texts
+from ltp_core.predicting.scoring import RunnerName, Scorer
 from ltp_core.records import UserError
-from ltp_core.scoring import RunnerName, Scorer
 
 CHUNKS_A_WORKER = 2
 """One that is computed and one that waits: what is in memory depends on the workers, not on the file."""

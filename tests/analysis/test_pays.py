@@ -18,19 +18,11 @@ from hypothesis import strategies as st
 from ltp_core import environment, store
 from ltp_core.analysis.example_records import ExampleRecords, ModelSize, read_examples
 from ltp_core.analysis.intervals import Estimate
-from ltp_core.analysis.pays import (
-    ONNX,
-    Change,
-    Cost,
-    Decision,
-    Lengths,
-    ShallowControl,
-    Speed,
-    Timing,
-    by_length,
-    decide,
-    sentence,
-)
+from ltp_core.analysis.pays.accuracy import Change, ShallowControl
+from ltp_core.analysis.pays.cost import Cost, Lengths, by_length
+from ltp_core.analysis.pays.decision import Decision, decide
+from ltp_core.analysis.pays.sentence import sentence
+from ltp_core.analysis.pays.timing import ONNX, Speed, Timing
 from ltp_core.bench.results import BenchEntry
 from ltp_core.config import SelectConfig
 from ltp_core.lengths.counts import LengthCounts

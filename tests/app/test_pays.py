@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.pays import controls, panels
 from ltp_core import store
-from ltp_core.analysis.pays import decide, sentence
+from ltp_core.analysis.pays.decision import decide
+from ltp_core.analysis.pays.sentence import sentence
 from tests import bench_samples
 from tests.analysis.test_pays import bench_of, save
 from tests.source_trees import ROOT

@@ -15,7 +15,7 @@ from app.ltp_ui.score import panels
 from app.ltp_ui.shared import strength
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
-from ltp_core.scoring import compare_with_unpruned
+from ltp_core.predicting.scoring import compare_with_unpruned
 from ltp_core.trace import trace_text
 from tests import app_samples, tiny
 

@@ -14,7 +14,7 @@ import pytest
 from ltp_core import store
 from ltp_core.checkpoint import load_checkpoint
 from ltp_core.export.folder import CARD
-from ltp_core.scoring import Scorer
+from ltp_core.predicting.scoring import Scorer
 from tests import tiny
 from tests.checkpoints import QUESTIONS, REVIEWS, save_questions
 from tests.commands import run

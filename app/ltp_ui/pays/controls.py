@@ -19,7 +19,9 @@ from app.ltp_ui.throughput import controls as throughput_controls
 from app.ltp_ui.throughput import panels as throughput_panels
 from app.ltp_ui.throughput.data import machine
 from ltp_core import store
-from ltp_core.analysis.pays import Decision, Lengths, batch_sizes, benches_of
+from ltp_core.analysis.pays.cost import Lengths
+from ltp_core.analysis.pays.decision import Decision
+from ltp_core.analysis.pays.timing import batch_sizes, benches_of
 from ltp_core.bench.results import BenchEntry
 from ltp_core.bench.variants import VARIANTS, missing
 from ltp_core.budget import elastic_curve

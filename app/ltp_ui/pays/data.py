@@ -10,8 +10,9 @@ from app.ltp_ui.shared import stamps
 from app.ltp_ui.shared.stored import run_table
 from app.ltp_ui.shared.strength import Strength
 from ltp_core import store
-from ltp_core.analysis import pays
-from ltp_core.analysis.pays import Decision, Lengths
+from ltp_core.analysis.pays import decision
+from ltp_core.analysis.pays.cost import Lengths
+from ltp_core.analysis.pays.decision import Decision
 from ltp_core.bench.results import DOCUMENT
 
 OWN_ROWS = "its own evaluation rows"
@@ -57,7 +58,7 @@ def _decide(
     _lengths: Lengths | None,
 ) -> Decision:
     del key, changed
-    return pays.decide(
+    return decision.decide(
         run,
         _lengths,
         bench=bench,

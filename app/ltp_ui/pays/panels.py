@@ -18,7 +18,10 @@ from app.ltp_ui.shared.labels import run_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, duration, percent
 from ltp_core import store
-from ltp_core.analysis.pays import Change, Decision, Speed, points, sentence
+from ltp_core.analysis.pays.accuracy import Change
+from ltp_core.analysis.pays.decision import Decision
+from ltp_core.analysis.pays.sentence import points, sentence
+from ltp_core.analysis.pays.timing import Speed
 from ltp_core.bench.noise import TOO_NOISY
 from ltp_core.bench.variants import BASELINE, CONTROL, METHOD, SHUFFLED, VARIANTS
 from ltp_core.files import json_text

@@ -302,7 +302,7 @@ def compare_with_unpruned(
         texts: One or two strings each.
         scale: How much it prunes, as a multiple of what it learned.
     """
-    from ltp_core.scoring import compare_with_unpruned as compare
+    from ltp_core.predicting.scoring import compare_with_unpruned as compare
 
     model = load(name)
     return compare(dataclasses.replace(model, method=scaled_method(model.method, scale)), texts)

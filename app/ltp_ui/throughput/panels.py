@@ -15,7 +15,7 @@ from app.ltp_ui.shared.wording import counted, percent
 from app.ltp_ui.throughput import charts, data
 from app.ltp_ui.throughput.data import RATIOS, Bench, Who, short_machine
 from app.ltp_ui.throughput.export import bench_csv, bench_json
-from ltp_core.analysis.pays import is_here
+from ltp_core.analysis.pays.timing import is_here
 from ltp_core.bench.noise import FEWEST_ROUNDS, NOISY_FIGURE, TOO_NOISY
 from ltp_core.bench.variants import CONTROL, METHOD
 

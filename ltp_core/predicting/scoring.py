@@ -1,4 +1,4 @@
-"""Texts through a checkpoint by any runner, and what its logits say: labels and probabilities."""
+"""Texts through a checkpoint by any runner, and what pruning changes about its answers."""
 
 from __future__ import annotations
 
@@ -131,32 +131,6 @@ def _runner(model: PrunedModel, runner: str, dtype: str) -> Callable[[Inputs], T
     return lambda inputs: packed(inputs, model.method, last_layer=last).logits
 
 
-def probabilities(
-    model: PrunedModel, logits: Float[np.ndarray, "texts label"]
-) -> Float[np.ndarray, "texts label"] | None:
-    """Of each label: by the softmax, or where labels are independent by the sigmoid of each.
-
-    None where the model gives values. Computed in float64.
-    """
-    if not model.label_names:
-        return None
-    exact = torch.from_numpy(np.asarray(logits, dtype=np.float64))
-    found = torch.sigmoid(exact) if model.is_multi_label else torch.softmax(exact, dim=1)
-    result: Float[np.ndarray, "texts label"] = found.numpy()
-    return result
-
-
-def holding(model: PrunedModel, found: Float[np.ndarray, "texts label"]) -> list[tuple[str, ...]]:
-    """Labels of each text by their probabilities: the likeliest one.
-
-    Where labels are independent, all of 0.5 and more, which may be none.
-    """
-    names = model.label_names
-    if model.is_multi_label:
-        return [tuple(n for n, p in zip(names, row, strict=True) if p >= 0.5) for row in found]
-    return [(names[i],) for i in found.argmax(axis=1)]
-
-
 def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) -> pd.DataFrame:
     """What pruning changes, text by text, beside the same weights unpruned.
 
@@ -211,8 +185,8 @@ def compare_with_unpruned(model: PrunedModel, texts: Sequence[tuple[str, ...]]) 
 
 
 def _outcome(model: PrunedModel, logits: np.ndarray) -> dict[str, Any]:
-    found = probabilities(model, logits)
+    found = model.probabilities(logits)
     if found is None:
         return {"value": logits[:, 0]}
-    labels = [", ".join(names) or "no label" for names in holding(model, found)]
+    labels = [", ".join(names) or "no label" for names in model.labels_of(found)]
     return {"label": labels, "confidence": found.max(axis=1)}

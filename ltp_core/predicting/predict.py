@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.files import atomic_write, lock_file, write_json
-from ltp_core.join import OUTPUTS, json_line, place_of, read_source, write_joined
+from ltp_core.predicting.join import OUTPUTS, json_line, place_of, read_source, write_joined
+from ltp_core.predicting.scoring import Scorer
 from ltp_core.records import UserError
-from ltp_core.scoring import Scorer, holding, probabilities
 from ltp_core.tasks.files import (
     CHUNK_ROWS,
     MAX_CHARACTERS,
@@ -318,10 +318,10 @@ def predict_texts(
 
 def _values(model: PrunedModel, logits: np.ndarray) -> list[list[Any]]:
     """What stands in each new column."""
-    found = probabilities(model, logits)
+    found = model.probabilities(logits)
     if found is None:
         return [[float(f"{value:.7g}") for value in column] for column in logits.T]
-    labels = holding(model, found)
+    labels = model.labels_of(found)
     first: list[Any] = [list(names) for names in labels]
     if not model.is_multi_label:
         first = [names[0] for names in labels]

@@ -108,7 +108,7 @@ def test_a_batch_size_is_of_one_call(tiny_store: Path, monkeypatch: pytest.Monke
         sizes.append(batch_size)
         return input_batches(model, encoded, batch_size)
 
-    monkeypatch.setattr("ltp_core.scoring.input_batches", noted)
+    monkeypatch.setattr("ltp_core.predicting.scoring.input_batches", noted)
     classifier = ltp_core.load(REVIEWS, batch_size=4)
     classifier(TEXTS, batch_size=2)
     classifier(TEXTS)
@@ -156,7 +156,7 @@ def test_calibration_takes_pairs_in_both_forms(
         seen.extend(texts)
         return encode(tokenizer, [], max_length)
 
-    monkeypatch.setattr("ltp_core.classifier.encode", noted)
+    monkeypatch.setattr("ltp_core.predicting.classifier.encode", noted)
     model = pipeline_of(hugging_face_folder("bert")).model
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
     texts = ["a movie", PAIR, (TEXTS[1], TEXTS[2])]

@@ -14,8 +14,8 @@ import transformers
 import ltp_core
 from ltp_core import PrunedModelForSequenceClassification as Pruned
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.predicting.scoring import Scorer
 from ltp_core.records import UserError
-from ltp_core.scoring import Scorer
 from tests import tiny
 from tests.checkpoints import PAIRS, QUESTIONS, REVIEWS, save_questions
 from tests.commands import run

@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from ltp_core import predict as module
 from ltp_core.checkpoint import load_checkpoint
-from ltp_core.predict import predict_file, predict_stream, stream_lines, stream_rows
-from ltp_core.scoring import Scorer
+from ltp_core.predicting import predict as module
+from ltp_core.predicting.predict import predict_file, predict_stream, stream_lines, stream_rows
+from ltp_core.predicting.scoring import Scorer
 from ltp_core.trace import predict_text
 from tests import tiny
 from tests.checkpoints import PAIRS, QUESTIONS, REVIEWS, save_questions
@@ -212,13 +212,13 @@ def test_a_full_disk_loses_nothing(
     write = module.write_joined
 
     def full(*rest: Any) -> None:
-        import ltp_core.join
+        import ltp_core.predicting.join
 
         def no_space(*more: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(ltp_core.join, "_write_csv", no_space)
+            patch.setattr(ltp_core.predicting.join, "_write_csv", no_space)
             write(*rest)
 
     with monkeypatch.context() as patch:

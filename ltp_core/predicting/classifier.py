@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.predicting.scoring import RunnerName, Scorer
 from ltp_core.records import Trace, UserError
-from ltp_core.scoring import RunnerName, Scorer, probabilities
 from ltp_core.tokenize import encode
 from ltp_core.trace import trace_text
 
@@ -151,7 +151,7 @@ class TextClassifier:
             return np.empty((0, len(self.labels)))
         logits = self._scorer(texts, batch_size=batch_size).logits
         if function is None:
-            found = probabilities(self.model, logits)
+            found = self.model.probabilities(logits)
             return logits if found is None else found
         exact = torch.from_numpy(logits).double()
         functions = {
