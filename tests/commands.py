@@ -19,7 +19,7 @@ class Ran:
 
 
 class _Stream(io.StringIO):
-    encoding = "utf-8"  # type: ignore[assignment]
+    encoding = "utf-8"
 
 
 def run(*argv: str) -> Ran:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
     from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
 
     from ltp_core.encoder.model import Encoder
     from ltp_core.runners.base import Inputs
@@ -263,6 +264,13 @@ def tokenizer(family: str = "bert") -> Tokenizer:
         special_tokens=[(first, vocab[first]), (last, vocab[last])],
     )
     return made
+
+
+def fast_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer as transformers' own."""
+    import transformers
+
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer())  # type: ignore[no-untyped-call]
 
 
 def save_hugging_face(architecture: str, folder: Path, **changes: Any) -> Path:

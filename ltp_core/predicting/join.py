@@ -5,6 +5,7 @@ The rows stay as they are, in their order: Parquet keeps its types, CSV is text,
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import io
@@ -40,14 +41,15 @@ def write_joined(out: Path, source: Path, parts: Sequence[Path]) -> None:
         parts: Parquet files whose rows, one after another, belong to those of the source.
 
     Raises:
-        UserError: The source cannot be read, the format cannot hold a value, or the disk is full.
+        UserError: The source cannot be read or has more rows or fewer by now, the format cannot hold a
+            value, or the disk is full.
     """
     with atomic_file(out) as file:
         if out.suffix.lower() == ".parquet":
             _write_parquet(file, source, parts)
             return
         added = (row for part in parts for row in pq.read_table(part).to_pylist())
-        joined = ({**row, **more} for row, more in zip(_all_rows(source), added, strict=True))
+        joined = _beside(source, added)
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         if out.suffix.lower() == ".jsonl":
             text.writelines(map(json_line, joined))
@@ -56,6 +58,18 @@ def write_joined(out: Path, source: Path, parts: Sequence[Path]) -> None:
             _write_csv(text, header, joined, out, place_of(source))
         text.flush()
         text.detach()
+
+
+def changed_meanwhile(source: Path) -> DataError:
+    """For a source whose rows are not those any more that were predicted."""
+    return DataError(f"{source.name} changed meanwhile: run the same command again.")
+
+
+def _beside(source: Path, added: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row, more in itertools.zip_longest(_all_rows(source), added):
+        if row is None or more is None:
+            raise changed_meanwhile(source)
+        yield {**row, **more}
 
 
 def _write_csv(
@@ -141,18 +155,27 @@ def _cell(value: Any) -> str:
 
 
 def _write_parquet(file: BinaryIO, source: Path, parts: Sequence[Path]) -> None:
-    sizes = (pq.read_metadata(part).num_rows for part in parts)
-    writer: pq.ParquetWriter | None = None
-    for part, rows in zip(parts, _blocks(_tables(source), sizes), strict=True):
-        table = rows
-        predicted = pq.read_table(part)
-        for name in predicted.column_names:
-            table = table.append_column(name, predicted.column(name))
-        table = table.replace_schema_metadata(rows.schema.metadata)
-        writer = writer or pq.ParquetWriter(file, table.schema)
-        writer.write_table(table)
-    assert writer is not None
-    writer.close()
+    tables = _tables(source)
+    waiting = next(tables, pa.table({}))
+    with contextlib.ExitStack() as open_files:
+        writer: pq.ParquetWriter | None = None
+        for part in parts:
+            predicted = pq.read_table(part)
+            size = predicted.num_rows
+            while waiting.num_rows < size:
+                if (more := next(tables, None)) is None:
+                    raise changed_meanwhile(source)
+                waiting = pa.concat_tables([waiting, more])
+            table, waiting = waiting.slice(0, size), waiting.slice(size)
+            metadata = table.schema.metadata
+            for name in predicted.column_names:
+                table = table.append_column(name, predicted.column(name))
+            table = table.replace_schema_metadata(metadata)
+            if writer is None:
+                writer = open_files.enter_context(pq.ParquetWriter(file, table.schema))
+            writer.write_table(table)
+        if waiting.num_rows or next(tables, None) is not None:
+            raise changed_meanwhile(source)
 
 
 def _tables(source: Path) -> Iterator[pa.Table]:
@@ -198,14 +221,3 @@ def _batched(rows: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
 
 def _as_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else _cell(value)
-
-
-def _blocks(tables: Iterable[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Table]:
-    """The same rows, divided otherwise."""
-    waiting = iter(tables)
-    rest = next(waiting)
-    for size in sizes:
-        while rest.num_rows < size:
-            rest = pa.concat_tables([rest, next(waiting)])
-        yield rest.slice(0, size)
-        rest = rest.slice(size)

@@ -24,7 +24,14 @@ import pyarrow.parquet as pq
 
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.files import atomic_write, lock_file, write_json
-from ltp_core.predicting.join import OUTPUTS, json_line, place_of, read_source, write_joined
+from ltp_core.predicting.join import (
+    OUTPUTS,
+    changed_meanwhile,
+    json_line,
+    place_of,
+    read_source,
+    write_joined,
+)
 from ltp_core.predicting.scoring import Scorer
 from ltp_core.records import UserError
 from ltp_core.tasks.files import (
@@ -167,7 +174,7 @@ def predict_file(
             if not counts.rows:
                 raise DataError(f"{source.name} has no row: there is nothing to predict.")
             if _plan(scorer.model, source, columns, options) != plan:
-                raise DataError(f"{source.name} changed meanwhile: run the same command again.")
+                raise changed_meanwhile(source)
             write_joined(out, source, _parts(folder))
             is_needed = False
         except BaseException:

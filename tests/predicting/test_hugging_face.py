@@ -94,13 +94,17 @@ def test_a_trainer_predicts_with_it(tiny_store: Path, tmp_path: Path) -> None:
     tokenizer = model.make_tokenizer()
     labels = [i % 2 for i in range(len(TEXTS))]
     rows = [{**tokenizer(text), "labels": label} for text, label in zip(TEXTS, labels, strict=True)]
-    options = {"per_device_eval_batch_size": len(TEXTS), "report_to": "none", "use_cpu": True}
+    options: dict[str, Any] = {
+        "per_device_eval_batch_size": len(TEXTS),
+        "report_to": "none",
+        "use_cpu": True,
+    }
     trainer = transformers.Trainer(
         model=model,
         args=transformers.TrainingArguments(output_dir=str(tmp_path), disable_tqdm=True, **options),
         data_collator=transformers.DataCollatorWithPadding(tokenizer),
     )
-    found = trainer.predict(rows)
+    found: Any = trainer.predict(rows)  # type: ignore[arg-type]
     expected = scored(REVIEWS)
     np.testing.assert_allclose(found.predictions, expected, atol=1e-5)
     loss = torch.nn.functional.cross_entropy(torch.from_numpy(expected), torch.tensor(labels))
@@ -149,7 +153,7 @@ def test_a_model_in_memory_is_saved_without_records(
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         hugging_face_folder("bert")
     )
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
+    fast = tiny.fast_tokenizer()
     classifier = ltp_core.prune(theirs, fast, TEXTS, 0.7, max_configurations=20)
     model = Pruned(classifier.model)
     model.save_pretrained(tmp_path / "saved")
@@ -172,7 +176,7 @@ def test_it_changes_its_type_and_thresholds_stay(tiny_store: Path) -> None:
         torch.testing.assert_close(found.float(), exact, atol=0.3, rtol=0)
         assert pruning == model._pruned.method.state_json()
         model.load_state_dict(classifier.model.encoder.state_dict(prefix="encoder."))
-        model.float()
+        model.float()  # type: ignore[no-untyped-call]
     assert before == classifier(TEXTS)
     assert torch.bfloat16 == Pruned.from_pretrained(REVIEWS, dtype="bfloat16").dtype
 
@@ -246,7 +250,10 @@ def test_it_is_for_inference(tiny_store: Path, tmp_path: Path) -> None:
         (lambda: Pruned.from_pretrained(REVIEWS, device_map="auto"), "no 'device_map' here"),
         (lambda: Pruned.from_pretrained(REVIEWS, dtype="int8"), "must be float32"),
         (lambda: Pruned.from_pretrained(tmp_path / "runs" / QUESTIONS), "answers questions"),
-        (lambda: Pruned(model.config), "made of a checkpoint"),
+        (
+            lambda: Pruned(model.config),  # type: ignore[arg-type]
+            "made of a checkpoint",
+        ),
         (lambda: model.save_pretrained(tmp_path / "x", push_to_hub=True), "no 'push_to_hub' here"),
     ):
         with pytest.raises(UserError, match=reason):

@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from ltp_core.checkpoint import load_checkpoint
+from ltp_core.predicting import join
 from ltp_core.predicting import predict as module
 from ltp_core.predicting.predict import predict_file, predict_stream, stream_lines, stream_rows
 from ltp_core.predicting.scoring import Scorer
+from ltp_core.records import UserError
 from ltp_core.trace import predict_text
 from tests import tiny
 from tests.checkpoints import PAIRS, QUESTIONS, REVIEWS, save_questions
@@ -147,7 +149,7 @@ def test_an_unpruned_checkpoint_equals_transformers(
     import transformers
 
     folder = hugging_face_folder("bert")
-    tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]"
     )
     network = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
@@ -203,23 +205,39 @@ def test_another_run_does_not_go_on(tiny_store: Path, tmp_path: Path) -> None:
     assert list(reversed(TEXTS)) == list(load(out)["text"])
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("count", [len(TEXTS) - 1, len(TEXTS) + 1])
+def test_a_source_that_changes_while_it_is_written_is_refused(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, count: int
+) -> None:
+    """With a row less or more than was predicted there is a sentence, and no file."""
+    source, out = save(tmp_path / f"in{suffix}"), tmp_path / f"out{suffix}"
+
+    def changed(*rest: Any) -> None:
+        save(source, (2 * TEXTS)[:count])
+        join.write_joined(*rest)
+
+    monkeypatch.setattr(module, "write_joined", changed)
+    ran = run("predict", REVIEWS, str(source), "--text", "text", "--out", str(out))
+    assert 2 == ran.status
+    assert f"in{suffix} changed meanwhile: run the same command again." in ran.stderr
+    assert not out.exists()
+
+
 def test_a_full_disk_loses_nothing(
     tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no space for the output, status 2, and the next run only writes."""
     source, out = save(tmp_path / "in.csv"), tmp_path / "out.csv"
     arguments = ("predict", REVIEWS, str(source), "--text", "text", "--out", str(out))
-    write = module.write_joined
 
     def full(*rest: Any) -> None:
-        import ltp_core.predicting.join
-
         def no_space(*more: Any) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(ltp_core.predicting.join, "_write_csv", no_space)
-            write(*rest)
+            patch.setattr(join, "_write_csv", no_space)
+            join.write_joined(*rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "write_joined", full)
@@ -351,7 +369,7 @@ def test_a_stream(tiny_store: Path) -> None:
 @pytest.mark.parametrize("line", ["good movie\n", "[1]\n", '{"text": "good"}\n'])
 def test_a_stream_that_is_something_else_is_refused(line: str) -> None:
     """With a column, a line is an object that has it."""
-    with pytest.raises(module.UserError, match="Standard input, line 1"):
+    with pytest.raises(UserError, match="Standard input, line 1"):
         list(stream_rows([line], ["review"]))
 
 
@@ -359,11 +377,11 @@ def test_standard_input_is_utf_8_and_bounded(monkeypatch: pytest.MonkeyPatch) ->
     """Whatever the locale says; a byte order mark is no text, and what is too long is not held."""
     given = io.BytesIO("\ufeffgrüße\nfilm\n".encode())
     assert ["grüße\n", "film\n"] == list(stream_lines(given))
-    with pytest.raises(module.UserError, match=r"line 2: it is not UTF-8"):
+    with pytest.raises(UserError, match=r"line 2: it is not UTF-8"):
         list(stream_lines(io.BytesIO(b"good\n\xff\n")))
     monkeypatch.setattr(module, "MAX_CHARACTERS", 5)
     for line in (b"123456\n", b"1" * 60, "ß".encode() * 10):
-        with pytest.raises(module.UserError, match="at most 5 characters"):
+        with pytest.raises(UserError, match="at most 5 characters"):
             list(stream_lines(io.BytesIO(line)))
 
 
@@ -397,14 +415,11 @@ def test_other_heads(tmp_path: Path, changes: dict[str, Any], columns: list[str]
     found = load(tmp_path / "out.jsonl")
     logits = Scorer(load_checkpoint(str(folder)))([(text,) for text in TEXTS]).logits
     if columns == ["labels"]:
-        shares = found[[name for name in found if "probability" in name]].to_numpy()
+        shares = found[[name for name in found if "probability" in str(name)]].to_numpy()
         np.testing.assert_allclose(shares, 1 / (1 + np.exp(-logits)), atol=1e-5)
         expected = [[f"LABEL_{i}" for i in np.flatnonzero(row >= 0.5)] for row in shares]
-        assert (
-            expected
-            == found["x labels"].tolist()
-            == load(tmp_path / "out.parquet")["x labels"].map(list).tolist()
-        )
+        assert expected == found["x labels"].tolist()
+        assert expected == load(tmp_path / "out.parquet")["x labels"].map(list).tolist()
         assert expected == [json.loads(cell) for cell in load(tmp_path / "out.csv")["x labels"]]
     else:
         np.testing.assert_allclose(found[[f"x {name}" for name in columns]], logits, rtol=1e-5)

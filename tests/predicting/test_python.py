@@ -28,7 +28,7 @@ def pipeline_of(folder: Path) -> Any:
     """Transformers' own over the same folder."""
     import transformers
 
-    tokenizer = transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_file=str(folder / "tokenizer.json"),
         pad_token="[PAD]",
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
@@ -124,11 +124,9 @@ def test_a_trace(tiny_store: Path) -> None:
 
 def test_a_model_in_memory_is_pruned(hugging_face_folder: Callable[[str], Path]) -> None:
     """Thresholds for the budget; the model itself stays as it was, and with nothing pruned it is equal."""
-    import transformers
-
     theirs = pipeline_of(hugging_face_folder("bert"))
     before = {name: value.clone() for name, value in theirs.model.state_dict().items()}
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
+    fast = tiny.fast_tokenizer()
     pruned = ltp_core.prune(theirs.model, fast, TEXTS, 0.7, max_configurations=40)
     assert {len(TEXTS)} == {len(pruned(TEXTS))}
     assert pruned.trace(TEXTS[8]).relative_flops["paper"] < 1
@@ -148,8 +146,6 @@ def test_calibration_takes_pairs_in_both_forms(
     hugging_face_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A dictionary stands for its two texts, not for their names."""
-    import transformers
-
     seen: list[Any] = []
 
     def noted(tokenizer: Any, texts: Any, max_length: int) -> Any:
@@ -158,12 +154,13 @@ def test_calibration_takes_pairs_in_both_forms(
 
     monkeypatch.setattr("ltp_core.predicting.classifier.encode", noted)
     model = pipeline_of(hugging_face_folder("bert")).model
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tiny.tokenizer())
-    texts = ["a movie", PAIR, (TEXTS[1], TEXTS[2])]
+    fast = tiny.fast_tokenizer()
+    texts: list[Any] = ["a movie", PAIR, (TEXTS[1], TEXTS[2])]
     with pytest.raises(UserError, match="no text"):  # nothing is searched here
         ltp_core.prune(model, fast, texts, 0.9)
     assert seen == [("a movie",), (TEXTS[0], TEXTS[5]), (TEXTS[1], TEXTS[2])]
-    for wrong in ([("a", "b", "c")], [("a", 1)], [["a", "b"]]):
+    wrongs: list[Any] = [[("a", "b", "c")], [("a", 1)], [["a", "b"]]]
+    for wrong in wrongs:
         with pytest.raises(UserError, match="An input is"):
             ltp_core.prune(model, fast, wrong, 0.9)
 
