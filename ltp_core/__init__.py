@@ -7,6 +7,7 @@ as a `transformers` model. What needs torch is imported when it is first named.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,10 +20,5 @@ __all__ = ["PrunedModelForSequenceClassification", "TextClassifier", "load", "pr
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "PrunedModelForSequenceClassification":
-        from ltp_core import hugging_face
-
-        return hugging_face.PrunedModelForSequenceClassification
-    from ltp_core import classifier
-
-    return getattr(classifier, name)
+    room = "hugging_face" if name == "PrunedModelForSequenceClassification" else "classifier"
+    return getattr(importlib.import_module(f"ltp_core.predicting.{room}"), name)
