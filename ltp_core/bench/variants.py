@@ -42,6 +42,10 @@ DEFAULT = (METHOD, CONTROL, "repadded", "masked", SHUFFLED, BASELINE)
 """Take part unless others are named."""
 
 
+DEFAULT_ON_GPU = (METHOD, CONTROL, BASELINE, "compiled_sorted")
+"""The same there: pruned and unpruned without padding, transformers, and transformers compiled."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """A program that runs the network.

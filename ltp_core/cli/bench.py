@@ -22,6 +22,7 @@ from ltp_core.bench.variants import (
     BASELINE,
     CONTROL,
     DEFAULT,
+    DEFAULT_ON_GPU,
     METHOD,
     VARIANTS,
     available_variants,
@@ -345,10 +346,15 @@ def _variants(arguments: Namespace, device: str, dtype: str) -> tuple[str, ...]:
     """The named ones; of all, or of the usual ones, those that can run there."""
     if arguments.variants and arguments.variants != ["all"]:
         return tuple(arguments.variants)
-    usual = SCALING_VARIANTS if arguments.what == "scaling" else DEFAULT
     kind = device.partition(":")[0]
-    chosen = available_variants() if arguments.variants else usual
-    return tuple(name for name in chosen if can_run(VARIANTS[name], kind, dtype))
+    usual = DEFAULT_ON_GPU if kind == "cuda" else DEFAULT
+    wanted = SCALING_VARIANTS if arguments.what == "scaling" else usual
+    available = available_variants()
+    return tuple(
+        name
+        for name in (available if arguments.variants else wanted)
+        if name in available and can_run(VARIANTS[name], kind, dtype)
+    )
 
 
 COMMAND = Command(

@@ -86,6 +86,8 @@ def attend(
         rule: Who decides; None keeps everything, and no score is computed.
         bias: What is added to the logits, by original positions.
     """
+    if block.layout.limits.has_one_group:
+        return _attend_without_blanks(projected, block, group, num_heads, rule, bias)
     query, key, value = _split(projected, group, 3, num_heads)
     added = _added(bias, block, group, query.dtype)
     if rule is None and projected.is_cuda:
@@ -100,6 +102,36 @@ def attend(
         whole = _whole(torch.bmm(probs.to(value.dtype), value), group)
         return replace(whole, attention=score, diagonal=diagonal)
     gather = partial(_context, probs, value, group)
+    return _decided(score, diagonal, None, block, group, rule, gather)
+
+
+def _attend_without_blanks(
+    projected: Float[Tensor, "packed three_hidden"],
+    block: Block,
+    group: Group,
+    num_heads: int,
+    rule: Rule | None,
+    bias: PositionBias | None,
+) -> Attended:
+    """The same in Triton, of all sequences as they lie."""
+    from ltp_core.runners import triton_attention
+
+    query, key, value = projected.view(len(block), 3, num_heads, -1).unbind(1)
+    sequences = triton_attention.Sequences(
+        starts=group.start, lengths=group.live_length, longest=group.width, position=block.position
+    )
+    context, log_sum = triton_attention.attention_output(
+        query, key, value, sequences, sequences, bias
+    )
+    whole = Attended(context=context, kept=None, lengths=group.lengths)
+    if rule is None:
+        return whole
+    score = triton_attention.importance_score(query, key, log_sum, sequences, bias)
+    has_diagonal = "diagonal" in rule.method.signals
+    diagonal = triton_attention.self_attention(query, key, log_sum, bias) if has_diagonal else None
+    if rule.method.reads_states:
+        return replace(whole, attention=score, diagonal=diagonal)
+    gather = partial(context.index_select, 0)
     return _decided(score, diagonal, None, block, group, rule, gather)
 
 
@@ -312,8 +344,37 @@ def attend_from_first(
         num_heads: Attention heads.
         bias: What is added to the logits, by original positions.
     """
+    query = query.index_select(0, group.member)
+    if block.layout.limits.has_one_group:
+        return _attend_from_first_without_blanks(query, projected, block, group, num_heads, bias)
     key, value = _split(projected, group, 2, num_heads)
-    asking = _wide(query.index_select(0, group.member)).view(len(group) * num_heads, 1, -1)
+    asking = _wide(query).view(len(group) * num_heads, 1, -1)
     added = _added(bias, block, group, asking.dtype, num_queries=1)
     probs = _probabilities(asking, key, group.live, num_heads, added)
     return torch.bmm(probs.to(value.dtype), value).view(len(group), -1)
+
+
+def _attend_from_first_without_blanks(
+    query: Float[Tensor, "batch hidden"],
+    projected: Float[Tensor, "packed two_hidden"],
+    block: Block,
+    group: Group,
+    num_heads: int,
+    bias: PositionBias | None,
+) -> Float[Tensor, "batch hidden"]:
+    """The same in Triton; a sequence of queries is its first token alone."""
+    from ltp_core.runners import triton_attention
+
+    key, value = projected.view(len(block), 2, num_heads, -1).unbind(1)
+    asking = triton_attention.Sequences(
+        starts=torch.arange(len(group), device=group.device),
+        lengths=torch.ones_like(group.member),
+        longest=1,
+        position=block.position.index_select(0, group.start),
+    )
+    asked = triton_attention.Sequences(
+        starts=group.start, lengths=group.live_length, longest=group.width, position=block.position
+    )
+    asking_query = query.view(len(group), num_heads, -1)
+    context, _ = triton_attention.attention_output(asking_query, key, value, asking, asked, bias)
+    return context

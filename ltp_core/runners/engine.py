@@ -12,6 +12,7 @@ layout; on the Xeon oneDNN is as fast as MKL up to a few maps and no faster beyo
 from __future__ import annotations
 
 import functools
+import importlib.util
 from typing import Any, Literal
 
 import torch
@@ -38,6 +39,17 @@ def fastest_engine(weight: Tensor) -> Engine:
     if _is_amd() and _has_onednn():
         return "onednn"
     return "mkl" if _has_mkl_packing() else "plain"
+
+
+def attends_without_blanks(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether attention of states of this type runs in `triton_attention` there, else in PyTorch.
+
+    Triton comes with PyTorch for CUDA, and compiles for GPUs from Ampere on.
+    """
+    if device.type != "cuda" or dtype.itemsize > 4:
+        return False
+    is_there = importlib.util.find_spec("triton") is not None
+    return is_there and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @functools.cache

@@ -25,11 +25,14 @@ class Limits:
         group_cells: Attention probabilities (head × query × key) of a group of several sequences.
         blank_cells: Those of them that are blanks; computing them takes about as long as starting
             one more group.
+        has_one_group: All sequences are one group as they lie: attention computes on no blanks and
+            keeps no probabilities (`triton_attention`).
     """
 
     block_tokens: int
     group_cells: int
     blank_cells: int
+    has_one_group: bool = False
 
 
 PROCESSOR = Limits(block_tokens=1024, group_cells=2**20, blank_cells=60_000)
@@ -38,10 +41,13 @@ PROCESSOR = Limits(block_tokens=1024, group_cells=2**20, blank_cells=60_000)
 ACCELERATOR = Limits(block_tokens=2**16, group_cells=2**27, blank_cells=2**24)
 """As much at once as memory allows: starting an operation costs more than blanks."""
 
+WITHOUT_BLANKS = Limits(block_tokens=2**16, group_cells=0, blank_cells=0, has_one_group=True)
+"""On a GPU where Triton compiles attention of any lengths."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Sequences whose attention is computed together, the longest first.
+    """Sequences whose attention is computed together.
 
     Attributes:
         members: Which sequences of the layout.
@@ -59,10 +65,10 @@ class Group:
         """Number of sequences."""
         return len(self.members)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Tokens of the longest sequence."""
-        return self.lengths[0]
+        return max(self.lengths)
 
     @cached_property
     def span(self) -> slice | None:
@@ -76,6 +82,11 @@ class Group:
         return torch.tensor(self.members, device=self.device)
 
     @cached_property
+    def start(self) -> Int[Tensor, " batch"]:
+        """`starts` as a tensor."""
+        return torch.tensor(self.starts, device=self.device)
+
+    @cached_property
     def live_length(self) -> Int[Tensor, " batch"]:
         """`lengths` as a tensor."""
         return torch.tensor(self.lengths, device=self.device)
@@ -83,7 +94,7 @@ class Group:
     @cached_property
     def live(self) -> Bool[Tensor, "batch seq"] | None:
         """Which cells of the padded group hold a token; None: all."""
-        if self.lengths[-1] == self.width:
+        if min(self.lengths) == self.width:
             return None
         return torch.arange(self.width, device=self.device) < self.live_length[:, None]
 
@@ -95,7 +106,7 @@ class Group:
     @cached_property
     def padded_rows(self) -> Int[Tensor, " cell"]:
         """Row of each cell of the padded group; for a blank, its sequence's first row."""
-        first = torch.tensor(self.starts, device=self.device)[:, None]
+        first = self.start[:, None]
         rows = first + torch.arange(self.width, device=self.device)
         return (rows if self.live is None else torch.where(self.live, rows, first)).view(-1)
 
@@ -151,9 +162,11 @@ class Layout:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Groups for attention by falling length; empty sequences are in none."""
-        order = sorted(range(len(self.lengths)), key=lambda i: -self.lengths[i])
-        live = [i for i in order if self.lengths[i] > 0]
+        """Groups for attention by falling length, or one group; empty sequences are in none."""
+        live = [i for i, length in enumerate(self.lengths) if length > 0]
+        if self.limits.has_one_group:
+            return [self._group(live)] if live else []
+        live.sort(key=lambda i: -self.lengths[i])
         groups = []
         while live:
             size = self._group_size(live)

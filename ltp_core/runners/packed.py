@@ -25,8 +25,9 @@ from ltp_core.runners.attention import (
 )
 from ltp_core.runners.base import Inputs, LastLayer, LayerRecord, RunOutput
 from ltp_core.runners.blocks import Block, join, merge, pack
+from ltp_core.runners.engine import attends_without_blanks
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.layout import ACCELERATOR, PROCESSOR, Limits
+from ltp_core.runners.layout import ACCELERATOR, PROCESSOR, WITHOUT_BLANKS, Limits
 from ltp_core.runners.linear import LayerWeights
 
 
@@ -48,8 +49,8 @@ class PackedRunner:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.encoder = encoder
-        is_processor = next(encoder.parameters()).device.type == "cpu"
-        self._limits = limits or (PROCESSOR if is_processor else ACCELERATOR)
+        weight = encoder.embeddings.word_embeddings.weight
+        self._limits = limits or _usual_limits(weight.device, dtype or weight.dtype)
         with torch.no_grad():
             positions = encoder.encoder.positions()
         self._biases = [each.bias for each in positions]
@@ -99,6 +100,12 @@ class PackedRunner:
             blocks = done.layer(index, weights, bias, blocks, finishes_first=finishes_first)
         done.take(blocks)
         return done.output(blocks)
+
+
+def _usual_limits(device: torch.device, dtype: torch.dtype) -> Limits:
+    if device.type == "cpu":
+        return PROCESSOR
+    return WITHOUT_BLANKS if attends_without_blanks(device, dtype) else ACCELERATOR
 
 
 def check_call(encoder: Encoder, last_layer: LastLayer) -> None:

@@ -5,6 +5,7 @@ No time is asserted here.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.util
 import json
@@ -33,6 +34,7 @@ from ltp_core.bench.throughput import bench
 from ltp_core.bench.training import bench_training
 from ltp_core.bench.variants import (
     DEFAULT,
+    DEFAULT_ON_GPU,
     ENGINES,
     VARIANTS,
     Variant,
@@ -48,6 +50,7 @@ from ltp_core.bench.workload import (
     with_padding,
 )
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.cli import bench as bench_command
 from ltp_core.cli.bench_cards import predict_card, training_card
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
@@ -121,6 +124,21 @@ def test_every_variant_can_be_built() -> None:
     assert set(ENGINES) == set(BUILDERS)
     assert {variant.engine for variant in VARIANTS.values()} == set(ENGINES)
     assert set(DEFAULT) <= set(available_variants())
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "expected"),
+    [("cpu", "float32", DEFAULT), ("cuda:0", "bfloat16", DEFAULT_ON_GPU)],
+)
+def test_what_takes_part_unless_it_is_named(
+    device: str, dtype: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU the peers of one, transformers compiled among them if a compiler is there."""
+    asked = argparse.Namespace(variants=None, what="throughput")
+    monkeypatch.setattr(variants, "cpp_compiler", lambda: "/usr/bin/g++")
+    assert expected == bench_command._variants(asked, device, dtype)
+    monkeypatch.setattr(variants, "cpp_compiler", lambda: None)
+    assert "compiled_sorted" not in bench_command._variants(asked, device, dtype)
 
 
 def test_stored_names_are_still_names() -> None:
