@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltp_core import store
+from ltp_core.encoder.bases import DEFAULT_BASE
 from ltp_core.records import UserError
 
 PRUNING_FILE = "pruning.json"
@@ -86,13 +87,14 @@ def checkpoint_folder(name_or_path: str) -> Path:
             if found.name == name_or_path:
                 return found
     # Runs that were stored without weights are no candidates for a short name.
-    infos = {info.name: info.folder for info in list_checkpoints()}
+    infos = {info.name: info for info in list_checkpoints()}
     matches = store.beginning_with(name_or_path, list(infos))
     # Nor are runs that only chose another strength of one that matches as well.
-    own = [name for name in matches if _sharing(infos[name]) not in matches]
-    # In INT8 is named only who is asked for, where one in floating point matches as well.
-    own = [name for name in own if not _is_int8(infos[name])] or own
-    return infos[own[0]] if len(own) == 1 else store.find_run(name_or_path)
+    own = [name for name in matches if _sharing(infos[name].folder) not in matches]
+    # Nor those in INT8 or on another base, where one in floating point or on the default base matches.
+    own = [name for name in own if not _is_int8(infos[name].folder)] or own
+    own = [name for name in own if infos[name].base == DEFAULT_BASE] or own
+    return infos[own[0]].folder if len(own) == 1 else store.find_run(name_or_path)
 
 
 def _is_int8(folder: Path) -> bool:

@@ -27,7 +27,7 @@ def manifest(name: str = "sst2-ltp-0123456789", **changes: Any) -> RunManifest:
         "packages": {"numpy": "2"},
         "hardware": {"threads": 2},
         "dataset": {"train": {"rows": 10, "sha256": "ab"}},
-        "base": {"name": "base", "sha256": "cd"},
+        "base": {"name": "sentence-transformers/all-MiniLM-L6-v2", "sha256": "cd"},
         "parent": None,
         "dense": "sst2-unpruned-0123456789",
         "summary": {"accuracy": 0.9, "relative_flops": {"paper": 0.5}},

@@ -19,13 +19,14 @@ from ltp_core.checkpoint import PrunedModel, load_checkpoint, save_pruning
 from ltp_core.checkpoint_places import (
     PRUNING_FILE,
     CheckpointError,
+    checkpoint_folder,
     content_stamp,
     list_checkpoints,
     weights_file,
     weights_sha256,
 )
 from ltp_core.encoder.adapter import inject, save_adapter
-from ltp_core.encoder.bases import DEFAULT_BASE, KNOWN_BASES, find_base, sha256
+from ltp_core.encoder.bases import DEFAULT_BASE, KNOWN_BASES, MPNET_BASE, find_base, sha256
 from ltp_core.encoder.errors import ModelError
 from ltp_core.encoder.loading import load_encoder
 from ltp_core.pruning import METHODS, LearnedTokenPruning, PruningMethod
@@ -473,7 +474,7 @@ def test_checkpoints_are_listed_with_their_sizes(tiny_store: Path) -> None:
     for info in found:
         files = list((info.folder / "model").iterdir())
         assert sum(path.stat().st_size for path in files) == info.bytes
-    assert ["mrpc", "ltp", "base"] == [found[0].task, found[0].method, found[0].base]
+    assert ["mrpc", "ltp", DEFAULT_BASE] == [found[0].task, found[0].method, found[0].base]
 
 
 def test_what_cannot_be_loaded_is_not_listed(
@@ -491,6 +492,22 @@ def test_what_cannot_be_loaded_is_not_listed(
         load_checkpoint(str(bare))
     with pytest.raises(UserError, match="not complete"):
         load_checkpoint(running.name)
+
+
+def test_a_short_name_means_the_default_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on another base is meant where it is the only one, or where its name is given."""
+    monkeypatch.setenv("LTP_STORE", str(tmp_path))
+    monkeypatch.setattr(store, "_DATA_CACHE", tmp_path / "none")
+    folder = checkpoints.save_run(tmp_path, "mrpc-ltp-0000000001")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["base"]["name"] = MPNET_BASE
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert folder == checkpoint_folder("mrpc-ltp")
+    usual = checkpoints.save_run(tmp_path, "mrpc-ltp-0000000002")
+    assert usual == checkpoint_folder("mrpc-ltp")
+    assert folder == checkpoint_folder("mrpc-ltp-0000000001")
 
 
 def test_errors_of_checkpoints_are_user_errors() -> None:

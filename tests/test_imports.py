@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     "sections": {"strict"},
     "config": {"records", "strict", "toml_writer", "tasks", "sections", "pruning"},
     "runners": {"records", "environment", "native_build", "encoder", "pruning"},
-    "checkpoint_places": {"records", "store"},
+    "checkpoint_places": {"records", "store", "encoder"},
     "budget": {"records", "store"},
     "checkpoint": PARTS | {"runners", "checkpoint_places", "budget"},
     "checkpoint_tokenizer": {"checkpoint_places", "config", "lengths", "encoder", "store"} | BASE,

@@ -23,6 +23,10 @@ def test_a_label_says_what_a_run_is() -> None:
     assert "Unpruned · SST-2 · seed 0" == run_label(manifest("sst2-unpruned-0123456789"))
     kept = manifest(config={"evaluation": {"checkpoint": "a"}})
     assert "LTP · SST-2 · 46 % of the FLOPs · evaluated later" == run_label(kept)
+    large = manifest(base={"name": "sentence-transformers/all-mpnet-base-v2"})
+    assert "LTP · SST-2 · MPNet, 12 layers · 46 % of the FLOPs · seed 0" == run_label(large)
+    own = manifest(base={"name": "/models/my-bert/"})
+    assert "LTP · SST-2 · my-bert · 46 % of the FLOPs · seed 0" == run_label(own)
     assert all(task_label(name) != name for name in TASKS)
     assert "my_task" == task_label("my_task")
 

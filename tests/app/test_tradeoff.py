@@ -261,6 +261,17 @@ def test_the_answer_and_the_table_follow_one_rule() -> None:
         assert shown.startswith(percent(point["paper_validation"]))
 
 
+def test_each_base_has_a_sentence_of_its_own() -> None:
+    """A larger model's figures are not mixed with the default base's, which come first."""
+    first = points()
+    large = first.assign(base="sentence-transformers/all-mpnet-base-v2", comparable="x")
+    sentence = tables.answer(first)
+    expected = f"{sentence} {sentence.replace('On SST-2', 'On SST-2 with MPNet, 12 layers,')}"
+    assert expected == tables.answer(pd.concat([large, first], ignore_index=True))
+    titles = tables.smallest_table(pd.concat([first, large], ignore_index=True))["trained on"]
+    assert "MPNet, 12 layers, 20,000 training rows, rank 16" in set(titles)
+
+
 def test_several_training_sets_of_one_task_stand_apart() -> None:
     """Neither hides the other."""
     first = points()

@@ -1,4 +1,4 @@
-"""What tasks and runs are called on every page: "LTP · SST-2 · 46 % of the FLOPs · seed 0"."""
+"""What tasks, bases and runs are called on every page: "LTP · SST-2 · 46 % of the FLOPs · seed 0"."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import percent
 from ltp_core import store
 from ltp_core.checkpoint_places import holds_weights
+from ltp_core.encoder.bases import DEFAULT_BASE, MPNET_BASE
 from ltp_core.records import RunManifest
 
 _TASKS = {
@@ -35,6 +36,12 @@ def task_label(name: str) -> str:
     return _TASKS.get(name, name)
 
 
+def base_label(name: str) -> str:
+    """A base model that is not the default one, by the last part of its name; else empty."""
+    last = name.rstrip("/").rpartition("/")[2]
+    return {DEFAULT_BASE: "", MPNET_BASE: "MPNet, 12 layers"}.get(name, last)
+
+
 def flops_label(fraction: float | None) -> str:
     """`46 % of the FLOPs`; empty where it is not known or no fraction."""
     is_known = fraction is not None and math.isfinite(fraction) and fraction >= 0
@@ -42,13 +49,18 @@ def flops_label(fraction: float | None) -> str:
 
 
 def run_label(manifest: RunManifest, *, split: str = "validation") -> str:
-    """Method, task, cost in the paper's accounting, and seed; an evaluation and a calibration say so."""
+    """Method, task, base if not the default, cost in the paper's accounting, and seed.
+
+    An evaluation and a calibration say so.
+    """
     result: Any = manifest.summary.get(split)
     flops: Any = result.get("relative_flops") if isinstance(result, dict) else None
     paper: Any = flops.get("paper") if isinstance(flops, dict) else None
     is_number = isinstance(paper, int | float) and not isinstance(paper, bool)
     cost = flops_label(paper) if is_number and manifest.method != "unpruned" else ""
-    parts = [title_of(manifest.method), task_label(manifest.task), cost, f"seed {manifest.seed}"]
+    base = base_label(str(manifest.base.get("name") or DEFAULT_BASE))
+    what = title_of(manifest.method), task_label(manifest.task), base
+    parts = [*what, cost, f"seed {manifest.seed}"]
     if "evaluation" in manifest.config:
         parts[-1] = "evaluated later"
     elif "calibration" in manifest.dataset:
@@ -102,7 +114,10 @@ def _stored_labels(stamp: str) -> Mapping[str, str]:
 
 
 def training_label(run: Any) -> str:
-    """What a row of `runs_table` was trained on, and which weights: `20,000 training rows, rank 8`."""
+    """What a row of `runs_table` was trained on, and which weights: `20,000 training rows, rank 8`.
+
+    A base that is not the default one comes first.
+    """
     known = run.training_rows is not None and run.training_rows == run.training_rows
     text = f"{int(run.training_rows):,} training rows" if known else "training rows"
     if run.takes_all:
@@ -115,4 +130,5 @@ def training_label(run: Any) -> str:
         text += ", all weights trained"
     elif run.config is not None:
         text += f", rank {run.config.adapter.rank}"
+    text = ", ".join(filter(None, (base_label(run.base), text)))
     return f"{text}, in INT8" if run.is_int8 else text

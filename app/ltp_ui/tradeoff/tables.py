@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from app.ltp_ui.shared.labels import task_label, training_label
+from app.ltp_ui.shared.labels import base_label, task_label, training_label
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.wording import percent
 from app.ltp_ui.shared.wording import points as in_points
@@ -26,13 +26,22 @@ def chosen_points(found: pd.DataFrame, split: str = CHOSEN_ON) -> dict[tuple[str
 
 
 def answer(found: pd.DataFrame) -> str:
-    """What the rule says about one task, in a sentence.
+    """What the rule says about one task, in a sentence for each base model.
 
     Of each method the cheapest point, whichever rows it learned from: each is held against its own
     dense counterpart. Chosen on held-out rows; the FLOPs are those on validation. In INT8 only if all are.
     """
     found = found[found["is_int8"] == found["is_int8"].all()]
-    where = f"On {task_label(str(found['task'].iloc[0]))}"
+    task = task_label(str(found["task"].iloc[0]))
+    bases = {str(base): mine for base, mine in found.groupby("base")}
+    default_first = sorted(bases, key=lambda base: (base_label(base) != "", base))
+    return " ".join(
+        _answer(f"On {task}{f' with {label},' if (label := base_label(base)) else ''}", bases[base])
+        for base in default_first
+    )
+
+
+def _answer(where: str, found: pd.DataFrame) -> str:
     by_cost = sorted(chosen_points(found).values(), key=lambda point: point.paper_validation)
     cheapest: dict[str, Row] = {}
     for point in by_cost:
