@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.ltp_ui.runs import data, detail, panels
+from app.ltp_ui.runs import compared, data, detail, panels
 
 st.title("Runs", anchor=False)
 st.markdown(
@@ -17,8 +17,14 @@ if not listing.runs:
     st.stop()
 
 runs = panels.filtered(listing.runs)
-name = panels.choose(runs, listing.runs)
-if name is not None:
+names = panels.choose(runs, listing.runs)
+if names:
     with st.container(border=True):
-        detail.detail(name, listing)
+        chosen = [run for run in listing.runs if run.name in names]
+        for name in set(names) - {run.name for run in chosen}:
+            detail.absent(name, listing)
+        if len(chosen) > 1:
+            compared.compared(chosen)
+        elif chosen:
+            detail.detail(chosen[0], listing)
 panels.unusable_section(listing.unusable)

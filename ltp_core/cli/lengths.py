@@ -24,8 +24,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a task; a CSV, TSV, JSON lines or Parquet file; a folder of such files, one or more a "
-        "split; or hub:OWNER/NAME[:CONFIGURATION]",
+        help="a task; a CSV, TSV, JSON lines or Parquet file; a text or CSV file with a length in tokens a "
+        "line; a folder of such files, one or more a split; or hub:OWNER/NAME[:CONFIGURATION]",
     )
     parser.add_argument(
         "--eval-file", type=Path, metavar="FILE", help="evaluation inputs (default: SOURCE's own)"
@@ -211,7 +211,8 @@ def count_own(
 
     Args:
         path: The file or folder.
-        columns: One or two columns of texts; None takes the only one.
+        columns: One or two columns of texts; None takes the only one, or the lengths of a file that
+            states them.
         splits: Splits of a folder; None takes all.
         checkpoint: Whose tokenizer counts.
         report: Called as counting goes on.
@@ -224,6 +225,9 @@ def count_own(
     from ltp_core.tasks.files import look
 
     files = sources.own_files(path, splits)
+    if not columns and path.is_file() and (stated := sources.stated_lengths(path)) is not None:
+        facts = checkpoint_tokenizer.tokenizer_facts(checkpoint)
+        return sources.stated_set(path.name, stated, facts), True
     if columns:
         chosen = _one_or_two(columns)
     else:

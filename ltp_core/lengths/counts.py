@@ -135,7 +135,7 @@ class SplitLengths:
         counts: Inputs by length in tokens, special tokens included, nothing cut off.
         source: Where the rows come from, without a path of this machine.
         sha256: Of the texts, in their order: each as its number of bytes (8 bytes, most significant
-            first) and its UTF-8.
+            first) and its UTF-8. Of lengths that were stated, of these and of what they are called.
         published_rows: Rows of the published split of this name; None where there is none.
         left_out: Rows without a text, which are not counted.
     """
@@ -162,7 +162,7 @@ class LengthSet:
         name: Name of the task, or what the user calls the data.
         key: Name of its file, without the suffix.
         is_task: True for one of the tasks, False for own data.
-        columns: Columns that hold the one or two texts.
+        columns: Columns that hold the one or two texts; none where lengths were stated.
         tokenizer: What counted.
         splits: Lengths by split; `train` of a task is the whole training split of the source.
         created_at: ISO 8601, UTC.

@@ -215,6 +215,36 @@ def stated_lengths(path: Path) -> LengthCounts | None:
     return LengthCounts(length=length, count=np.array([found[n] for n in length.tolist()]))
 
 
+def typed_lengths(text: str) -> LengthCounts:
+    """The lengths of a list that was typed or pasted: whole numbers, whatever stands between them.
+
+    Raises:
+        DataError: There is none, or something else is among them.
+    """
+    words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
+    for word in words:
+        if not _LENGTH.fullmatch(word):
+            raise DataError(
+                f"{word[:40]!r} is no length: give whole numbers of tokens from 1 on, with blanks, commas or "
+                "line ends between them."
+            )
+    return LengthCounts.of(np.array(words, dtype=np.int64))
+
+
+def stated_set(name: str, counts: LengthCounts, facts: TokenizerFacts) -> LengthSet:
+    """Lengths that were stated, not counted, as a set of one split.
+
+    Args:
+        name: What the user calls them.
+        counts: The lengths, taken to be in tokens of this tokenizer.
+        facts: Which that is.
+    """
+    content = _hash([name, counts.length.tolist(), counts.count.tolist()])
+    split = SplitLengths(counts=counts, source=f"{name}, lengths as stated", sha256=content)
+    key = own_key(content, facts)
+    return _length_set(name, key, (), facts, {FILE_SPLIT: split}, is_task=False)
+
+
 def content_hash(files: Mapping[str, Sequence[Path]], columns: Sequence[str]) -> str:
     """Hash of everything that the counts of own files depend on, the tokenizer apart.
 

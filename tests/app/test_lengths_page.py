@@ -318,6 +318,33 @@ def _key() -> str:
     return next(e.key for e in list_sets([store.default_store()]))
 
 
+@pytest.mark.parametrize("how", ["Typed lengths", "Folder or file"])
+def test_plain_numbers_are_lengths(how: str, tmp_path: Path, background: Recorded) -> None:
+    """A pasted list, or a CSV with a number a line, is shown at once; no tokenizer reads it."""
+    at = page(own=how)
+    if how == "Typed lengths":
+        at.text_area(key="lengths.numbers").set_value("300, 250\n 40;\t300")
+    else:
+        path = tmp_path / "lengths.csv"
+        path.write_text("length\n300\n250\n40\n300\n", encoding="utf-8")
+        at.text_input(key="lengths.path").set_value(str(path))
+    healthy(at.run())
+    assert "4 whole numbers from 40 to 300" in words(at)
+    button(at, "Take these lengths").click()
+    healthy(at.run())
+    assert [] == background.started
+    assert "These inputs are longer than training" in words(at)
+    assert "median 275 against" in words(at)
+
+
+def test_a_list_with_a_word_in_it_is_refused() -> None:
+    """In one sentence that names it."""
+    at = page(own="Typed lengths")
+    at.text_area(key="lengths.numbers").set_value("12, about 40")
+    healthy(at.run())
+    assert "'about' is no length" in at.error[0].value.replace("\\", "")
+
+
 def test_what_was_counted_before_is_shown_at_once(tmp_path: Path, background: Recorded) -> None:
     """By content, in the role that was wished for."""
     label = count_own(csv_file(tmp_path), "text")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from app.ltp_ui.runs import charts, data
+from app.ltp_ui.runs import charts, compared, data
 from app.ltp_ui.shared.charts import image
 from app.ltp_ui.shared.labels import label_of
 from ltp_core import store
@@ -251,6 +253,86 @@ def test_a_link_opens_a_run() -> None:
     assert any('name = "ltp"' in code.value for code in at.code)
 
 
+def test_an_opened_run_is_marked_and_in_sight() -> None:
+    """It is the first line of the table, and selected there; others follow, the newest first."""
+    at = page(run=ltp(seed=2))
+    table = at.dataframe[0]
+    assert label_of(ltp(seed=2)) == table.value["run"].iloc[0]
+    assert [0] == json.loads(table.proto.selection_default)["selection"]["rows"]
+
+
+def test_two_runs_stand_side_by_side() -> None:
+    """Results and what sets them apart, a column a run, and one chart with both curves."""
+    names = [ltp(seed=0), tradeoff_samples.config("spatten", 0.3).name]
+    at = page(run=",".join([*names, "no-such-run"]))
+    frame = next(table.value for table in at.dataframe if "fact" in table.value)
+    assert {"fact", *map(label_of, names)} == set(frame.columns)
+    lines = set(frame["fact"])
+    assert {"validation: accuracy", "FLOPs, paper", "took", "method.name"} <= lines
+    assert "task" not in lines, "what is the same does not set them apart"
+    assert 1 == len(at.get("vega_lite_chart"))
+    assert "There is no run" in texts(at).replace("\\", "")
+
+
+def test_a_setting_that_is_newer_than_a_run_does_not_set_it_apart() -> None:
+    """What an older manifest lacks has its default."""
+    (entry, *_) = data.current().runs
+    assert entry.manifest is not None
+    config = {**entry.manifest.config, "data": dict(entry.manifest.config["data"])}
+    del config["data"]["stride"]
+    older = dataclasses.replace(entry.manifest, name="sst2-ltp-older00000", config=config)
+    pair = [entry, dataclasses.replace(entry, name=older.name, manifest=older)]
+    assert "data.stride" not in set(compared.side_by_side(pair)["fact"])
+
+
+def test_curves_of_several_runs_share_a_chart() -> None:
+    """A line a run, over the steps of all its stages; a run that logged nothing of it has none."""
+    whole = tradeoff_samples.history(tradeoff_samples.config("ltp", 0.3))
+    histories = {"one": whole, "two": whole[whole["stage"] == "hard"].drop(columns="threshold_1")}
+    frame = charts.overlay_chart(histories, "loss", 1).frame
+    assert {"one": 40, "two": 20} == frame["series"].value_counts().to_dict()
+    assert ["one"] == list(
+        charts.overlay_chart(histories, "threshold_1", 5).frame["series"].unique()
+    )
+    assert image(charts.overlay_chart(histories, "loss", 5), "svg")
+
+
+def test_curves_are_averaged_within_their_stage() -> None:
+    """The mean of the last steps that were logged; a stage begins anew, and a gap stays one."""
+    frame = pd.DataFrame(
+        {
+            "stage": ["soft"] * 3 + ["hard"] * 2,
+            "step": [0, 10, 20, 0, 10],
+            "loss": [4.0, 2.0, 0.0, 10.0, 20.0],
+            "temperature": [1.0, np.nan, 3.0, np.nan, np.nan],
+        }
+    )
+    made = charts.smoothed(frame, 2)
+    assert [4.0, 3.0, 1.0, 10.0, 15.0] == made["loss"].tolist()
+    assert [False, True, False, True, True] == made["temperature"].isna().tolist()
+    assert frame["step"].tolist() == made["step"].tolist()
+    pd.testing.assert_frame_equal(frame, charts.smoothed(frame, 1), check_dtype=False)
+
+
+def test_what_a_run_was_calibrated_to_is_said() -> None:
+    """Budget, what came of it, and how many answers stayed; nothing where the record is damaged."""
+    found = {
+        "rows": 500,
+        "target_relative_flops": 0.7,
+        "relative_flops": {"paper": 0.6934, "executed": 0.65},
+        "agreement": 0.982,
+    }
+    manifest = store.read_manifest(store.find_run(ltp()))
+    calibrated = dataclasses.replace(manifest, summary={"calibration": found})
+    assert (
+        "70.0 % of the FLOPs, reached 69.3 %, 98.2 % of the answers as without pruning, on 500 texts"
+        == data.calibrated_to(calibrated)
+    )
+    assert "" == data.calibrated_to(manifest)
+    damaged = dataclasses.replace(manifest, summary={"calibration": {"relative_flops": 3}})
+    assert "" == data.calibrated_to(damaged)
+
+
 def test_a_run_with_weights_opens_in_explore() -> None:
     """And can be evaluated by a command that is there to copy."""
     at = page(run=app_samples.PAIRS)
@@ -263,7 +345,7 @@ def test_a_run_with_weights_opens_in_explore() -> None:
 def test_a_chosen_run_goes_into_the_link() -> None:
     """So that the address can be shared."""
     at = page()
-    at.session_state["runs.chosen"] = ltp(seed=1)
+    at.session_state["runs.chosen"] = [ltp(seed=1)]
     at.run()
     assert ltp(seed=1) in at.query_params["run"]
     assert label_of(ltp(seed=1)) in headings(at)

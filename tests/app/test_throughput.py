@@ -18,6 +18,7 @@ from app.ltp_ui.shared import jobs, live
 from app.ltp_ui.throughput import charts as throughput_charts
 from app.ltp_ui.throughput import controls, data, export, looks, panels
 from app.ltp_ui.throughput.data import Bench, bench
+from ltp_core import environment
 from ltp_core.bench.variants import VARIANTS
 from tests import app_samples, bench_samples
 from tests.app_samples import MOVIES
@@ -117,10 +118,31 @@ def test_other_questions(what: str, title: str, results: Path) -> None:
 
 
 def test_a_link_chooses_the_result(results: Path) -> None:
-    """The newest by default; nonsense in a link falls back to it."""
+    """Of equally quiet ones the newest by default; nonsense in a link falls back to it."""
     assert "A processor" in texts(page())
     assert "Another" in texts(page(bench="throughput-b"))
     assert "A processor" in texts(page(bench="no such result"))
+
+
+def test_a_quiet_result_of_this_machine_is_shown_first(store: Path) -> None:
+    """Before a newer one that is noisy or of another machine; without one, the least noisy."""
+    quiet = bench_samples.throughput()["noise"]
+    here = {"processor": environment.processor(), "threads": 2, "device": "cpu"}
+    for name, day, spread, where in (
+        ("elsewhere", 5, 0.01, {"processor": "Elsewhere"}),
+        ("noisy", 4, 0.6, here),
+        ("newest", 3, 0.04, here),
+        ("oldest", 2, 0.02, here),
+    ):
+        warning = "something else was running" if spread > 0.1 else None
+        noise = {**quiet, "identical_work_spread": spread, "warning": warning}
+        document = bench_samples.throughput(
+            created_at=f"2036-01-0{day}T00:00:00+00:00", noise=noise, environment=where
+        )
+        bench_samples.save(store, document, name)
+    found = sorted(data.stored("throughput")[0], key=lambda each: each.rank)
+    assert ["newest", "oldest", "elsewhere", "noisy"] == [each.name for each in found]
+    assert "2036-01-03" in page().selectbox(key="throughput.result").options[0]
 
 
 def test_a_noisy_machine_is_said(store: Path) -> None:

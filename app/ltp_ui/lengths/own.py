@@ -16,17 +16,26 @@ from app.ltp_ui.lengths.data import TokenizerChoice
 from app.ltp_ui.lengths.job import Role
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.jobs import OnEnd
+from app.ltp_ui.shared.wording import counted
 from ltp_core import environment, store
+from ltp_core.files import atomic_write
 from ltp_core.lengths import sources
+from ltp_core.lengths.counts import LengthCounts, LengthSet, set_path
 from ltp_core.lengths.shift import Side, evaluation_split, training_split
 from ltp_core.tasks import hub
 from ltp_core.tasks.catalogue import TASKS
-from ltp_core.tasks.files import SUFFIXES, FileFacts
+from ltp_core.tasks.files import SUFFIXES, DataError, FileFacts
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-UPLOAD, PATH, HUB, TASK = "Upload a file", "Folder or file", "Hub data set", "Task"
+UPLOAD, PATH, NUMBERS, HUB, TASK = (
+    "Upload a file",
+    "Folder or file",
+    "Typed lengths",
+    "Hub data set",
+    "Task",
+)
 ROLES: dict[str, Role] = {"Evaluation": "evaluation", "Training": "training"}
 MAX_SPLITS = 4
 
@@ -40,12 +49,14 @@ class Source:
         files: The files by split, where it is files.
         columns: Columns that hold the texts.
         upload: The one file, where it is not on the disk yet.
+        stated: Lengths that need no counting, and what they are called.
     """
 
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     files: dict[str, list[Path]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     upload: UploadedFile | None = None
+    stated: tuple[str, LengthCounts] | None = None
 
     def save(self) -> OnEnd:
         """Puts an upload on the disk, for as long as it is read.
@@ -71,14 +82,14 @@ def panel(tokenizer: TokenizerChoice) -> None:
     )
     kind = st.segmented_control(
         "Source",
-        [UPLOAD, PATH, HUB, TASK],
+        [UPLOAD, PATH, NUMBERS, HUB, TASK],
         default=UPLOAD,
         required=True,
         key="own",
         bind="query-params",
         label_visibility="collapsed",
     )
-    choose = {UPLOAD: _upload, PATH: _path, HUB: _hub, TASK: _task}[kind]
+    choose = {UPLOAD: _upload, PATH: _path, NUMBERS: _numbers, HUB: _hub, TASK: _task}[kind]
     with boundary("Reading the data"):
         source = choose()
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -90,8 +101,9 @@ def panel(tokenizer: TokenizerChoice) -> None:
                 key="lengths.role",
                 help="A folder with training and evaluation files is shown as a pair.",
             )
+            is_stated = source is not None and source.stated is not None
             if st.button(
-                "Count tokens",
+                "Take these lengths" if is_stated else "Count tokens",
                 type="primary",
                 icon=":material/straighten:",
                 disabled=source is None or job.is_running(),
@@ -102,7 +114,13 @@ def panel(tokenizer: TokenizerChoice) -> None:
 
 
 def _count(source: Source, tokenizer: TokenizerChoice, role: Role) -> None:
-    """Shows what has been counted before; counts the rest."""
+    """Shows what was stated or has been counted before; counts the rest."""
+    if source.stated is not None:
+        found = sources.stated_set(*source.stated, tokenizer.facts)
+        path = set_path(store.default_store(), found.key)
+        atomic_write(path, found.to_json().encode())
+        _show(found, role)
+        st.rerun()
     with ExitStack() as no_longer_read:
         forget = source.save()
         no_longer_read.callback(forget)
@@ -121,11 +139,16 @@ def _was_counted(source: Source, tokenizer: TokenizerChoice, role: Role) -> bool
     found = sources.find_own_set(store.stores(), content, tokenizer.facts)
     if found is None:
         return False
+    _show(found, role)
+    return True
+
+
+def _show(found: LengthSet, role: Role) -> None:
+    """Selects stored counts on the next run of the page."""
     split = evaluation_split(found)
     train = Side(counts=found, split=training_split(found))
     pending = (train, Side(counts=found, split=split) if split else None, role)
     st.session_state[PENDING] = pending
-    return True
 
 
 PENDING = "lengths.pending"
@@ -143,15 +166,18 @@ def take_over() -> None:
 
 def _upload() -> Source | None:
     file = st.file_uploader(
-        "CSV, TSV, JSON lines or Parquet, UTF-8",
-        type=[suffix.removeprefix(".") for suffix in SUFFIXES],
+        "CSV, TSV, JSON lines or Parquet, UTF-8; or a file with a length in tokens a line",
+        type=[suffix.removeprefix(".") for suffix in (*SUFFIXES, ".txt")],
         key="lengths.upload",
         help="A file that is too big for an upload can be named by its path.",
     )
     if file is None:
         return None
     place = uploads.new_place(file)
-    columns = _columns(uploads.facts_of_upload(file), place.name, key=file.file_id)
+    found = uploads.facts_of_upload(file)
+    if isinstance(found, LengthCounts):
+        return _stated(place.name, found)
+    columns = _columns(found, place.name, key=file.file_id)
     if not columns:
         return None
     arguments = (str(place), "--columns", sources.join_names(columns))
@@ -190,7 +216,14 @@ def _usual(names: Sequence[str]) -> list[str]:
 
 def _of_files(files: dict[str, list[Path]], path: Path) -> Source | None:
     first = next(iter(files.values()))[0]
-    columns = _columns(uploads.facts(first), first.name, key=str(path))
+    found = uploads.facts(first)
+    if isinstance(found, LengthCounts):
+        if path.is_dir():
+            raise DataError(
+                f"{first.name} states lengths, not texts: name that file, not its folder."
+            )
+        return _stated(first.name, found)
+    columns = _columns(found, first.name, key=str(path))
     if not columns:
         return None
     splits = ("--splits", sources.join_names(files)) if path.is_dir() else ()
@@ -213,6 +246,29 @@ def _columns(found: FileFacts, name: str, *, key: str) -> tuple[str, ...]:
     if not columns:
         st.caption("Choose at least one column.")
     return columns
+
+
+def _numbers() -> Source | None:
+    typed = st.text_area(
+        "Lengths in tokens",
+        key="lengths.numbers",
+        placeholder="12, 48, 7, 130 …",
+        help="Whole numbers, special tokens included, as your own tokenizer counted them; paste a column "
+        "of a table.",
+        persist_state="session",
+    ).strip()
+    return _stated("typed lengths", sources.typed_lengths(typed)) if typed else None
+
+
+def _stated(name: str, counts: LengthCounts) -> Source:
+    """Says what was understood: nothing is counted."""
+    low, high = int(counts.length[0]), int(counts.length[-1])
+    st.caption(
+        plain(
+            f"{counted(counts.rows, 'whole number')} from {low:,} to {high:,}: taken as lengths in tokens."
+        )
+    )
+    return Source(stated=(name, counts))
 
 
 def _hub() -> Source | None:

@@ -18,7 +18,8 @@ import streamlit as st
 from app.ltp_ui.shared import jobs
 from ltp_core import store
 from ltp_core.files import atomic_write
-from ltp_core.lengths.counts import FOLDER
+from ltp_core.lengths.counts import FOLDER, LengthCounts
+from ltp_core.lengths.sources import stated_lengths
 from ltp_core.tasks.files import DataError, FileFacts, look
 
 if TYPE_CHECKING:
@@ -73,18 +74,18 @@ def _folder() -> Path:
     return store.default_store() / FOLDER / ".uploads"
 
 
-def facts_of_upload(file: UploadedFile) -> FileFacts:
-    """What the upload seems to hold; it is on the disk only while it is looked at.
+def facts_of_upload(file: UploadedFile) -> FileFacts | LengthCounts:
+    """What the upload seems to hold, or the lengths it states; on the disk only while it is looked at.
 
     Raises:
         UserError: It cannot be read, is empty, or has no text; or the disk does not take it.
     """
-    known: dict[str, FileFacts] = st.session_state.get(_LOOKED_AT, {})
+    known: dict[str, FileFacts | LengthCounts] = st.session_state.get(_LOOKED_AT, {})
     if file.file_id not in known:
         place = new_place(file)
         try:
             save(file, place)
-            known = {file.file_id: look(place)}
+            known = {file.file_id: stated_lengths(place) or look(place)}
         finally:
             forget(place)
         st.session_state[_LOOKED_AT] = known
@@ -106,8 +107,8 @@ def existing(typed: str) -> Path:
     raise DataError(f"There is no file or folder {typed[:200]!r}: correct its path.")
 
 
-def facts(path: Path) -> FileFacts:
-    """What a file seems to hold; looked up once.
+def facts(path: Path) -> FileFacts | LengthCounts:
+    """What a file seems to hold, or the lengths it states; looked up once.
 
     Raises:
         UserError: It cannot be read, is empty, or has no text.
@@ -116,6 +117,6 @@ def facts(path: Path) -> FileFacts:
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _facts(path: str, changed: float) -> FileFacts:
+def _facts(path: str, changed: float) -> FileFacts | LengthCounts:
     del changed
-    return look(Path(path))
+    return stated_lengths(Path(path)) or look(Path(path))

@@ -149,10 +149,14 @@ def side_sentence(role: str, side: Side) -> str:
         rows += ", the whole published split"
     elif lengths.published_rows is not None:
         rows += f", not the published split of {lengths.published_rows:,}"
-    parts = [f"{role}: {side.name}, {rows}", f"columns {columns}", lengths.source]
+    parts = [
+        f"{role}: {side.name}, {rows}",
+        f"columns {columns}" if columns else "",
+        lengths.source,
+    ]
     if lengths.left_out:
         parts.append(f"{counted(lengths.left_out, 'row')} without a text left out")
-    return plain("; ".join(parts) + f"; counted {side.counts.created_at[:10]}.")
+    return plain("; ".join(filter(None, parts)) + f"; counted {side.counts.created_at[:10]}.")
 
 
 def hidden_sentence(hidden: tuple[int, int], limit: int) -> str:

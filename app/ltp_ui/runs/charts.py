@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,11 @@ Y_TITLES = {
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 2], [10, 3], [3, 1]]
 LOSS_TICKS = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 SERIES, STAGE = "series", "stage"
+LONG_NAME = 24
+"""Characters from which on a legend has one name a line."""
+
+WINDOWS = (1, 3, 5, 10, 25, 50)
+"""Logged steps that a curve can be averaged over."""
 
 
 def known_quantities(history: pd.DataFrame) -> list[str]:
@@ -40,12 +45,17 @@ def known_quantities(history: pd.DataFrame) -> list[str]:
 
 def columns_of(history: pd.DataFrame, quantity: str) -> list[str]:
     """Columns about a quantity that are not empty, layers in order."""
-    found: list[str] = []
+    found = _matching(map(str, history.columns), quantity)
+    return [name for name in found if history[name].notna().any()]
+
+
+def _matching(columns: Iterable[str], quantity: str) -> list[str]:
+    known, found = list(columns), list[str]()
     for pattern in QUANTITIES[quantity]:
         names = re.compile(pattern.replace("*", r"\d+"))
-        matching = [c for c in map(str, history.columns) if names.fullmatch(c)]
+        matching = [c for c in known if names.fullmatch(c)]
         found += sorted(matching, key=lambda name: (len(name), name))
-    return [name for name in found if history[name].notna().any()]
+    return found
 
 
 def with_total_step(history: pd.DataFrame) -> pd.DataFrame:
@@ -55,9 +65,41 @@ def with_total_step(history: pd.DataFrame) -> pd.DataFrame:
     return history.assign(total_step=history["step"] + history["stage"].map(before))
 
 
-def history_chart(history: pd.DataFrame, quantity: str) -> Figure:
+def smoothed(history: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Every figure as the mean of the last `window` that were logged in its stage."""
+    figures = [c for c in history.select_dtypes("number").columns if c not in ("step", "epoch")]
+    means = history.groupby("stage", sort=False)[figures].transform(
+        lambda values: values.rolling(window, min_periods=1).mean().where(values.notna())
+    )
+    return history.assign(**means)
+
+
+def shared_columns(histories: Iterable[pd.DataFrame]) -> list[str]:
+    """Columns that at least one of the histories has figures of, in the order of the quantities."""
+    every = list(histories)
+    found = [c for name in QUANTITIES for each in every for c in columns_of(each, name)]
+    return list(dict.fromkeys(found))
+
+
+def overlay_chart(histories: Mapping[str, pd.DataFrame], column: str, window: int) -> Figure:
+    """One column of several histories, by their labels, over the steps of all stages."""
+    lines = [
+        with_total_step(smoothed(history, window))
+        .dropna(subset=column)
+        .assign(series=label, value=lambda frame: frame[column], kind=SERIES)
+        for label, history in histories.items()
+        if column in history
+    ]
+    frame = pd.concat(lines, ignore_index=True)[["total_step", STAGE, "series", "value", "kind"]]
+    quantity = next(name for name in QUANTITIES if column in _matching([column], name))
+    labels = tuple(frame["series"].unique())
+    spec = _spec(Y_TITLES[quantity], labels, is_loss=quantity == "Loss")
+    return Figure(spec=spec, frame=frame.astype(object))
+
+
+def history_chart(history: pd.DataFrame, quantity: str, window: int = 1) -> Figure:
     """A quantity over the steps of all stages; rules and names where a stage begins."""
-    steps = with_total_step(history)
+    steps = with_total_step(smoothed(history, window))
     names = columns_of(history, quantity)
     lines = steps.melt(
         ["total_step", "stage"], names, var_name="series", value_name="value"
@@ -89,7 +131,14 @@ def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any
     axis = alt.Axis(values=LOSS_TICKS, format="~g") if is_loss else alt.Axis()
     y = alt.Y("value:Q", title=title, scale=scale, axis=axis)
     legend = (
-        alt.Legend(title=None, orient="top", columns=3, symbolType="stroke", symbolSize=500)
+        alt.Legend(
+            title=None,
+            orient="top",
+            columns=3 if max(map(len, names)) < LONG_NAME else 1,
+            labelLimit=420,
+            symbolType="stroke",
+            symbolSize=500,
+        )
         if (len(names) > 1)
         else None
     )

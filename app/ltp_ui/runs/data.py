@@ -12,10 +12,11 @@ import streamlit as st
 
 from app.ltp_ui.shared.status import short_path
 from app.ltp_ui.shared.stored import run_table
+from app.ltp_ui.shared.wording import counted, percent
 from ltp_core import store
 from ltp_core.analysis.runs import REPORTED_ON
 from ltp_core.checkpoint_places import holds_weights
-from ltp_core.config import ConfigError, from_dict, to_toml
+from ltp_core.config import ConfigError, from_dict, to_dict, to_toml
 from ltp_core.records import RunManifest
 from ltp_core.store import RunEntry, StoreError
 from ltp_core.toml_writer import toml_text
@@ -135,6 +136,22 @@ def origin(manifest: RunManifest) -> Origin:
     return "calibration" if "calibration" in manifest.dataset else "training"
 
 
+def calibrated_to(manifest: RunManifest) -> str:
+    """The budget of a calibrated run, and what came of it on its texts; empty for other runs."""
+    found = table(manifest.summary, "calibration")
+    target, reached = _number(found.get("target_relative_flops")), table(found, "relative_flops")
+    if target is None:
+        return ""
+    parts = [f"{percent(target)} of the FLOPs"]
+    if (paper := _number(reached.get("paper"))) is not None:
+        parts.append(f"reached {percent(paper)}")
+    if (agreement := _number(found.get("agreement"))) is not None:
+        parts.append(f"{percent(agreement)} of the answers as without pruning")
+    if (rows := found.get("rows")) is not None and isinstance(rows, int):
+        parts.append(f"on {counted(rows, 'text')}")
+    return ", ".join(parts)
+
+
 def training_file(manifest: RunManifest) -> str | None:
     """A TOML file that trains the run again; None where none would."""
     if origin(manifest) != "training":
@@ -143,6 +160,14 @@ def training_file(manifest: RunManifest) -> str | None:
         return to_toml(from_dict(manifest.config))
     except (ConfigError, TypeError, ValueError):  # of another version
         return None
+
+
+def whole_settings(manifest: RunManifest) -> dict[str, Any]:
+    """The run's settings with those that were added since, at their defaults, where that can be said."""
+    try:
+        return to_dict(from_dict(manifest.config))
+    except (ConfigError, TypeError, ValueError):  # of another version, or not of a training
+        return manifest.config
 
 
 def settings_text(manifest: RunManifest) -> str:

@@ -11,6 +11,7 @@ import streamlit as st
 from app.ltp_ui.pays import panels as pays_panels
 from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
+from app.ltp_ui.runs.compared import choose_smoothing
 from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.labels import label_of, task_label
@@ -23,17 +24,14 @@ from ltp_core.records import RunManifest, nearest
 from ltp_core.store import RunEntry
 
 
-def detail(name: str, listing: runs_data.Listing) -> None:
-    """The run of this name, or why there is none."""
-    by_name = {entry.name: entry for entry in listing.runs}
-    if name not in by_name:
-        _absent(name, listing)
-        return
-    entry = by_name[name]
+def detail(entry: RunEntry, listing: runs_data.Listing) -> None:
+    """All of one run."""
     manifest = entry.manifest
     assert manifest is not None
-    st.header(plain(label_of(name)), anchor=False)
-    st.caption(plain(f"{name}: {_sentence(manifest)}"))
+    st.header(plain(label_of(entry.name)), anchor=False)
+    st.caption(plain(f"{entry.name}: {_sentence(manifest)}"))
+    if sentence := runs_data.calibrated_to(manifest):
+        st.markdown(plain(f"Calibrated to {sentence}."))
     _links(entry, manifest, listing.runs)
     _results(manifest)
     training, pays, settings, facts, files = st.tabs(
@@ -58,7 +56,8 @@ def detail(name: str, listing: runs_data.Listing) -> None:
         )
 
 
-def _absent(name: str, listing: runs_data.Listing) -> None:
+def absent(name: str, listing: runs_data.Listing) -> None:
+    """Why there is no run of this name."""
     for entry in listing.unusable:
         if entry.name == name:
             st.warning(plain(runs_data.reason(entry)), title=plain(name))
@@ -181,8 +180,10 @@ def _training(entry: RunEntry) -> None:
     if history is None or history.empty:
         st.caption("The history of this training was not kept.")
         return
-    quantity = choose_quantity(charts.known_quantities(history), key="runs.quantity")
-    chart = charts.history_chart(history, quantity)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        quantity = choose_quantity(charts.known_quantities(history), key="runs.quantity")
+        window = choose_smoothing("runs.smoothing")
+    chart = charts.history_chart(history, quantity, window)
     st.vega_lite_chart(
         spec=chart.to_dict(), alt=f"{quantity} of {entry.name} over the optimizer steps."
     )

@@ -17,7 +17,7 @@ from ltp_core.checkpoint_places import holds_weights
 from ltp_core.store import RunEntry
 
 RUN = "run"
-CHOSEN = "runs.chosen"
+CHOSEN, LINKED = "runs.chosen", "runs.linked"
 
 
 def empty() -> None:
@@ -64,20 +64,24 @@ def filtered(runs: Sequence[RunEntry]) -> list[RunEntry]:
     ]
 
 
-def choose(runs: Sequence[RunEntry], known: Sequence[RunEntry]) -> str | None:
-    """The table; gives the name of the chosen run, from a click or a link."""
+def choose(runs: Sequence[RunEntry], known: Sequence[RunEntry]) -> list[str]:
+    """The table; gives the names of the chosen runs, from clicks or a link."""
     linked = state.adopt(RUN)
     if linked is not None:
-        st.session_state[CHOSEN] = linked
+        st.session_state[CHOSEN] = st.session_state[LINKED] = linked.split(",")
         # A link from this page to itself changes what is read here, but not the browser's address.
         st.query_params[RUN] = linked
+    # Those of a link come first, so that what is opened is in sight, and marked.
+    first = st.session_state.get(LINKED, [])
+    runs = sorted(runs, key=lambda run: run.name not in first)
     names = [run.name for run in runs]
-    key = f"runs.table.{hash(tuple(names))}"
+    key = f"runs.table.{hash((*names, *first))}"
 
     def chosen() -> None:
         rows = st.session_state[key]["selection"]["rows"]
-        st.session_state[CHOSEN] = names[rows[0]] if rows else None
+        st.session_state[CHOSEN] = [names[row] for row in rows]
 
+    opened: list[str] = st.session_state.get(CHOSEN, [])
     frame = data.runs_frame(runs)
     st.dataframe(
         _on_screen(frame),
@@ -85,32 +89,35 @@ def choose(runs: Sequence[RunEntry], known: Sequence[RunEntry]) -> str | None:
         height=min(420, 38 + 35 * max(len(frame), 1)),
         column_config=_COLUMN_CONFIG,
         on_select=chosen,
-        selection_mode="single-row",
+        selection_mode="multi-row",
+        selection_default={
+            "selection": {"rows": [names.index(name) for name in opened if name in names]}
+        },
         key=key,
         alt=f"{counted(len(frame), 'run')} with task, method, metric, FLOPs and provenance.",
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
-            f"{len(runs)} of {counted(len(known), 'run')}. Click a row for everything about it."
+            f"{len(runs)} of {counted(len(known), 'run')}. Tick one for everything about it, two or "
+            "more to see them side by side."
         )
         _exports(frame)
-    name = st.session_state.get(CHOSEN)
-    state.publish(RUN, name)
-    return name if isinstance(name, str) else None
+    opened = st.session_state.get(CHOSEN, [])
+    state.publish(RUN, ",".join(opened) or None)
+    return opened
 
 
 def _on_screen(frame: pd.DataFrame) -> pd.DataFrame:
-    """What a run is, what it reached and what that costs; the rest stands below a chosen run."""
+    """What a run is, what it reached and what that costs; the rest stands below a chosen run.
+
+    So few columns have room on a narrow screen, without scrolling sideways.
+    """
     labels = stored_labels()
     return pd.DataFrame(
         {
             "run": [labels.get(name, name) for name in frame["run"]],
             "validation": 100 * frame["metric"].astype(float),
-            "metric": frame["metric_name"].str.replace("_", " "),
             "FLOPs": 100 * frame["relative_flops_paper"].astype(float),
-            "executed": 100 * frame["relative_flops_executed"].astype(float),
-            "weights": frame["weights"],
-            "date": pd.to_datetime(frame["created_at"], errors="coerce", utc=True),
         }
     )
 
@@ -118,20 +125,14 @@ def _on_screen(frame: pd.DataFrame) -> pd.DataFrame:
 _PERCENT = "%.1f %%"
 _COLUMN_CONFIG = {
     "run": st.column_config.TextColumn(
-        width=330, help="Method, task, share of the FLOPs, seed; twins end in their fingerprint."
+        width=370, help="Method, task, share of the FLOPs, seed; twins end in their fingerprint."
     ),
-    "validation": st.column_config.NumberColumn(format=_PERCENT, help="Headline metric.", width=85),
-    "metric": st.column_config.TextColumn(width=110),
+    "validation": st.column_config.NumberColumn(
+        format=_PERCENT, help="Headline metric: of each task its own.", width=80
+    ),
     "FLOPs": st.column_config.NumberColumn(
-        format=_PERCENT, help="Relative FLOPs on validation, the paper’s accounting.", width=75
+        format=_PERCENT, help="Relative FLOPs on validation, the paper’s accounting.", width=72
     ),
-    "executed": st.column_config.NumberColumn(
-        format=_PERCENT, help="Relative FLOPs as the packed runner executes them.", width=75
-    ),
-    "weights": st.column_config.CheckboxColumn(
-        help="Stored with weights: it can be loaded.", width=65
-    ),
-    "date": st.column_config.DatetimeColumn(format="YYYY-MM-DD", width=90),
 }
 
 

@@ -104,4 +104,4 @@ def parse_thresholds(text: str | None, num_layers: int) -> tuple[float, ...] | N
 
 def format_thresholds(thresholds: Iterable[float]) -> str:
     """The parameter for thresholds, which loses none of their digits."""
-    return ",".join(map(repr, map(float, thresholds)))
+    return ",".join(repr(float(value)).removesuffix(".0") for value in thresholds)

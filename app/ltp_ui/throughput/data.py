@@ -7,6 +7,7 @@ figures; its texts are taken as texts and its other fields may be absent.
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pandas as pd
 
 from app.ltp_ui.shared.labels import stored_labels, task_label
 from app.ltp_ui.shared.wording import counted, percent
+from ltp_core.analysis.pays.timing import is_here
 from ltp_core.bench.noise import is_too_noisy
 from ltp_core.bench.results import list_benches, results_frame
 from ltp_core.bench.variants import BASELINE, METHOD, SHUFFLED, VARIANTS
@@ -134,6 +136,14 @@ class Bench:
     def places(self) -> list[str]:
         """Length and batch size of each measurement, in words and in order."""
         return list(dict.fromkeys(self.frame["place"]))
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What is shown first has the lowest: quiet and of a processor like this one's, else least noise."""
+        spread = self.document["noise"].get("identical_work_spread")
+        is_known = isinstance(spread, int | float) and math.isfinite(spread)
+        is_quiet_here = self.warning is None and is_here(self.document)
+        return not is_quiet_here, float(spread) if is_known and not is_quiet_here else math.inf
 
     @property
     def relative(self) -> str:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from app.ltp_ui.shared import jobs, state
 from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.labels import label_of
 from app.ltp_ui.throughput import data
 from app.ltp_ui.throughput.controls import KIND
 from app.ltp_ui.throughput.data import Bench
@@ -62,11 +63,10 @@ def question() -> str:
 
 
 def choose_result(what: str, checkpoint: str | None) -> tuple[Bench | None, list[Bench]]:
-    """The benchmark to show, and all of this kind, those of the form's checkpoint first."""
+    """The benchmark to show, and all of this kind: the form's checkpoint first, then what is quiet."""
     found, problems = data.stored(what)
     found += [each for each in st.session_state.get(UPLOADED, []) if each.what == what]
-    if checkpoint is not None:
-        found.sort(key=lambda each: each.document.get("checkpoint") != checkpoint)
+    found.sort(key=lambda each: (not _is_of(each, checkpoint), each.rank))
     by_name = {each.name: each for each in found}
     if checkpoint is not None and st.session_state.get(SUBJECT) not in (None, checkpoint):
         st.session_state.pop(RESULT, None)  # the form turned to another: so does the result
@@ -83,15 +83,25 @@ def choose_result(what: str, checkpoint: str | None) -> tuple[Bench | None, list
             disabled=not found,
         )
         _upload()
-    newest = found[0].name if found else None
-    state.publish(RESULT_PARAMETER, chosen if chosen != newest else None)
+    first = found[0].name if found else None
+    state.publish(RESULT_PARAMETER, chosen if chosen != first else None)
     shown = by_name.get(chosen or "")
-    measured = None if shown is None else shown.document.get("checkpoint")
-    if checkpoint is not None and measured not in (None, checkpoint):
-        st.caption(plain(f"This result is of {measured}; the form measures {checkpoint}."))
+    if shown is not None and not _is_of(shown, checkpoint):
+        measured = str(shown.document["checkpoint"])
+        st.caption(
+            plain(
+                f"This result is of {label_of(measured)}; the form measures {label_of(str(checkpoint))}."
+            )
+        )
     for problem in problems:
         st.caption(f":orange[:material/warning:] {plain(problem)}")
     return shown, found
+
+
+def _is_of(each: Bench, checkpoint: str | None) -> bool:
+    """Whether a result is of the form's checkpoint, where both speak of one."""
+    measured = each.document.get("checkpoint")
+    return checkpoint is None or measured in (None, checkpoint)
 
 
 def _adopt_result(by_name: Mapping[str, Bench]) -> None:
