@@ -20,13 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jaxtyping
 import pytest
 from hypothesis import HealthCheck, settings
-from jaxtyping import install_import_hook
 
-# Where tensors are computed with, types and shapes are checked at run time, from the first import on;
+# Where tensors are computed with, types and shapes can be checked at run time, from the first import on;
 # an int may stand where a float is wanted.
-install_import_hook(
+jaxtyping.install_import_hook(
     ["ltp_core.encoder", "ltp_core.pruning", "ltp_core.runners", "ltp_core.training"],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
@@ -51,6 +51,17 @@ settings.register_profile(
     "nightly", settings.get_profile("tests"), max_examples=500, derandomize=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
+
+
+CHECKED = ("encoder", "pruning", "runners", "training")
+"""Folders of tests in which types and shapes are checked at run time; elsewhere that only takes time."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before the test's fixtures, of whatever scope."""
+    is_checked = item.path.parent.name in CHECKED
+    jaxtyping.config.update("jaxtyping_disable", not is_checked)
 
 
 MAX_PROCESSES = 4

@@ -243,13 +243,13 @@ def train_alone(folder: str, configs: str, *fatal: str) -> None:
 
 def _die_at(stage: str, step: str, where: str) -> None:
     from ltp_core.training import loop
-    from ltp_core.training.resume import Journal
+    from ltp_core.training.resume import Journal, save_snapshot
 
     def die(name: str, at: int) -> None:
         if (name, at) == (stage, int(step)):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    log, save = Journal.log, loop.save_snapshot
+    log = Journal.log
 
     def log_or_die(self: Journal, name: str, at: int, *rest: Any) -> None:
         die(name, at)
@@ -257,9 +257,9 @@ def _die_at(stage: str, step: str, where: str) -> None:
 
     def save_or_die(path: Path, student: Any, optimizer: Any, position: Any, scaler: Any) -> None:
         die(position.stage, position.step)
-        save(path, student, optimizer, position, scaler)
+        save_snapshot(path, student, optimizer, position, scaler)
 
     if where == "step":
-        Journal.log = log_or_die  # type: ignore[method-assign]
+        Journal.log = log_or_die  # type: ignore[assignment, method-assign]
     else:
-        loop.save_snapshot = save_or_die
+        loop.save_snapshot = save_or_die  # type: ignore[attr-defined, assignment]

@@ -145,6 +145,7 @@ def run_stage(
         delta = method.delta
     model, stepper = accelerator.prepare(student, optimizer)
     model.train()
+    weights = _weights(student)
     base_rates = [group["lr"] for group in optimizer.param_groups]
     began = time.perf_counter() - elapsed_s
     batches = _batches(data, stage, seed, start, total_steps, accelerator)
@@ -172,7 +173,7 @@ def run_stage(
         accelerator.backward(loss.total)
         if delta is not None:
             along_equal_cost_(delta, accelerator.reduce(cost_gradient, "mean"))
-        norm = accelerator.clip_grad_norm_(_weights(student), 1.0)
+        norm = accelerator.clip_grad_norm_(weights, 1.0)
         # A scaler leaves out steps of infinite gradients by itself, and lowers its scale.
         _require_finite(loss.total, norm if accelerator.scaler is None else None, name, step)
         stepper.step()

@@ -256,15 +256,18 @@ def _traces(
         )
         texts = rows.texts[: TRACED_ROWS if rows.answers is None else TRACED_QUESTIONS]
         for row, text in zip(rows.row, texts, strict=False):
-            frames += [
-                frame.assign(split=split, row=int(row))
-                for frame in _layer_frames(model, find_task(result.task), text)
-            ]
+            about = {"split": split, "row": int(row)}
+            frames += _layer_frames(model, find_task(result.task), text, about)
     return pd.concat(frames, ignore_index=True)
 
 
-def _layer_frames(model: PrunedModel, task: Task, text: tuple[str, ...]) -> list[pd.DataFrame]:
-    """Per layer, position, score and mask of the tokens that entered it; of a question its first window."""
+def _layer_frames(
+    model: PrunedModel, task: Task, text: tuple[str, ...], about: dict[str, Any]
+) -> list[pd.DataFrame]:
+    """Per layer, position, score and mask of the tokens that entered it; of a question its first window.
+
+    Every line says what it is about, too.
+    """
     stride = (model.questions or QuestionSettings()).stride
     inputs = task.encode(model.tokenizer, [text], model.max_length, stride)
     output = model.packed(model_inputs(model, inputs.encoded, [0]), model.method, record=True)
@@ -277,6 +280,6 @@ def _layer_frames(model: PrunedModel, task: Task, text: tuple[str, ...]) -> list
             "score": record.score[0][position],
             "retained": record.retained[0][position],
         }
-        frame = pd.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
-        frames.append(frame.assign(layer=layer))
+        arrays = {name: value.cpu().numpy() for name, value in columns.items()}
+        frames.append(pd.DataFrame({**arrays, "layer": layer, **about}))
     return frames
