@@ -13,7 +13,7 @@ help:  ## list the targets
 app: $(VENV)/.app  ## install the pinned requirements and start the app
 	$(BIN)/streamlit run app/main.py
 
-test: $(VENV)/.dev  ## install the development requirements and run the tests
+test: $(VENV)/.dev  ## install the development requirements and run all but the slow tests
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## ruff and mypy

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Deadlines measure the machine, not the code; the same examples every time keep CI repeatable.
 settings.register_profile(
     "tests",
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
