@@ -426,11 +426,9 @@ class EncoderLayer(nn.Module):
         return x.view(*x.shape[:2], self.num_heads, self.head_size).transpose(1, 2)
 
     def project(
-        self, hidden: Float[Tensor, "batch seq hidden"]
+        self, hidden: Float[Tensor, "... hidden"]
     ) -> tuple[
-        Float[Tensor, "batch seq hidden"],
-        Float[Tensor, "batch seq hidden"],
-        Float[Tensor, "batch seq hidden"],
+        Float[Tensor, "... hidden"], Float[Tensor, "... hidden"], Float[Tensor, "... hidden"]
     ]:
         """Query (scaled for the softmax), key and value of each token of the layer's input."""
         query, key, value = self.attention.self(self.attention.norm(hidden))

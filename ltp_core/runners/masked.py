@@ -27,6 +27,7 @@ from ltp_core.pruning.base import (
 from ltp_core.pruning.importance import importance_score, self_attention_share
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
+from ltp_core.runners.rows import on_tokens, project_tokens
 from ltp_core.runners.state import padded_entry, padded_record, padded_state, selected_record
 
 Observer = Callable[[int, Tensor, Tensor], None]
@@ -214,9 +215,9 @@ def run_straight_through(
 
     $$m = 1[s > \theta] + \sigma((s - \theta) / T) - \mathrm{const}(\sigma((s - \theta) / T))$$
 
-    A mask is cumulative and weights the token as a key, inside the softmax. Nothing is removed (the
-    rows of tokens that went are computed, and no logit depends on them), so a pass costs what an
-    unpruned one does.
+    A mask is cumulative and weights the token as a key, inside the softmax. A token that went is still
+    a key of the next layer, where its mask of 0 has a slope; from then on nothing depends on it, and
+    it is computed no longer.
 
     Differs from the paper: its hard stage gives thresholds no gradient.
 
@@ -229,6 +230,7 @@ def run_straight_through(
     """
     real = inputs.attention_mask
     live, mask, cost_mask = real, real.float(), real.float()
+    known = real  # live tokens, and those that the layer before let go
     thresholds = method.shaped(log_scale)
     hard = method.with_thresholds(thresholds.detach().tolist()).to(mask.device)
     kept = [cost_mask.sum(dim=1)]
@@ -236,13 +238,13 @@ def run_straight_through(
     mixed = hidden
     positions, position = encoder.encoder.positions(), _positions(hidden)
     for index, layer in enumerate(encoder.layers):
-        # Attention to all real tokens, then only to those that are left: e^x m / sum of e^x m.
-        query, key, value = layer.project(hidden)
-        probs = layer.attention_probs(query, key, real, None, positions[index], position)
+        # Attention to all known tokens, then only to those that are left: e^x m / sum of e^x m.
+        query, key, value = project_tokens(layer, known, hidden)
+        probs = layer.attention_probs(query, key, known, None, positions[index], position)
         probs = probs * mask[:, None, None, :]
         probs = probs / probs.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(probs.dtype).tiny)
         score = importance_score(probs, live)
-        attended = layer.attend(layer.context(probs, value), hidden)
+        attended = on_tokens(layer.attend, live, layer.context(probs, value), hidden)
         state = padded_state(
             index,
             method,
@@ -262,10 +264,10 @@ def run_straight_through(
         mask = mask * _placed(retained + (slope - slope.detach()), live)
         cost_mask = cost_mask * _placed(retained + (cost_slope - cost_slope.detach()), live)
         kept.append(cost_mask.sum(dim=1))
-        hidden = layer.feed_forward(attended)
+        hidden = on_tokens(layer.feed_forward, live, attended)
         # A head that reads every token reads the last state of each as a live token.
         mixed = mixed + mask[..., None].to(hidden.dtype) * (hidden - mixed)
-        live = live & _placed(retained.float(), live).bool()
+        known, live = live, live & _placed(retained.float(), live).bool()
     logits = head_logits(encoder, mixed, is_answerable(inputs, method, live))
     return StraightOutput(logits, torch.stack(kept, dim=1))
 

@@ -11,21 +11,17 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from ltp_core.encoder.model import Encoder, EncoderLayer, Positions
 from ltp_core.pruning.base import Decision, PruningMethod, decide, select
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
+from ltp_core.runners.rows import on_tokens, project_tokens, rounded
 from ltp_core.runners.state import padded_entry, padded_record, padded_state, selected_record
 
-WIDTHS, ROWS = 8, 64
-"""Of what the width of a batch and the number of computed tokens are multiples, in tokens.
-
-Under autocast oneDNN generates code for every new shape, 1 to 20 ms each, and forgets the oldest of
-1,024; so batches come in few shapes.
-"""
+WIDTHS = 8
+"""Of what the width of a batch is a multiple, in tokens, so that batches come in few shapes (`rows.ROWS`)."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ def _front(
     retained: Bool[Tensor, "batch seq"],
 ) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
     """Places of what is retained, moved to the front in order, and which of them are no blanks."""
-    width = min(_rounded(int(retained.sum(dim=1).max()), WIDTHS), retained.shape[1])
+    width = min(rounded(int(retained.sum(dim=1).max()), WIDTHS), retained.shape[1])
     front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
     return front, retained.gather(1, front)
 
@@ -165,13 +161,22 @@ def _run_layer(
 ) -> tuple[Padded, LayerRecord]:
     """A layer whose output has only the retained tokens, moved to the front; scores, who stays."""
     live = batch.live
-    query, key, value = layer.project(batch.hidden)
+    query, key, value = (
+        layer.project(batch.hidden)
+        if computes_blanks
+        else project_tokens(layer, live, batch.hidden)
+    )
     probs = layer.attention_probs(query, key, live, None, positions, batch.position)
     score = importance_score(probs, live)
     # Tokens that go have an attention output only for a method that reads it, or as blanks have.
     attended = None
     if method.reads_states:
-        attended = layer.attend(layer.context(probs, value), batch.hidden)
+        context = layer.context(probs, value)
+        attended = (
+            layer.attend(context, batch.hidden)
+            if computes_blanks
+            else on_tokens(layer.attend, live, context, batch.hidden)
+        )
     state = padded_state(
         index,
         method,
@@ -192,7 +197,7 @@ def _run_layer(
     hidden = (
         _finish_all(layer, probs, value, batch.hidden, attended, front)
         if computes_blanks
-        else _finish_live(layer, probs, value, batch.hidden, attended, front, stays)
+        else _finish_live(layer, probs, value, batch.hidden, attended, front, retained)
     )
     carry = None if decision.carry is None else decision.carry[decision.retained]
     after = _moved(batch, hidden, front, stays, carry)
@@ -223,31 +228,17 @@ def _finish_live(
     hidden: Float[Tensor, "batch seq hidden"],
     attended: Float[Tensor, "batch seq hidden"] | None,
     front: Int[Tensor, "batch kept"],
-    stays: Bool[Tensor, "batch kept"],
+    retained: Bool[Tensor, "batch seq"],
 ) -> Float[Tensor, "batch kept hidden"]:
-    """Everything that is left to do, of the tokens in `front`; blanks are 0."""
-    batch, seq, width = hidden.shape
-    row = torch.arange(batch, device=front.device)[:, None] * seq
-    cells = (row + front)[stays]
-    count = len(cells)
-    cells = functional.pad(cells, (0, _rounded(count, ROWS) - count))  # the first cell again
-    if attended is None:
-        context = layer.context(probs, value)
-        taken = (states.flatten(0, 1).index_select(0, cells) for states in (context, hidden))
-        stayed = layer.attend(*taken)
+    """Everything that is left to do, of the tokens that stay, which `front` names; blanks are 0."""
+    if attended is not None:
+        finished = on_tokens(layer.feed_forward, retained, attended)
     else:
-        stayed = attended.flatten(0, 1).index_select(0, cells)
-    finished = layer.feed_forward(stayed)[:count]
-    places = stays.flatten().nonzero()[:, 0]
-    blank = finished.new_zeros(front.numel(), width)
-    return blank.index_copy(0, places, finished).view(*front.shape, width)
-
-
-def _rounded(count: int, multiple: int) -> int:
-    """Up to the multiple, if products are in lower precision and each new shape costs time."""
-    if not (torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")):
-        return count
-    return -(-count // multiple) * multiple
+        context = layer.context(probs, value)
+        finished = on_tokens(
+            lambda *rows: layer.feed_forward(layer.attend(*rows)), retained, context, hidden
+        )
+    return finished.gather(1, front[:, :, None].expand(-1, -1, hidden.shape[2]))
 
 
 def _read(

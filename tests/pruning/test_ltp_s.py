@@ -11,12 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
-from ltp_core.pruning.base import ThresholdMethod
+from ltp_core.pruning.base import ThresholdMethod, decide
 from ltp_core.pruning.importance import importance_score, relative_to_mean
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.pruning.ltp_s import LTPSConfig, ScoredTokenPruning
-from ltp_core.runners.masked import run_masked, run_straight_through
+from ltp_core.runners.base import Inputs
+from ltp_core.runners.head import head_logits, is_answerable
+from ltp_core.runners.masked import StraightOutput, run_masked, run_straight_through
+from ltp_core.runners.state import padded_state
 from tests import strategies, tiny
 from tests.running import RUNNERS, run
 from tests.strategies import NUM_LAYERS, Case
@@ -196,6 +200,73 @@ def test_a_token_that_went_has_a_gradient() -> None:
     assert method.direction.grad[:2].abs().amax(dim=1).min() > 1e-8
     assert method.delta.grad.abs().max() > 1e-8
     assert method.direction.grad.isfinite().all()
+
+
+@given(case=strategies.cases, log_scale=st.floats(-2, 1))
+def test_what_is_left_out_has_no_gradient(case: Case, log_scale: float) -> None:
+    """All gradients are those of a pass that computes every row of every layer."""
+    method = scored([0.5] * 3)
+    assert method.delta is not None
+    method.delta.data.copy_(torch.tensor([0.2, -0.3, 0.1]))
+    encoder = case.encoder.requires_grad_()
+    learned = [p for p in (*encoder.parameters(), *method.parameters()) if p.requires_grad]
+    scale = torch.tensor(log_scale, dtype=torch.float64)
+    found = []
+    for run_pass in (run_straight_through, computing_every_row):
+        out = run_pass(encoder, case.inputs, method, temperature=0.15, log_scale=scale)
+        value = out.logits.sin().sum() + (out.lengths * out.lengths.detach().cos()).sum()
+        found.append(torch.autograd.grad(value, learned, materialize_grads=True))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
+
+
+def computing_every_row(
+    encoder: Encoder,
+    inputs: Inputs,
+    method: ThresholdMethod,
+    *,
+    temperature: float,
+    log_scale: Tensor,
+) -> StraightOutput:
+    """A straight-through pass over all places of the batch, whether anything depends on them or not."""
+    live = inputs.attention_mask
+    mask = cost_mask = live.double()
+    thresholds = method.shaped(log_scale)
+    hard = method.with_thresholds(thresholds.detach().tolist())
+    mixed = hidden = encoder.embed(inputs.input_ids, inputs.token_type_ids)
+    positions, position = encoder.encoder.positions(), torch.arange(live.shape[1])[None]
+    kept = [cost_mask.sum(dim=1)]
+    for index, layer in enumerate(encoder.layers):
+        query, key, value = layer.project(hidden)
+        probs = layer.attention_probs(
+            query, key, inputs.attention_mask, None, positions[index], position
+        )
+        probs = probs * mask[:, None, None, :]
+        probs = probs / probs.sum(dim=-1, keepdim=True).clamp_min(1e-300)
+        attended = layer.attend(layer.context(probs, value), hidden)
+        state = padded_state(
+            index,
+            method,
+            inputs,
+            probs=probs,
+            score=importance_score(probs, live),
+            live=live,
+            attended=attended,
+            carry=None,
+        )
+        retained, masks = decide(hard, state).retained, []
+        for compared in (method.score(state), method.score(state).detach()):
+            slope = torch.sigmoid((compared - thresholds[index]) / temperature) * ~state.protected
+            place = torch.zeros(live.shape, dtype=torch.float64)
+            masks.append(place.masked_scatter(live, retained + (slope - slope.detach())))
+        mask, cost_mask = mask * masks[0], cost_mask * masks[1]
+        kept.append(cost_mask.sum(dim=1))
+        hidden = layer.feed_forward(attended)
+        mixed = mixed + mask[..., None] * (hidden - mixed)
+        live = mask.detach() > 0
+    return StraightOutput(
+        head_logits(encoder, mixed, is_answerable(inputs, method, live)), torch.stack(kept, dim=1)
+    )
 
 
 def test_the_scale_follows_a_budget() -> None:
