@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 from app.ltp_ui.shared import jobs, live
 from app.ltp_ui.throughput import charts as throughput_charts
 from app.ltp_ui.throughput import controls, data, export, looks, panels
+from app.ltp_ui.throughput import results as results_of
 from app.ltp_ui.throughput.data import Bench, bench
 from ltp_core import environment
 from ltp_core.bench.variants import VARIANTS
@@ -143,6 +144,18 @@ def test_a_quiet_result_of_this_machine_is_shown_first(store: Path) -> None:
     found = sorted(data.stored("throughput")[0], key=lambda each: each.rank)
     assert ["newest", "oldest", "elsewhere", "noisy"] == [each.name for each in found]
     assert "2036-01-03" in page().selectbox(key="throughput.result").options[0]
+
+
+def test_a_result_of_another_checkpoint_is_said_first() -> None:
+    """Above it, with what to do; a folder is known by its name, which is all that a result keeps."""
+    own, other = (
+        shown(n, bench_samples.throughput(checkpoint=n)) for n in ("folder", "sst2-ltp-1")
+    )
+    assert "" == results_of.of_another(own, [own, other], "/models/folder")
+    assert "the form below measures" in results_of.of_another(other, [own, other], "/models/folder")
+    nothing = results_of.of_another(other, [other], "/models/folder")
+    assert nothing.startswith("Nothing has been measured of /models/folder yet: press Measure")
+    assert "Shown is sst2-ltp-1." in nothing
 
 
 def test_a_noisy_machine_is_said(store: Path) -> None:

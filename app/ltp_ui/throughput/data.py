@@ -138,12 +138,15 @@ class Bench:
         return list(dict.fromkeys(self.frame["place"]))
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """What is shown first has the lowest: quiet and of a processor like this one's, else least noise."""
+    def rank(self) -> tuple[bool, bool, float]:
+        """The lowest is shown first: quiet and of this processor, else of the own task with least noise."""
         spread = self.document["noise"].get("identical_work_spread")
         is_known = isinstance(spread, int | float) and math.isfinite(spread)
         is_quiet_here = self.warning is None and is_here(self.document)
-        return not is_quiet_here, float(spread) if is_known and not is_quiet_here else math.inf
+        noise = float(spread) if is_known and not is_quiet_here else math.inf
+        checkpoint, task = self.document.get("checkpoint"), self.document.get("task")
+        is_own_task = str(checkpoint).startswith(f"{task}-")
+        return not is_quiet_here, not is_own_task, noise
 
     @property
     def relative(self) -> str:
