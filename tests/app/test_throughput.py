@@ -253,6 +253,14 @@ def test_ideal_time_is_flops_over_the_machines_rate() -> None:
     assert 8.0 == pytest.approx(ideal.y[0])
 
 
+def test_a_budget_stands_in_the_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark of another strength is not called by the run alone."""
+    monkeypatch.setattr(data, "stored_labels", lambda: {"own": "LTP-S"})
+    assert "LTP-S" == data._run_title("own")
+    assert "LTP-S, budget 0.6" == data._run_title("own@budget-0.6")
+    assert data._run_title("other@budget-0.6") is None
+
+
 def test_foreign_names_are_drawn_as_text() -> None:
     """A document may come from anybody: no markup reaches a label."""
     document = bench_samples.throughput()
@@ -392,6 +400,20 @@ def test_the_command_is_the_one_that_runs(store: Path, script: Callable[[str], N
     assert f"bench {MOVIES} --what throughput --batch-sizes 1,8,32 --lengths data" in command
     assert "--variants packed,packed_unpruned,hugging_face_sorted," in command
     assert "--seconds 60" in command
+
+
+def test_a_checkpoint_for_any_budget_is_measured_at_one(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own strength says nothing on the command line, another is a budget."""
+    curve = pd.DataFrame(
+        {"factor": [0.0, 1.0], "relative_flops_paper": [1.0, 0.5], "metric": [0.9, 0.8]}
+    )
+    monkeypatch.setattr(controls, "elastic_curve", lambda folder: curve)
+    at = page()
+    assert f"bench {MOVIES} --what" in at.code[0].value
+    at.slider(key="throughput_budget").set_value(80)
+    assert f"bench {MOVIES} --budget 0.8 --what" in healthy(at.run()).code[0].value
 
 
 @pytest.mark.parametrize(("key", "value"), [("device", "cuda"), ("dtype", "bfloat16")])

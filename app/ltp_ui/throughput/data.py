@@ -20,6 +20,7 @@ from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.analysis.pays.timing import is_here
 from ltp_core.bench.noise import is_too_noisy
 from ltp_core.bench.results import list_benches, results_frame
+from ltp_core.bench.settings import AT
 from ltp_core.bench.variants import BASELINE, METHOD, SHUFFLED, VARIANTS
 
 COLUMNS = (
@@ -256,8 +257,10 @@ def _who(name: str, said: Any) -> Who:
 
 
 def _run_title(name: str) -> str | None:
-    """What a run of this store is called everywhere; None for what is none."""
-    return stored_labels().get(name)
+    """What a run of this store is called everywhere, and its strength; None for what is none."""
+    run, _, strength = name.partition(AT)
+    title = stored_labels().get(run)
+    return f"{title}, {strength.replace('-', ' ')}" if title and strength else title
 
 
 def _drawable(text: Any) -> str:
