@@ -21,17 +21,11 @@ from app.ltp_ui.throughput import results as results_of
 from app.ltp_ui.throughput.data import Bench, bench
 from ltp_core import environment
 from ltp_core.bench.variants import VARIANTS
-from tests import app_samples, bench_samples
+from tests import bench_samples
 from tests.app_samples import MOVIES
 from tests.source_trees import ROOT
 
 PAGE = str(ROOT / "pages" / "throughput.py")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny models."""
-    return app_samples.save_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture
