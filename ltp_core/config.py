@@ -81,7 +81,7 @@ class TrainConfig:
     seed: int = 0
     """Of initialisation, dropout, order and subset."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    """Accelerate's mixed precision."""
+    """Accelerate's mixed precision; bf16 only where the processor multiplies it, else float32."""
     attention_dropout: float | None = None
     """Of the attention probabilities while training; None takes the base model's."""
     hidden_dropout: float | None = None

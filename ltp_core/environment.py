@@ -77,15 +77,43 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 def processor() -> str:
     """Model name of the processor, with its matrix extensions where Linux lists them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    facts = _processor_facts()
+    if not facts:
         return platform.processor() or platform.machine()
-    pairs = (line.split(":", 1) for line in lines if ":" in line)
-    facts = {name.strip(): value.strip() for name, value in pairs}
     flags = facts.get("flags", "").split()
     extensions = [flag for flag in ("avx2", "avx512f", "amx_bf16") if flag in flags]
     return " ".join([facts.get("model name", platform.machine()), *extensions])
+
+
+def is_intels() -> bool:
+    """Whether Intel made the processor, by what it says of itself: a model name can be a hypervisor's."""
+    return "Intel" in _processor_facts().get("vendor_id", platform.processor())
+
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""What Linux lists of a processor that multiplies bfloat16: of x86 the first two, of ARM the last."""
+
+EMULATED = (
+    "this processor has no products in bfloat16 and only emulates them, which takes about three times "
+    "as long as float32"
+)
+
+
+def emulates_bfloat16() -> bool:
+    """Whether bfloat16 is slower than float32 on this processor; False where Linux does not list it."""
+    facts = _processor_facts()
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    return bool(flags) and not BFLOAT16_FLAGS & set(flags)
+
+
+def _processor_facts() -> dict[str, str]:
+    """What Linux says of the last core; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
 
 
 def cpp_compiler() -> str | None:

@@ -366,7 +366,7 @@ class RunManifest:
         seed: Seed of this run.
         git: `commit` and `dirty` of the code that ran, null where unknown.
         packages: Version by package name.
-        hardware: Processor, threads, accelerator.
+        hardware: Processor, threads, accelerator; of a training `mixed_precision` too, as it was there.
         dataset: Source, rows, SHA-256 by split.
         base: `name`, `sha256`, `hidden_size` and `intermediate_size` of the base model.
         parent: Name of the run this one started from, or None.

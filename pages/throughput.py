@@ -19,6 +19,6 @@ with answer:
     if chosen is None:
         panels.nothing_yet(what)
     else:
-        panels.answer(chosen)
+        panels.answer(chosen, results.of_another(chosen, found, checkpoint))
 if chosen is not None:
     panels.details(chosen, found)

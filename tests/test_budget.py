@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,27 @@ def test_the_commands_take_a_budget(
     capsys.readouterr()
     assert main(["evaluate", str(folder), "--budget", "0.9", "--scales", "0.5"]) == 2
     assert "leave the budget out" in capsys.readouterr().err
+
+
+def test_a_benchmark_takes_a_budget(
+    elastic: tuple[Workplace, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Less is pruned, and the figures go by a name of their own, never by the run's."""
+    place, folder = elastic
+    variants = ["--variants", "packed,packed_unpruned", "--no-store", "--json"]
+    size = ["--batch-sizes", "4", "--repeats", "1", "--limit", "8"]
+    own = ["bench", str(folder), "--data-dir", str(place.folder / "data"), *size, *variants]
+    found = {}
+    for budget_option in ([], ["--budget", "0.97"]):
+        assert main([*own, *budget_option]) == 0
+        found[len(budget_option)] = json.loads(capsys.readouterr().out)
+    promised = {key: each["results"][0]["theoretical_speedup"] for key, each in found.items()}
+    assert promised[0] > promised[2] > 1
+    assert f"{found[0]['checkpoint']}@budget-0.97" == found[2]["checkpoint"]
+    assert found[2]["contenders"]["packed"]["checkpoint"] == found[2]["checkpoint"]
+    assert found[2]["contenders"]["packed"]["metric"] is None
+    assert main([*own, "--what", "training", "--budget", "0.97"]) == 2
+    assert "--budget says nothing" in capsys.readouterr().err
 
 
 def test_a_short_name_means_the_run_with_the_weights(

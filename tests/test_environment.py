@@ -56,6 +56,27 @@ def test_processor_without_proc_is_pythons(monkeypatch: pytest.MonkeyPatch) -> N
     assert environment.hardware()["processor"] in (platform.processor(), platform.machine())
 
 
+@pytest.mark.parametrize(
+    ("lines", "emulates", "is_intels"),
+    [
+        ("vendor_id: GenuineIntel\nmodel name: QEMU\nflags: avx2 avx512f avx512_vnni", True, True),
+        ("vendor_id: GenuineIntel\nflags: avx512f avx512_bf16 amx_bf16", False, True),
+        ("vendor_id: AuthenticAMD\nflags: avx2 avx512_bf16", False, False),
+        ("vendor_id: AuthenticAMD\nflags: avx2", True, False),
+        ("Features: fp asimd bf16", False, False),
+        ("Features: fp asimd", True, False),
+        ("processor: 0", False, False),
+    ],
+)
+def test_what_a_processor_says_of_itself(
+    lines: str, emulates: bool, is_intels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who made it, and whether it multiplies bfloat16; what is not listed is not claimed."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: lines)
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert (emulates, is_intels) == (environment.emulates_bfloat16(), environment.is_intels())
+
+
 # --- the code ---------------------------------------------------------------------------------------
 
 

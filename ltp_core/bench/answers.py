@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from jaxtyping import Num, Shaped
 
-from ltp_core.bench.engines import Entry
+from ltp_core.bench.engines import Entry, floating
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.variants import VARIANTS
 from ltp_core.bench.workload import Batches
 from ltp_core.checkpoint import PrunedModel
+from ltp_core.encoder.int8 import input_scales
 from ltp_core.inference import model_inputs
 from ltp_core.pruning import Unpruned
 from ltp_core.tasks.catalogue import find_task
@@ -55,8 +56,8 @@ def reference_of(
     encoded: Encoded,
     labels: Shaped[np.ndarray, " examples"] | None,
 ) -> Reference:
-    """The packed runner's answers; the model must still be in float32."""
-    answers = {}
+    """The packed runner's answers in float32; of an INT8 model, those of its weights in floating point."""
+    model, answers = floating(model), {}
     for is_pruned, method in ((True, model.method), (False, Unpruned.control_of(model.method))):
         logits = np.empty((len(encoded), model.encoder.config.num_labels), dtype=np.float32)
         for index in sorted_batches(encoded.length, REFERENCE_BATCH):
@@ -93,13 +94,21 @@ def compare_answers(
 
 def is_coarse(entry: Entry) -> bool:
     """It answers in coarser numbers than float32."""
+    return entry.variant.is_model and not (is_as_stored(entry) and _is_floating(entry.model))
+
+
+def is_as_stored(entry: Entry) -> bool:
+    """It answers in the numbers that the checkpoint was evaluated in."""
     weight = next(entry.model.encoder.parameters())
-    is_own = entry.variant.precision != "settings"
-    return entry.variant.is_model and (is_own or weight.dtype != torch.float32)
+    return entry.variant.precision == "settings" and weight.dtype == torch.float32
 
 
 def needs_reference(settings: BenchSettings, model: PrunedModel) -> bool:
     """Some variant will answer with classes in coarser numbers."""
     precisions = {VARIANTS[name].precision for name in settings.variants}
-    has_classes = model.encoder.config.num_labels > 1
-    return has_classes and (settings.dtype != "float32" or precisions != {"settings"})
+    is_float32 = settings.dtype == "float32" and precisions == {"settings"}
+    return model.encoder.config.num_labels > 1 and not (is_float32 and _is_floating(model))
+
+
+def _is_floating(model: PrunedModel) -> bool:
+    return not input_scales(model.encoder)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ltp_core import environment, store
-from ltp_core.bench.answers import is_coarse
+from ltp_core.bench.answers import is_as_stored
 from ltp_core.bench.engines import Entry
 from ltp_core.bench.results import FORMAT_VERSION
 from ltp_core.bench.settings import BenchSettings
@@ -57,7 +57,7 @@ def _headline(entry: Entry) -> dict[str, Any] | None:
     A variant that does not prune computes with the checkpoint's weights, pruning switched off, and
     others compute in coarser numbers: the run has no figure of that.
     """
-    if not entry.variant.is_pruned or is_coarse(entry):
+    if not entry.variant.is_pruned or not is_as_stored(entry):
         return None
     try:
         manifest = store.read_manifest(store.find_run(entry.model.name))

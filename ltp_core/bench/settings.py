@@ -9,6 +9,9 @@ from typing import Any, Literal
 from ltp_core.bench.variants import DEFAULT, VARIANTS, missing
 from ltp_core.strict import require, require_above_zero
 
+AT = "@"
+"""Between the name of a checkpoint and the strength of its pruning where that is not its own."""
+
 What = Literal["throughput", "scaling", "topk", "training", "predict"]
 DType = Literal["float32", "bfloat16", "float16"]
 
@@ -25,7 +28,8 @@ class BenchSettings:
     Attributes:
         what: `throughput` by batch size and length, `scaling` with the length, `topk` against
             threshold, a step of `training` by stage, or a file scored by `predict`.
-        checkpoint: Name of the checkpoint; None for `topk`, which needs none.
+        checkpoint: Name of the checkpoint, and behind `@` what strength it was asked for, as
+            `budget-0.6`; None for `topk`, which needs none.
         against: Names of other checkpoints that run beside it, each with its own method.
         task: Whose texts; None takes the checkpoint's own.
         split: Split of it.

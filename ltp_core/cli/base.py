@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ltp_core.environment import EMULATED, emulates_bfloat16
 from ltp_core.records import UserError
 
 DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
@@ -174,6 +176,17 @@ def usable_device(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         raise UserError(f"The device {name!r} cannot be used here: take --device cpu.") from error
     return name
+
+
+def warn_of_emulation(precisions: Collection[str], device: str) -> None:
+    """Says so on stderr where bfloat16 is asked for and the processor only emulates it.
+
+    Args:
+        precisions: What is computed in.
+        device: Where.
+    """
+    if "bfloat16" in precisions and device == "cpu" and emulates_bfloat16():
+        print(f"bfloat16: {EMULATED}.", file=sys.stderr)
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

@@ -6,10 +6,12 @@ import math
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltp_core.bench.settings import (
+    AT,
     RETAIN_RATIOS,
     SCALING_LENGTHS,
     TOPK_LENGTHS,
@@ -31,6 +33,7 @@ from ltp_core.bench.variants import (
 from ltp_core.cli.base import (
     Command,
     Output,
+    add_budget,
     add_data,
     add_device,
     add_subset,
@@ -38,10 +41,14 @@ from ltp_core.cli.base import (
     positive,
     positives,
     usable_device,
+    warn_of_emulation,
 )
 from ltp_core.cli.bench_cards import predict_card, throughput_card, topk_card, training_card
 from ltp_core.cli.events import Report, reporter
 from ltp_core.records import UserError
+
+if TYPE_CHECKING:
+    from ltp_core.checkpoint import PrunedModel
 
 DATA_LENGTHS = "data"
 
@@ -72,6 +79,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "file (the last two are never stored)",
     )
     _add_variants(parser)
+    add_budget(parser)
     add_subset(parser, rows=ROWS)
     add_data(parser)
     add_device(parser)
@@ -193,9 +201,18 @@ def run(arguments: Namespace) -> Output:
 
 
 _TEXTS = {"task": None, "split": SPLIT, "limit": ROWS, "data_dir": None}
+_STRENGTH = {"budget": None, "max_loss": None}
 _UNUSED: dict[str, dict[str, Any]] = {
-    "topk": {"checkpoint": None, "variants": None, "against": [], "dtype": "float32", **_TEXTS},
+    "topk": {
+        "checkpoint": None,
+        "variants": None,
+        "against": [],
+        "dtype": "float32",
+        **_TEXTS,
+        **_STRENGTH,
+    },
     "training": {
+        **_STRENGTH,
         "variants": None,
         "against": [],
         "retain_ratios": list(RETAIN_RATIOS),
@@ -265,16 +282,16 @@ def _training(arguments: Namespace, device: str, report: Report) -> dict[str, An
         raise UserError("Name the checkpoint whose sizes are to be trained.")
     model = load_checkpoint(arguments.checkpoint, device=device)
     settings = _settings(arguments, device, model.name, ())
+    warn_of_emulation({settings.dtype}, device)
     return bench_training(settings, model, report=report)
 
 
 def _predicting(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
     from ltp_core.bench.predicting import bench_predict
-    from ltp_core.checkpoint import load_checkpoint
 
     if arguments.checkpoint is None:
         raise UserError("Name the checkpoint to predict with.")
-    model = load_checkpoint(arguments.checkpoint, device=device)
+    model = _load(arguments, device)
     settings = _settings(arguments, device, model.name, ())
     return bench_predict(settings, model, data_dir=arguments.data_dir, report=report)
 
@@ -291,17 +308,31 @@ def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report)
     for name in wanted:
         checkpoint_folder(name)  # one that does not exist is refused before anything is said
     _say(f"Loading {', '.join(wanted)}")
-    model = load_checkpoint(arguments.checkpoint, device=device)
+    model = _load(arguments, device)
     against = [load_checkpoint(name, device=device) for name in arguments.against]
-    names = tuple(other.name for other in against)
+    settings = _settings(arguments, device, model.name, tuple(other.name for other in against))
+    precisions = {VARIANTS[name].precision for name in settings.variants}
+    warn_of_emulation({settings.dtype, *precisions}, device)
     return bench(
-        _settings(arguments, device, model.name, names),
+        settings,
         model,
         against=against,
         data_dir=arguments.data_dir,
         store=keep,
         report=report,
     )
+
+
+def _load(arguments: Namespace, device: str) -> PrunedModel:
+    """The checkpoint; at another strength than its own its name says so, since figures are kept by name."""
+    from ltp_core.checkpoint import load_checkpoint
+
+    budget, max_loss = arguments.budget, arguments.max_loss
+    model = load_checkpoint(arguments.checkpoint, device=device, budget=budget, max_loss=max_loss)
+    if budget is None and max_loss is None:
+        return model
+    strength = f"budget-{budget:g}" if max_loss is None else f"loss-{max_loss:g}"
+    return replace(model, name=f"{model.name}{AT}{strength}")
 
 
 def _settings(

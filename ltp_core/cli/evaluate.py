@@ -22,6 +22,7 @@ from ltp_core.cli.base import (
     factor,
     percent,
     usable_device,
+    warn_of_emulation,
 )
 from ltp_core.records import UserError
 
@@ -70,6 +71,7 @@ def run(arguments: Namespace) -> Output:
     """Evaluates the checkpoint, its weights unpruned, and its dense counterpart."""
     _check(arguments)
     device = usable_device(arguments.device)
+    warn_of_emulation({arguments.dtype}, device)
 
     from ltp_core.evaluate import evaluate_checkpoint, kind_counter, save_evaluation
     from ltp_core.pruning import Unpruned

@@ -23,6 +23,7 @@ from ltp_core.cli.base import (
     check_engine,
     positive,
     usable_device,
+    warn_of_emulation,
 )
 from ltp_core.records import UserError
 
@@ -112,6 +113,7 @@ def run(arguments: Namespace) -> Output:
         dtype=arguments.dtype,
         batch_size=arguments.batch_size,
     )
+    warn_of_emulation({arguments.dtype}, device)
     source = None if arguments.file == STANDARD else Path(arguments.file).expanduser()
     columns = _columns(arguments, source, model)
     with (

@@ -1,12 +1,21 @@
 """Which library multiplies a layer's linear maps: a rule by type and processor, found by measurement.
 
-24 maps of a MiniLM on two cores, GFLOP/s in float32 by rows, each library from weights in its own
-layout; on the Xeon oneDNN is as fast as MKL up to a few maps and no faster beyond:
+24 maps of a MiniLM, GFLOP/s by rows, each library from weights in its own layout, "plain" PyTorch's
+`linear`; the two older ones on two cores by the clock, Ice Lake on one core by the least processor time
+of up to 60 rounds, twice, since that machine had other work. With AMX oneDNN is as fast as MKL in float32 up
+to a few maps and no faster beyond:
 
-    rows                      8    28    64   128   384  1,024
-    AMD EPYC (AVX-512), MKL   44    95   137   159   192    209
-    the same, oneDNN          68   176   316   392   441    471
-    Intel Xeon, MKL            –   190     –     –     –    320
+    rows                                  8    28    64   128   384  1,024
+    AMD EPYC (AVX-512), MKL              44    95   137   159   192    209
+    the same, oneDNN                     68   176   316   392   441    471
+    Intel Xeon with AMX, MKL              –   190     –     –     –    320
+    Intel Xeon (Ice Lake), plain         21    61    95   106   131    145
+    the same, MKL                        32    73   121   145   145    151
+    the same, oneDNN                     26    59    89   111   132    136
+    the same, bfloat16 plain             17    26    29    30    32     33
+    the same, bfloat16 oneDNN            12    21    29    30    32     33
+
+Ice Lake has no products in bfloat16: they are emulated, by oneDNN in both rows.
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ltp_core.environment import processor
+from ltp_core.environment import is_intels
 
 Engine = Literal["plain", "mkl", "onednn"]
 """Who multiplies: PyTorch's own choice, or a library from weights in its own layout."""
@@ -27,8 +36,8 @@ Engine = Literal["plain", "mkl", "onednn"]
 def fastest_engine(weight: Tensor) -> Engine:
     """The fastest for weights of this type on this processor.
 
-    MKL takes a slow path on processors that Intel did not make, so there oneDNN has float32 too. The
-    packing operators are no public interface; they are what `torch.compile` uses for frozen weights.
+    MKL takes a slow path on processors that Intel did not make, so there oneDNN has float32 too; where
+    there is no MKL, as on ARM, nothing was measured, and PyTorch chooses. The packing operators are no public interface; they are what `torch.compile` uses for frozen weights.
     """
     if weight.device.type != "cpu":
         return "plain"
@@ -36,9 +45,9 @@ def fastest_engine(weight: Tensor) -> Engine:
         return "onednn" if _has_onednn_bfloat16() else "plain"
     if weight.dtype != torch.float32:
         return "plain"
-    if _is_amd() and _has_onednn():
-        return "onednn"
-    return "mkl" if _has_mkl_packing() else "plain"
+    if not _has_mkl_packing():
+        return "plain"
+    return "onednn" if not _is_intels() and _has_onednn() else "mkl"
 
 
 def attends_without_blanks(device: torch.device, dtype: torch.dtype) -> bool:
@@ -52,9 +61,7 @@ def attends_without_blanks(device: torch.device, dtype: torch.dtype) -> bool:
     return is_there and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-@functools.cache
-def _is_amd() -> bool:
-    return "AMD" in processor()
+_is_intels = functools.cache(is_intels)
 
 
 def _has_mkl_packing() -> bool:

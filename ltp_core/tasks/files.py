@@ -237,7 +237,7 @@ def read_rows(path: Path, columns: Sequence[str] = (), *, keeps_all: bool = Fals
         else:
             yield from _csv_rows(path, columns, keeps_all=keeps_all)
     except UnicodeDecodeError as error:
-        raise DataError(_encoding_problem(path)) from error
+        raise DataError(encoding_problem(path)) from error
     except (pa.ArrowException, OSError, ValueError, RecursionError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path.name} cannot be read ({reason}): save it again.") from error
@@ -392,7 +392,8 @@ def _require(name: str, columns: Sequence[str], present: Sequence[str]) -> None:
             raise DataError(f"{name} has {column!r} twice as a column: rename one.")
 
 
-def _encoding_problem(path: Path) -> str:
+def encoding_problem(path: Path) -> str:
+    """Why a file of text is not UTF-8, in a sentence."""
     with path.open("rb") as file:
         if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return f"{path.name} is UTF-16: save it as UTF-8 and try again."

@@ -16,6 +16,7 @@ from ltp_core.tasks.files import (
     DataError,
     Row,
     Texts,
+    encoding_problem,
     look,
     read_chunks,
     read_lines,
@@ -149,7 +150,7 @@ def line_rows(path: Path) -> Iterator[Row]:
         for number, (line, fraction) in enumerate(read_lines(path), start=1):
             yield number, {"text": line.strip() or None}, fraction
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name} is not UTF-8: save it as UTF-8 and try again.") from error
+        raise DataError(encoding_problem(path)) from error
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
 

@@ -91,7 +91,14 @@ def estimate(config: TrainConfig, data_dir: Path | None = None) -> Estimate:
         accelerator = accelerator_for(each)
         with tempfile.TemporaryDirectory() as folder:
             # From the base and without a teacher: what a step takes does not depend on either.
-            prepared = prepare(each, None, data_dir, Path(folder), device_of(accelerator))
+            prepared = prepare(
+                each,
+                None,
+                data_dir,
+                Path(folder),
+                device_of(accelerator),
+                accelerator.mixed_precision,
+            )
             other_s += time.perf_counter() - began
             for name, stage in stages_of(each).items():
                 step_s = _step_s(prepared, name, stage, Path(folder))

@@ -45,6 +45,7 @@ class Prepared:
     rows: Rows
     data: TrainingSet
     teacher: PrunedModel | None
+    mixed_precision: str
 
 
 def prepare(
@@ -53,6 +54,7 @@ def prepare(
     data_dir: Path | None,
     destination: Path,
     device: str,
+    mixed_precision: str,
 ) -> Prepared:
     """Loads and encodes the rows, and makes the model trainable from its parent or the base.
 
@@ -62,6 +64,7 @@ def prepare(
         data_dir: Folder of Parquet files.
         destination: Store that keeps the teacher's logits.
         device: Where the teacher runs.
+        mixed_precision: What the training computes in here, which may be finer than it asks for.
 
     Raises:
         UserError: Data or base model are absent, or a setting is impossible.
@@ -80,7 +83,7 @@ def prepare(
     if teacher is not None and parent_folder is not None and _distils(config):
         said = stored_teacher_logits(teacher, parent_folder, found.encoded, destination)
         said = as_choices(said) if task.is_multi_label else said
-    make_trainable(encoder, method, config, parent_folder)
+    make_trainable(encoder, method, config, parent_folder, mixed_precision)
     if is_int8(config):
         assert teacher is not None
         scales = teacher.input_scales or measured_scales(teacher, found.encoded, config.seed)
@@ -104,6 +107,7 @@ def prepare(
         rows=found.rows,
         data=data,
         teacher=teacher,
+        mixed_precision=mixed_precision,
     )
 
 
@@ -223,7 +227,11 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_trainable(
-    encoder: Encoder, method: PruningMethod, config: TrainConfig, parent_folder: Path | None
+    encoder: Encoder,
+    method: PruningMethod,
+    config: TrainConfig,
+    parent_folder: Path | None,
+    mixed_precision: str,
 ) -> None:
     """Adapter or all weights, continued from the parent where there is one.
 
@@ -231,7 +239,7 @@ def make_trainable(
     theirs to store.
     """
     if config.adapter.kind == "lora":
-        autocast = AUTOCAST.get(config.mixed_precision)
+        autocast = AUTOCAST.get(mixed_precision)
         if is_int8(config):
             autocast = None  # the nearest whole numbers are those of the weights in full width
         inject(encoder, rank=config.adapter.rank, alpha=config.adapter.alpha, autocast=autocast)

@@ -225,7 +225,8 @@ def _manifest(trained: Trained, results: dict[str, Evaluation]) -> RunManifest:
         seed=config.seed,
         git=environment.git_state(),
         packages=environment.packages(),
-        hardware=environment.hardware(trained.device),
+        hardware=environment.hardware(trained.device)
+        | {"mixed_precision": trained.prepared.mixed_precision},
         dataset={"train": trained.prepared.rows.about}
         | {split: result.dataset for split, result in results.items()},
         base=_base(trained),

@@ -21,6 +21,7 @@ from ltp_core.checkpoint_places import holds_weights, weights_sha256
 from ltp_core.config import StageConfig, TrainConfig, parent_config, resolve, stages_of
 from ltp_core.encoder.bases import KNOWN_BASES, base_sha256, find_base
 from ltp_core.encoder.errors import ModelError
+from ltp_core.environment import EMULATED, emulates_bfloat16
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.training.loop import run_stage
@@ -89,11 +90,20 @@ def train(
     parent_folder = None if parent is None else train(parent, destination=target, **options)
     accelerator = accelerator_for(config)
     watch = Watch(config.name, report)
+    if accelerator.mixed_precision != config.mixed_precision and accelerator.is_main_process:
+        tqdm.write(f"{config.name} computes in float32: {EMULATED}.", file=sys.stderr)
     with _locked(folder, accelerator):
         if not force and (done := _complete(config.name, target, needs_weights)):
             return done  # another process was faster
         is_complete = (folder / store.MANIFEST).exists()
-        prepared = prepare(config, parent_folder, data_dir, target, device_of(accelerator))
+        prepared = prepare(
+            config,
+            parent_folder,
+            data_dir,
+            target,
+            device_of(accelerator),
+            accelerator.mixed_precision,
+        )
         place = store.replacement_folder(folder) if is_complete else folder
         if accelerator.is_main_process:
             _begin(prepared, parent_folder, place)
@@ -185,6 +195,9 @@ def _check_base(config: TrainConfig, folder: Path) -> None:
 def accelerator_for(config: TrainConfig) -> Accelerator:
     """Device and precision of a training.
 
+    bfloat16 is asked for to be faster. On a processor that only emulates it the training computes in
+    float32; the run is the same by its configuration, and its manifest says which it was.
+
     Raises:
         UserError: This machine has not the precision.
     """
@@ -198,6 +211,9 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     if name != "no" and not accelerator.native_amp:
         kind = accelerator.device.type
         raise UserError(f"mixed_precision = {name!r}: this {kind} has none; take 'no' or 'bf16'.")
+    if name == "bf16" and accelerator.device.type == "cpu" and emulates_bfloat16():
+        AcceleratorState._reset_state()
+        return Accelerator(mixed_precision="no")
     return accelerator
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.compare import panels
@@ -19,22 +17,10 @@ from tests import app_samples, tiny
 from tests.app.test_pages import EXPLORE, ROOT, app, healthy, metrics, reasons, shown
 from tests.app_samples import MOVIES, MOVIES_DENSE, PAIRS, SHALLOW, SPATTEN
 
+pytestmark = pytest.mark.usefixtures("models_in_use")
+
 COMPARE = str(ROOT / "pages" / "compare.py")
 TEXT = "The film is long and slow but the ending was great"
-
-
-@pytest.fixture(scope="module")
-def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny models."""
-    return app_samples.save_store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(autouse=True)
-def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This store, and caches of its own for every test."""
-    monkeypatch.setenv("LTP_STORE", str(store_folder))
-    yield
-    st.cache_data.clear()
 
 
 def compare(a: str = MOVIES, b: str = SPATTEN, text: str = TEXT, **params: str) -> AppTest:
@@ -89,7 +75,7 @@ def test_outcomes_of_both() -> None:
 def test_the_other_method_of_the_task_is_the_default() -> None:
     """Opened without a choice, the page has something to show."""
     at = app(COMPARE)
-    first, second = (box.value for box in at.selectbox)
+    first, second = (str(box.value) for box in at.selectbox)
     assert MOVIES == first
     assert second.startswith("sst2-spatten-")
 

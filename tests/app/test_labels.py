@@ -23,6 +23,9 @@ def test_a_label_says_what_a_run_is() -> None:
     assert "Unpruned · SST-2 · seed 0" == run_label(manifest("sst2-unpruned-0123456789"))
     kept = manifest(config={"evaluation": {"checkpoint": "a"}})
     assert "LTP · SST-2 · 46 % of the FLOPs · evaluated later" == run_label(kept)
+    chosen = {"calibration": {"relative_flops": {"paper": 0.699}}}
+    calibrated = manifest(summary=chosen, dataset={"calibration": {"rows": 5}})
+    assert "LTP · SST-2 · 70 % of the FLOPs · calibrated on own texts" == run_label(calibrated)
     large = manifest(base={"name": "sentence-transformers/all-mpnet-base-v2"})
     assert "LTP · SST-2 · MPNet, 12 layers · 46 % of the FLOPs · seed 0" == run_label(large)
     own = manifest(base={"name": "/models/my-bert/"})

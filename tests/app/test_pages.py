@@ -7,12 +7,10 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.explore import latency, tokens
@@ -27,24 +25,12 @@ from ltp_core.records import Trace, WhatIf
 from ltp_core.trace import trace_text
 from tests import app_samples
 
+pytestmark = pytest.mark.usefixtures("models_in_use")
+
 ROOT = Path(__file__).resolve().parents[2]
 EXPLORE = str(ROOT / "pages" / "explore.py")
 METHOD = str(ROOT / "pages" / "method.py")
 TEXT = "The film is long and slow but the ending was great"
-
-
-@pytest.fixture(scope="module")
-def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny models."""
-    return app_samples.save_store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(autouse=True)
-def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This store, and caches of its own for every test."""
-    monkeypatch.setenv("LTP_STORE", str(store_folder))
-    yield
-    st.cache_data.clear()
 
 
 def app(page: str = EXPLORE, **params: str) -> AppTest:
@@ -176,13 +162,12 @@ def test_explore_names_the_three_predictions() -> None:
 
 
 def test_explore_asks_a_checkpoint_for_any_budget_for_a_budget(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slider sets the strength that its curve names; at its end the checkpoint is as trained."""
     whole, half = (shown(explore(**{"scale": scale}))["lengths"] for scale in ("1.0", "0.5"))
-    folder = app_samples.save_store(tmp_path)
-    app_samples.make_elastic(store.run_folder(folder, app_samples.MOVIES))
-    monkeypatch.setenv("LTP_STORE", str(folder))
+    app_samples.make_elastic(store.run_folder(own_models, app_samples.MOVIES))
+    monkeypatch.setenv("LTP_STORE", str(own_models))
     at = explore()
     slider = at.slider(key="scale_budget")
     assert (50, 50, 100) == (slider.value, slider.min, slider.max)
@@ -289,9 +274,9 @@ def test_the_first_passes_are_no_measurement(monkeypatch: pytest.MonkeyPatch) ->
         slow = 1_000 if len(called) <= 4 else 1
         now[0] += slow * (0.02 if type(method).__name__ == "Unpruned" else 0.01)
 
-    model = dataclasses.replace(live.load(app_samples.MOVIES), packed=packed)
+    model = dataclasses.replace(live.load(app_samples.MOVIES), packed=packed)  # type: ignore[arg-type]
     monkeypatch.setattr(live, "load", lambda name: model)
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("app.ltp_ui.explore.latency.time.perf_counter", lambda: now[0])
     asked = question("a text that is timed")
     assert latency.FEWEST == max(latency.measure(asked, WhatIf()))
     found = latency.known(asked, WhatIf())
@@ -315,7 +300,7 @@ def test_forced_tokens_from_a_link() -> None:
 def test_a_token_can_be_forced_on_the_page() -> None:
     """The control of the panel keeps the token at hand, and can be undone."""
     at = explore(token="3", thresholds="100,100,100")
-    at.get("segmented_control")[0].set_value("Keep")
+    at.get("segmented_control")[0].set_value("Keep")  # type: ignore[union-attr]
     healthy(at.run())
     assert [13, 2, 2, 2] == shown(healthy(at.run()))["lengths"]
     next(b for b in at.button if b.label == "Undo 1 token").click()
@@ -436,7 +421,7 @@ def test_examples_change_with_the_task() -> None:
 def test_an_example_can_be_clicked() -> None:
     """The text is replaced, and stays on the next run."""
     at = app(model=app_samples.MOVIES)
-    at.get("pills")[0].set_value("Three words")
+    at.get("pills")[0].set_value("Three words")  # type: ignore[union-attr]
     healthy(at.run())
     assert "Simply wonderful cinema" == at.text_area[0].value
     assert "Simply wonderful cinema" == healthy(at.run()).text_area[0].value
@@ -468,9 +453,9 @@ def test_broken_checkpoint_is_one_sentence(broken: str, tmp_path: Path) -> None:
     assert "Traceback" not in at.error[0].value
 
 
-def test_a_folder_is_a_checkpoint(store_folder: Path) -> None:
+def test_a_folder_is_a_checkpoint(models: Path) -> None:
     """A plain Hugging Face folder runs, unpruned, and says that it has no thresholds."""
-    at = explore(model=str(store_folder / "runs" / app_samples.MOVIES / "model"))
+    at = explore(model=str(models / "runs" / app_samples.MOVIES / "model"))
     assert 1 == len(set(shown(at)["lengths"]))
     assert at.slider[0].disabled
     assert "Dense counterpart" not in metrics(at)
@@ -519,7 +504,7 @@ def test_layers_that_a_method_leaves_out_stay_out(monkeypatch: pytest.MonkeyPatc
     model, methods = live.load(app_samples.MOVIES), list[PruningMethod]()
     num_layers = model.method.num_layers
     shallow = Shallow(ShallowConfig(layers=1), num_layers)
-    packed = lambda inputs, method: methods.append(method)  # noqa: E731
+    packed: Any = lambda inputs, method: methods.append(method)  # noqa: E731
     monkeypatch.setattr(
         live, "load", lambda name: dataclasses.replace(model, method=shallow, packed=packed)
     )

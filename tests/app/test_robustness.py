@@ -301,6 +301,16 @@ def test_quantiles_that_are_typed(text: str, values: tuple[float, ...] | None) -
     assert values == controls.parse_quantiles(text)
 
 
+@pytest.mark.parametrize("count", ["5", "60"])
+def test_only_what_is_wrong_can_be_listed(place: Path, count: str) -> None:
+    """The table then has no example that the run gets right, and the caption says so."""
+    at = page(robustness_tab="Trajectories", robustness_count=count, robustness_wrong="true")
+    listed = next(each.value for each in at.dataframe if "right" in each.value)
+    assert len(listed)
+    assert not listed["right"].any()
+    assert "that LTP gets wrong" in words(at)
+
+
 # --- trajectories -----------------------------------------------------------------------------------
 
 

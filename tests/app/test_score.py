@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +18,11 @@ from ltp_core.predicting.scoring import compare_with_unpruned
 from ltp_core.trace import trace_text
 from tests import app_samples, tiny
 
+pytestmark = pytest.mark.usefixtures("models_in_use")
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "pages" / "score.py")
 TEXTS = [" ".join(tiny.WORDS[i : i + 1 + i % 9]) for i in range(24)]
-
-
-@pytest.fixture(scope="module")
-def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny models."""
-    return app_samples.save_store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(autouse=True)
-def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This store, and caches of its own for every test."""
-    monkeypatch.setenv("LTP_STORE", str(store_folder))
-    yield
-    st.cache_data.clear()
 
 
 def page(path: Path | None, model: str = app_samples.MOVIES, **params: str) -> AppTest:
@@ -108,6 +95,7 @@ def test_a_large_file_is_drawn(tmp_path: Path) -> None:
         (b"a,b\n1,2\n", "no column of text"),
         ("text\ngood\n".encode("utf-16"), "UTF-16"),
         (b"text\n\n", "no row"),
+        (b"tokens\n3\n5\n9\n", "a number a line and no texts"),
     ],
 )
 def test_a_file_that_is_none_is_explained(tmp_path: Path, content: bytes, words: str) -> None:
@@ -167,12 +155,11 @@ def _select(model: str) -> None:
 
 
 def test_a_checkpoint_for_any_budget_is_asked_for_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The budget, or the point that may be lost, sets the strength; the link and the command carry it."""
-    folder = app_samples.save_store(tmp_path / "store")
-    app_samples.make_elastic(store.run_folder(folder, app_samples.MOVIES))
-    monkeypatch.setenv("LTP_STORE", str(folder))
+    app_samples.make_elastic(store.run_folder(own_models, app_samples.MOVIES))
+    monkeypatch.setenv("LTP_STORE", str(own_models))
     at = page(reviews(tmp_path / "in.csv"), score_budget="80")
     frame = at.dataframe[0].value.sort_index()
     texts = [(text,) for text in frame["text"]]

@@ -17,20 +17,15 @@ from streamlit.testing.v1 import AppTest
 from app.ltp_ui.shared import jobs, live
 from app.ltp_ui.throughput import charts as throughput_charts
 from app.ltp_ui.throughput import controls, data, export, looks, panels
+from app.ltp_ui.throughput import results as results_of
 from app.ltp_ui.throughput.data import Bench, bench
 from ltp_core import environment
 from ltp_core.bench.variants import VARIANTS
-from tests import app_samples, bench_samples
+from tests import bench_samples
 from tests.app_samples import MOVIES
 from tests.source_trees import ROOT
 
 PAGE = str(ROOT / "pages" / "throughput.py")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store of tiny models."""
-    return app_samples.save_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture
@@ -145,6 +140,18 @@ def test_a_quiet_result_of_this_machine_is_shown_first(store: Path) -> None:
     assert "2036-01-03" in page().selectbox(key="throughput.result").options[0]
 
 
+def test_a_result_of_another_checkpoint_is_said_first() -> None:
+    """Above it, with what to do; a folder is known by its name, which is all that a result keeps."""
+    own, other = (
+        shown(n, bench_samples.throughput(checkpoint=n)) for n in ("folder", "sst2-ltp-1")
+    )
+    assert "" == results_of.of_another(own, [own, other], "/models/folder")
+    assert "the form below measures" in results_of.of_another(other, [own, other], "/models/folder")
+    nothing = results_of.of_another(other, [other], "/models/folder")
+    assert nothing.startswith("Nothing has been measured of /models/folder yet: press Measure")
+    assert "Shown is sst2-ltp-1." in nothing
+
+
 def test_a_noisy_machine_is_said(store: Path) -> None:
     """With the sentence of the benchmark."""
     noise = {**bench_samples.throughput()["noise"], "warning": "identical work varied by 40 %"}
@@ -238,6 +245,14 @@ def test_ideal_time_is_flops_over_the_machines_rate() -> None:
     drawn = throughput_charts.length_chart(shown("s", bench_samples.scaling()), 8)
     ideal = next(trace for trace in drawn.data if trace.name == "packed, unpruned, by FLOPs")
     assert 8.0 == pytest.approx(ideal.y[0])
+
+
+def test_a_budget_stands_in_the_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A benchmark of another strength is not called by the run alone."""
+    monkeypatch.setattr(data, "stored_labels", lambda: {"own": "LTP-S"})
+    assert "LTP-S" == data._run_title("own")
+    assert "LTP-S, budget 0.6" == data._run_title("own@budget-0.6")
+    assert data._run_title("other@budget-0.6") is None
 
 
 def test_foreign_names_are_drawn_as_text() -> None:
@@ -379,6 +394,20 @@ def test_the_command_is_the_one_that_runs(store: Path, script: Callable[[str], N
     assert f"bench {MOVIES} --what throughput --batch-sizes 1,8,32 --lengths data" in command
     assert "--variants packed,packed_unpruned,hugging_face_sorted," in command
     assert "--seconds 60" in command
+
+
+def test_a_checkpoint_for_any_budget_is_measured_at_one(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own strength says nothing on the command line, another is a budget."""
+    curve = pd.DataFrame(
+        {"factor": [0.0, 1.0], "relative_flops_paper": [1.0, 0.5], "metric": [0.9, 0.8]}
+    )
+    monkeypatch.setattr(controls, "elastic_curve", lambda folder: curve)
+    at = page()
+    assert f"bench {MOVIES} --what" in at.code[0].value
+    at.slider(key="throughput_budget").set_value(80)
+    assert f"bench {MOVIES} --budget 0.8 --what" in healthy(at.run()).code[0].value
 
 
 @pytest.mark.parametrize(("key", "value"), [("device", "cuda"), ("dtype", "bfloat16")])

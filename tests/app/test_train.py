@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -182,7 +183,7 @@ def events(*names: str) -> list[dict[str, Any]]:
         {"run": RUN, "stages": {"hard": {**stage, "elastic": True, "target_relative_flops": 0.3}}},
     ]
     row = {"loss": 0.5, "relative_flops": 1.0, "mean_retained": 1.0, "kept": [1.0, 0.5]}
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "data": {"event": "phase", "phase": "data"},
         "plan": {"event": "plan", "runs": plan, "epochs": ["finetune.epochs=1", "hard.epochs=1"]},
         "begin": {"event": "begin", "run": PARENT, "at_s": 0.0, "rows": 320},
@@ -307,13 +308,13 @@ def test_a_dense_counterpart_is_a_command(tmp_path: Path) -> None:
 
 
 def test_an_unpruned_model_leads_to_where_it_is_pruned(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thresholds without training: the model of the link, own texts, a budget, one command."""
-    app_samples.save_store(tmp_path / "store")
+    shutil.copytree(models, tmp_path / "store")
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(" ".join(tiny.WORDS[i : i + 6]) for i in range(30)))
-    at = page(what=state.PRUNE, model=app_samples.MOVIES_DENSE, **{"prune.path": str(texts)})
+    at = page(None, what=state.PRUNE, model=app_samples.MOVIES_DENSE, **{"prune.path": str(texts)})
     typed = command(at)
     assert ["calibrate", app_samples.MOVIES_DENSE, "--data", str(texts)] == typed[:4]
     monkeypatch.setattr(jobs, "_environment", lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
@@ -329,9 +330,9 @@ def test_an_unpruned_model_leads_to_where_it_is_pruned(
 
 
 @pytest.mark.parametrize("name", [app_samples.MOVIES_DENSE, app_samples.MOVIES])
-def test_explore_offers_it_to_what_prunes_nothing(tmp_path: Path, name: str) -> None:
+def test_explore_offers_it_to_what_prunes_nothing(models: Path, tmp_path: Path, name: str) -> None:
     """The button is there for a dense model, and not for one that prunes."""
-    app_samples.save_store(tmp_path / "store")
+    shutil.copytree(models, tmp_path / "store")
     at = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=120)
     at.switch_page(str(state.EXPLORE)).query_params["model"] = name
     at.run()
@@ -343,7 +344,7 @@ def test_explore_offers_it_to_what_prunes_nothing(tmp_path: Path, name: str) -> 
 def test_another_file_can_be_taken(tmp_path: Path) -> None:
     """A kept file is named, survives a reload by its link, and can be let go."""
     place = kept.keep(Upload("in.csv", reviews(tmp_path / "in.csv").read_bytes()))  # type: ignore[arg-type]
-    at = page(**{"train.file": str(kept.link_of(place))})
+    at = page(None, **{"train.file": str(kept.link_of(place))})
     assert any("120 rows" in markdown.value for markdown in at.markdown)
     at.button(key="train.another").click().run()
     assert not any("120 rows" in markdown.value for markdown in at.markdown)

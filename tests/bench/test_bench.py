@@ -52,8 +52,10 @@ from ltp_core.bench.workload import (
 from ltp_core.checkpoint import PrunedModel, load_checkpoint
 from ltp_core.cli import bench as bench_command
 from ltp_core.cli.bench_cards import predict_card, training_card
+from ltp_core.encoder import int8
 from ltp_core.pruning import METHODS
 from ltp_core.records import UserError
+from ltp_core.runners import PackedRunner
 from ltp_core.tables import read_table
 from ltp_core.tasks.own_data import OwnSource, register
 from ltp_core.tokenize import Encoded, encode
@@ -458,6 +460,32 @@ def test_coarse_numbers_are_compared_with_float32(
         assert 0.5 <= line["equal_predictions"] <= 1
         assert abs(line["metric"] - line["reference_metric"]) <= 1 - line["equal_predictions"]
         assert found["contenders"][line["contender"]]["metric"] is None
+
+
+def test_int8_is_compared_with_its_weights_in_floating_point(model: PrunedModel) -> None:
+    """All that computes in whole numbers or bfloat16; the checkpoint itself keeps its run's metric."""
+    encoder = tiny.copy_of(model.encoder)
+    # Steps so wide that whole numbers say next to nothing, and answer otherwise.
+    int8.quantize_(encoder, {name: 50.0 for name, _ in int8._maps(encoder)})
+    whole = dataclasses.replace(model, encoder=encoder, packed=PackedRunner(encoder))
+    names = ("packed", "packed_unpruned", "packed_bfloat16", "onnx_int8_sorted")
+    found = bench(small(variants=names, limit=16), whole)
+    shares = {line["contender"]: line["equal_predictions"] for line in found["results"]}
+    assert set(names) == set(shares)
+    assert shares["packed"] < 0.9 < shares["packed_bfloat16"]
+    assert {"name": "accuracy", "value": 0.9} == found["contenders"]["packed"]["metric"]
+
+
+@pytest.mark.parametrize("is_emulated", [False, True])
+def test_emulated_bfloat16_is_said(
+    is_emulated: bool, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence where the processor only emulates what is asked for, whole or in one variant."""
+    monkeypatch.setattr("ltp_core.cli.base.emulates_bfloat16", lambda: is_emulated)
+    size = ("--batch-sizes", "4", "--repeats", "1", "--limit", "4", "--no-store", "--json")
+    for option in (("--dtype", "bfloat16"), ("--variants", "packed,packed_bfloat16"), ()):
+        said = commands.run("bench", REVIEWS, *size, *option).stderr
+        assert (is_emulated and bool(option)) == ("three times as long as float32" in said)
 
 
 def test_without_the_controls_there_are_no_ratios(model: PrunedModel) -> None:

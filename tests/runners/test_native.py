@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import platform
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from ltp_core import native_build
 from ltp_core.encoder import int8
 from ltp_core.encoder.bert import BERT
 from ltp_core.encoder.model import Encoder, EncoderConfig
-from ltp_core.environment import cpp_compiler
+from ltp_core.environment import cpp_compiler, processor
 from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
@@ -130,6 +132,16 @@ def test_a_sequence_alone_is_the_same_as_in_a_batch(
 SHAPES = [(30, 6, 50), (64, 4, 100), (96, 3, 33), (120, 3, 200)]
 
 
+def wide_encoder(hidden: int, heads: int, intermediate: int) -> Encoder:
+    """Two random layers of these sizes."""
+    config = EncoderConfig(
+        family=BERT, vocab_size=tiny.VOCAB_SIZE, hidden_size=hidden, num_layers=2, num_heads=heads,
+        intermediate_size=intermediate, max_positions=40, type_vocab_size=2, pad_id=0, num_labels=3,
+    )  # fmt: skip
+    torch.manual_seed(hidden)
+    return Encoder(config).eval()
+
+
 LENGTHS = [(1,), (39,), (2, 3), (39, 40, 17, 1, 5), (40,) * 60]
 
 
@@ -139,12 +151,7 @@ def test_shapes_and_threads_do_not_matter(
     library: ctypes.CDLL, hidden: int, heads: int, intermediate: int, lengths: tuple[int, ...]
 ) -> None:
     """One thread or more, few sequences or several blocks of them, any width: what packed gives."""
-    config = EncoderConfig(
-        family=BERT, vocab_size=tiny.VOCAB_SIZE, hidden_size=hidden, num_layers=2, num_heads=heads,
-        intermediate_size=intermediate, max_positions=40, type_vocab_size=2, pad_id=0, num_labels=3,
-    )  # fmt: skip
-    torch.manual_seed(hidden)
-    encoder, inputs = Encoder(config).eval(), tiny.inputs(lengths, hidden)
+    encoder, inputs = wide_encoder(hidden, heads, intermediate), tiny.inputs(lengths, hidden)
     method = ltp((0.97, 0.985)).float()
     packed = run_packed(encoder, inputs, method, record=True)
     assert is_far_from(packed, method.thresholds.tolist(), 1e-6)
@@ -187,6 +194,64 @@ def test_layers_in_bfloat16_are_near(
     coarse = runner(case.inputs, method, record=True)
     assert_same(expected, coarse, atol=0.5)
     assert not torch.equal(coarse.logits, expected.logits)
+
+
+# --- other processors -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["haswell", "x86-64"])
+def narrow_library(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> ctypes.CDLL:
+    """The same sources with vectors of 8 or 4 numbers, as for a processor with AVX2 or without AVX."""
+    compiler, target = cpp_compiler(), f"-march={request.param}"
+    if compiler is None or platform.machine() != "x86_64":
+        pytest.skip("no C++ compiler for x86 here")
+    if request.param == "haswell" and "avx2" not in processor():
+        pytest.skip("no AVX2 here")
+    flags = [target if flag == "-march=native" else flag for flag in native_build.FLAGS]
+    assert target in flags
+    path = tmp_path_factory.mktemp("narrow") / "native.so"
+    source = native_build.SOURCES / "encoder.cpp"
+    subprocess.run([compiler, *flags, str(source), "-o", str(path)], check=True)
+    library = ctypes.CDLL(str(path))
+    assert library.panel_width() == 2 * {"haswell": 8, "x86-64": 4}[request.param]
+    assert not library.has_bfloat16()
+    return library
+
+
+@given(
+    case=strategies.post_ln_cases,
+    thresholds=strategies.thresholds,
+    last_layer=st.sampled_from(["all", "first"]),
+)
+@settings(max_examples=15)
+def test_narrower_vectors_give_the_same(
+    narrow_library: ctypes.CDLL,
+    case: Case,
+    thresholds: tuple[float, ...],
+    last_layer: LastLayer,
+) -> None:
+    """Every family, nothing pruned to everything below: what packed gives."""
+    encoder, method = in_float32(case, ltp(thresholds))
+    packed = run_packed(encoder, case.inputs, method, record=True, last_layer=last_layer)
+    assume_clear(packed, method)
+    native = NativeRunner(narrow_library, encoder)
+    assert_same(packed, native(case.inputs, method, record=True, last_layer=last_layer), NEAR)
+
+
+@pytest.mark.parametrize(("hidden", "heads", "intermediate"), SHAPES)
+def test_narrower_vectors_take_any_shape(
+    narrow_library: ctypes.CDLL, hidden: int, heads: int, intermediate: int
+) -> None:
+    """Widths that fill no panel or several, long sequences and several blocks of them."""
+    encoder, method = wide_encoder(hidden, heads, intermediate), ltp((0.97, 0.985)).float()
+    for lengths in ((39, 40, 17, 1, 5), (40,) * 60):
+        inputs = tiny.inputs(lengths, hidden)
+        packed = run_packed(encoder, inputs, method, record=True)
+        assert is_far_from(packed, method.thresholds.tolist(), 1e-6)
+        native = NativeRunner(narrow_library, encoder)(inputs, method, record=True)
+        assert_same(packed, native, NEAR)
 
 
 # --- when it is used --------------------------------------------------------------------------------

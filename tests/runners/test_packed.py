@@ -239,11 +239,11 @@ def test_runner_without_packed_weights(dtype: torch.dtype, monkeypatch: pytest.M
     assert_same(expected, plain, atol=1e-5 if dtype == torch.float32 else 0.5)
 
 
-class _Largest(TorchDispatchMode):
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Remembers the largest tensor that an operation gave."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.numel = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -296,17 +296,26 @@ def test_every_library_gives_the_same_products(
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("AMD EPYC avx2 avx512f", "onednn"), ("Intel(R) Xeon(R) Processor avx2", "mkl")],
+    ("is_intels", "has_mkl", "has_onednn", "expected"),
+    [
+        (True, True, True, "mkl"),
+        (True, False, True, "plain"),
+        (False, True, True, "onednn"),
+        (False, True, False, "mkl"),
+        (False, False, True, "plain"),
+    ],
+    ids=["Intel", "Intel without MKL", "AMD", "AMD without oneDNN", "ARM"],
 )
 def test_the_library_fits_the_processor(
-    name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    is_intels: bool,
+    has_mkl: bool,
+    has_onednn: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """float32 by MKL on Intel's processors and by oneDNN on AMD's; what is absent is not taken."""
-    monkeypatch.setattr(engine, "_is_amd", lambda: "AMD" in name)
-    monkeypatch.setattr(engine, "_has_mkl_packing", lambda: True)
-    monkeypatch.setattr(engine, "_has_onednn", lambda: True)
+    monkeypatch.setattr(engine, "_is_intels", lambda: is_intels)
+    monkeypatch.setattr(engine, "_has_mkl_packing", lambda: has_mkl)
+    monkeypatch.setattr(engine, "_has_onednn", lambda: has_onednn)
     assert expected == engine.fastest_engine(torch.zeros(2, 2))
     assert "plain" == engine.fastest_engine(torch.zeros(2, 2, dtype=torch.float64))
-    monkeypatch.setattr(engine, "_has_onednn", lambda: False)
-    assert "mkl" == engine.fastest_engine(torch.zeros(2, 2))

@@ -16,6 +16,7 @@ from app.ltp_ui.lengths.wording import (
     quartiles,
     tokens,
 )
+from app.ltp_ui.shared.labels import task_label
 from ltp_core.lengths.counts import LengthSet
 from ltp_core.lengths.shift import (
     KL,
@@ -86,7 +87,7 @@ def table_2(sets: Sequence[LengthSet]) -> pd.DataFrame:
     known = {row.task for row in TABLE_2}
     for name, counts in tasks.items():
         if name not in known:
-            rows.append(_line(name, _pair(counts, evaluation_split(counts)), None))
+            rows.append(_line(task_label(name), _pair(counts, evaluation_split(counts)), None))
     return pd.DataFrame(rows)
 
 

@@ -116,6 +116,17 @@ def facts(path: Path) -> FileFacts | LengthCounts:
     return _facts(str(path), path.stat().st_mtime if path.is_file() else 0.0)
 
 
+def with_texts(found: FileFacts | LengthCounts) -> FileFacts:
+    """What a file of texts holds.
+
+    Raises:
+        DataError: It states lengths.
+    """
+    if isinstance(found, LengthCounts):
+        raise DataError("The file holds a number a line and no texts: name one with texts.")
+    return found
+
+
 @st.cache_data(max_entries=32, show_spinner=False)
 def _facts(path: str, changed: float) -> FileFacts | LengthCounts:
     del changed

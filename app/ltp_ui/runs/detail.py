@@ -178,7 +178,12 @@ def choose_quantity(known: list[str], *, key: str) -> str:
 def _training(entry: RunEntry) -> None:
     history = runs_data.history(entry)
     if history is None or history.empty:
-        st.caption("The history of this training was not kept.")
+        is_trained = runs_data.origin(entry.manifest) == "training" if entry.manifest else True
+        st.caption(
+            "The history of this training was not kept."
+            if is_trained
+            else "Nothing was trained for this run."
+        )
         return
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         quantity = choose_quantity(charts.known_quantities(history), key="runs.quantity")

@@ -90,6 +90,7 @@ def choose(runs: Sequence[RunEntry], known: Sequence[RunEntry]) -> list[str]:
         column_config=_COLUMN_CONFIG,
         on_select=chosen,
         selection_mode="multi-row",
+        placeholder="–",
         selection_default={
             "selection": {"rows": [names.index(name) for name in opened if name in names]}
         },

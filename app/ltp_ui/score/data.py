@@ -68,14 +68,15 @@ def choose_source(task_name: str | None) -> Source | None:
             persist_state="session",
         ).strip()
     if upload is not None:
-        columns = _columns(uploads.facts_of_upload(upload), task_name, key=upload.file_id)
+        found = uploads.with_texts(uploads.facts_of_upload(upload))
+        columns = _columns(found, task_name, key=upload.file_id)
         return Source(name=upload.name, key=upload.file_id, columns=columns, upload=upload)
     if not typed:
         return None
     path = uploads.existing(typed)
     if path.is_dir():
         raise UserError(f"{typed[:200]!r} is a folder: name a file in it.")
-    columns = _columns(uploads.facts(path), task_name, key=typed)
+    columns = _columns(uploads.with_texts(uploads.facts(path)), task_name, key=typed)
     changed = f"{path}:{path.stat().st_mtime_ns}"
     return Source(name=path.name, key=changed, columns=columns, path=path)
 

@@ -53,7 +53,7 @@ def run_label(manifest: RunManifest, *, split: str = "validation") -> str:
 
     An evaluation and a calibration say so.
     """
-    result: Any = manifest.summary.get(split)
+    result: Any = manifest.summary.get(split) or manifest.summary.get("calibration")
     flops: Any = result.get("relative_flops") if isinstance(result, dict) else None
     paper: Any = flops.get("paper") if isinstance(flops, dict) else None
     is_number = isinstance(paper, int | float) and not isinstance(paper, bool)

@@ -15,6 +15,7 @@ from app.ltp_ui.shared import blocks, jobs, live
 from app.ltp_ui.shared.boundary import boundary
 from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.shared.labels import label_of
+from app.ltp_ui.shared.strength import BUDGET, choose_budget
 from app.ltp_ui.throughput import data
 from ltp_core.bench.settings import RETAIN_RATIOS, SCALING_LENGTHS, TOPK_LENGTHS
 from ltp_core.bench.variants import (
@@ -25,6 +26,8 @@ from ltp_core.bench.variants import (
     available_variants,
     can_run,
 )
+from ltp_core.budget import elastic_curve
+from ltp_core.checkpoint_places import checkpoint_folder
 from ltp_core.environment import BUSY_LOAD, load_average
 from ltp_core.sweep.plan import SWEEPS
 
@@ -115,17 +118,24 @@ def _arguments(what: str, columns: Sequence[DeltaGenerator]) -> list[str] | None
         if checkpoint is None:
             blocks.no_checkpoint()
             return None
+        strength = _strength(checkpoint)
     with columns[2]:
         machine = _machine()
     with columns[0]:
         variants, against = _variants(what, machine), _against(checkpoint)
     with columns[1]:
         sizes, lengths = _extent(what)
-    arguments = ["bench", checkpoint, "--what", what]
+    arguments = ["bench", checkpoint, *strength, "--what", what]
     arguments += ["--batch-sizes", _listed(sizes), "--lengths", _listed(lengths)]
     arguments += ["--variants", _listed(variants)]
     arguments += ["--against", _listed(against)] if against else []
     return arguments + machine.arguments
+
+
+def _strength(checkpoint: str) -> list[str]:
+    """How strongly a checkpoint prunes that was trained for any budget, as `bench` takes it."""
+    curve = elastic_curve(checkpoint_folder(checkpoint))
+    return [] if curve is None else choose_budget(curve, f"throughput{BUDGET}").arguments
 
 
 def _extent(what: str) -> tuple[Sequence[int], Sequence[Any]]:

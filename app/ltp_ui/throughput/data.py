@@ -20,6 +20,7 @@ from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.analysis.pays.timing import is_here
 from ltp_core.bench.noise import is_too_noisy
 from ltp_core.bench.results import list_benches, results_frame
+from ltp_core.bench.settings import AT
 from ltp_core.bench.variants import BASELINE, METHOD, SHUFFLED, VARIANTS
 
 COLUMNS = (
@@ -138,12 +139,15 @@ class Bench:
         return list(dict.fromkeys(self.frame["place"]))
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """What is shown first has the lowest: quiet and of a processor like this one's, else least noise."""
+    def rank(self) -> tuple[bool, bool, float]:
+        """The lowest is shown first: quiet and of this processor, else of the own task with least noise."""
         spread = self.document["noise"].get("identical_work_spread")
         is_known = isinstance(spread, int | float) and math.isfinite(spread)
         is_quiet_here = self.warning is None and is_here(self.document)
-        return not is_quiet_here, float(spread) if is_known and not is_quiet_here else math.inf
+        noise = float(spread) if is_known and not is_quiet_here else math.inf
+        checkpoint, task = self.document.get("checkpoint"), self.document.get("task")
+        is_own_task = str(checkpoint).startswith(f"{task}-")
+        return not is_quiet_here, not is_own_task, noise
 
     @property
     def relative(self) -> str:
@@ -253,8 +257,10 @@ def _who(name: str, said: Any) -> Who:
 
 
 def _run_title(name: str) -> str | None:
-    """What a run of this store is called everywhere; None for what is none."""
-    return stored_labels().get(name)
+    """What a run of this store is called everywhere, and its strength; None for what is none."""
+    run, _, strength = name.partition(AT)
+    title = stored_labels().get(run)
+    return f"{title}, {strength.replace('-', ' ')}" if title and strength else title
 
 
 def _drawable(text: Any) -> str:

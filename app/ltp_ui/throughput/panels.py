@@ -68,8 +68,10 @@ def nothing_yet(what: str) -> None:
         st.caption(f"paper, Figure 6: up to about {said} (RoBERTa-base, CPU and GPU).")
 
 
-def answer(bench: Bench) -> None:
-    """The answer in a sentence, and the picture."""
+def answer(bench: Bench, of_another: str) -> None:
+    """The answer in a sentence, and the picture; before them, if need be, that it is of another model."""
+    if of_another:
+        st.info(plain(of_another), icon=":material/compare_arrows:")
     if sentence := headline(bench):
         st.markdown(f"#### {plain(sentence)}")
     st.caption(f"{plain(bench.subject)} · {plain(bench.machine)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -86,22 +87,25 @@ def choose_result(what: str, checkpoint: str | None) -> tuple[Bench | None, list
     first = found[0].name if found else None
     state.publish(RESULT_PARAMETER, chosen if chosen != first else None)
     shown = by_name.get(chosen or "")
-    if shown is not None and not _is_of(shown, checkpoint):
-        measured = str(shown.document["checkpoint"])
-        st.caption(
-            plain(
-                f"This result is of {label_of(measured)}; the form measures {label_of(str(checkpoint))}."
-            )
-        )
     for problem in problems:
         st.caption(f":orange[:material/warning:] {plain(problem)}")
     return shown, found
 
 
+def of_another(shown: Bench, found: Sequence[Bench], checkpoint: str | None) -> str:
+    """What to say where the result is not of the form's checkpoint; empty where it is."""
+    if _is_of(shown, checkpoint):
+        return ""
+    measured, wanted = label_of(str(shown.document["checkpoint"])), label_of(str(checkpoint))
+    if any(_is_of(each, checkpoint) for each in found):
+        return f"This result is of {measured}; the form below measures {wanted}."
+    return f"Nothing has been measured of {wanted} yet: press Measure below. Shown is {measured}."
+
+
 def _is_of(each: Bench, checkpoint: str | None) -> bool:
-    """Whether a result is of the form's checkpoint, where both speak of one."""
+    """Whether a result is of the form's checkpoint, where both speak of one; a folder goes by its name."""
     measured = each.document.get("checkpoint")
-    return checkpoint is None or measured in (None, checkpoint)
+    return checkpoint is None or measured in (None, checkpoint, Path(checkpoint).name)
 
 
 def _adopt_result(by_name: Mapping[str, Bench]) -> None:

@@ -75,7 +75,7 @@ def _columns(place: Path, task_name: str | None) -> tuple[str, ...]:
     """Columns of the texts; none for a file with a text a line."""
     if place.suffix.lower() == LINES:
         return ()
-    task, found = known_task(task_name), uploads.facts(place)
+    task, found = known_task(task_name), uploads.with_texts(uploads.facts(place))
     names = list(found.text_columns)
     expected = [name for name in (task.text_columns if task else ()) if name in names]
     first = expected[0] if expected else found.suggested

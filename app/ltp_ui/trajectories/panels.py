@@ -36,13 +36,17 @@ def tab(choice: Choice) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         is_log = _scale() == "logarithmic"
         count = _count()
+        first = runs[pruned[0]]
+        wrong_only = _wrong_only(first, pruned[0])
         slot = st.container(width="content")
-    first = runs[pruned[0]]
-    rows = [int(row) for row in first.row[spread_by_length(first.length, count)]]
+    rows = sampled_rows(first, count, wrong_only=wrong_only)
+    if not rows:
+        st.info(f"{plain(pruned[0])} gets every example right.", icon=":material/check:")
+        return
     picked = examples.picked_row(choice, first, rows, pruned)
     figures = _samples(choice, {title: runs[title] for title in pruned}, rows, picked, is_log)
     st.caption(
-        f"{len(rows)} examples, spread evenly over the lengths at the input; grey and dashed, the mean "
+        f"{len(rows)} examples{_which(pruned[0], wrong_only)}, spread evenly over the lengths at the input; grey and dashed, the mean "
         f"of all {len(first):,}. Of several seeds the first. Click a dot or a line of the table below."
     )
     figures |= _means(choice, runs, is_log)
@@ -79,6 +83,34 @@ def _count() -> int:
             help="The paper’s Figure A.2 shows 20.",
         )
     )
+
+
+def _wrong_only(records: ExampleRecords, title: str) -> bool:
+    """Whether only what the first run gets wrong is listed and drawn."""
+    return st.toggle(
+        "Wrong only",
+        key="robustness.wrong",
+        bind="query-params",
+        disabled=records.is_correct is None,
+        help=f"Only examples that {plain(title)} gets wrong."
+        if records.is_correct is not None
+        else "Where values are predicted, no example is right or wrong.",
+    )
+
+
+def _which(title: str, wrong_only: bool) -> str:
+    return f" that {plain(title)} gets wrong" if wrong_only else ""
+
+
+def sampled_rows(records: ExampleRecords, count: int, *, wrong_only: bool) -> list[int]:
+    """Row numbers of examples spread evenly over the lengths, of all or of the wrong ones."""
+    found = np.arange(len(records))
+    if wrong_only and records.is_correct is not None:
+        found = np.flatnonzero(~records.is_correct)
+    if not len(found):
+        return []
+    chosen = found[spread_by_length(records.length[found], count)]
+    return [int(row) for row in records.row[chosen]]
 
 
 # ---- figure A.2 ----
