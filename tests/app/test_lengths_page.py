@@ -110,7 +110,7 @@ def csv_file(folder: Path, name: str = "mine.csv") -> Path:
 def test_the_page_opens_with_the_greatest_shift() -> None:
     """SST-2 from the shipped counts: measures, quartiles, what chance gives, the paper beside it."""
     at = page()
-    assert ["sst2/train", "sst2/validation"] == [box.value for box in at.selectbox[:2]]
+    assert ["SST-2 · train", "SST-2 · validation"] == [box.value for box in at.selectbox[:2]]
     assert "1.2438 nats" == measured(at)["KL(train ‖ evaluation)"]
     assert "3.7 %" == metrics(at)["Longer than 99 % of training"]
     summary, measures, table = tables(at)
@@ -132,8 +132,8 @@ def test_the_page_opens_with_the_greatest_shift() -> None:
 
 def test_no_shift_is_said_so() -> None:
     """MRPC: KL 0.02 is what chance gives."""
-    at = page(train_set="mrpc/train")
-    assert "mrpc/validation" == at.selectbox[1].value
+    at = page(train_set="MRPC · train")
+    assert "MRPC · validation" == at.selectbox[1].value
     assert {"within chance"} == set(tables(at)[1]["Reading"])
     assert "they say nothing about a shift" in words(at)
     assert "20 equal bins" in words(at)
@@ -169,24 +169,24 @@ def test_the_rule_follows_the_controls() -> None:
 def test_the_evaluation_split_follows_the_training_set() -> None:
     """Another data set brings its own evaluation split; any other can be taken."""
     at = page()
-    at.selectbox(key=data.TRAIN).set_value("imdb/train")
+    at.selectbox(key=data.TRAIN).set_value("IMDB · train")
     healthy(at.run())
-    assert "imdb/validation" == at.selectbox(key=data.EVALUATION).value
+    assert "IMDB · validation" == at.selectbox(key=data.EVALUATION).value
     assert "paper" not in str(list(tables(at)[0]["Set"]))
-    at.selectbox(key=data.EVALUATION).set_value("sst2/train")
+    at.selectbox(key=data.EVALUATION).set_value("SST-2 · train")
     assert "0.0 %" == metrics(healthy(at.run()))["Longer than 99 % of training"]
 
 
 def test_the_cumulative_view_has_the_papers_quartiles() -> None:
     """Hollow marks, said in the caption; only where the paper has the pair."""
     assert "Hollow marks: the quartiles in the paper" in words(page(view="Cumulative"))
-    assert "Hollow" not in words(page(view="Cumulative", train_set="imdb/train"))
+    assert "Hollow" not in words(page(view="Cumulative", train_set="IMDB · train"))
 
 
 def test_a_link_to_lost_counts_is_explained() -> None:
     """The page falls back to its default and says why."""
     at = page(train_set="mine.csv/all (own 012345)")
-    assert "sst2/train" == at.selectbox[0].value
+    assert "SST-2 · train" == at.selectbox[0].value
     assert "not in this store" in words(at)
 
 
@@ -310,7 +310,7 @@ def test_a_file_is_counted_in_the_background_and_then_shown(
     }
     background.end("done", document=document)
     healthy(at.run())
-    assert ["sst2/train", label] == [box.value for box in at.selectbox[:2]]
+    assert ["SST-2 · train", label] == [box.value for box in at.selectbox[:2]]
     assert "mine.csv/all, 3 inputs" in words(at)
 
 
@@ -370,7 +370,7 @@ def test_a_failed_job_says_why_and_keeps_everything(tmp_path: Path, background: 
     assert "row 3: column 'text' holds a number" in words(at)
     assert str(path) == at.text_input(key="lengths.path").value
     assert not button(at, "Count tokens").disabled
-    assert "sst2/train" == at.selectbox[0].value
+    assert "SST-2 · train" == at.selectbox[0].value
 
 
 def test_a_stopped_job_and_a_new_session(background: Recorded) -> None:
@@ -400,7 +400,7 @@ def test_only_the_session_that_counted_shows_the_result(
     background.end("done", document={"train": {"key": _key(), "split": "all"}, "evaluation": None})
     for session in (at, other, reloaded):
         healthy(session.run())
-    expected = {"at": label, "other": "sst2/validation", "reloaded": label}
+    expected = {"at": label, "other": "SST-2 · validation", "reloaded": label}
     shown = {"at": at, "other": other, "reloaded": reloaded}
     assert expected == {name: s.selectbox[1].value for name, s in shown.items()}
     assert "job" not in at.query_params
@@ -459,7 +459,7 @@ def test_a_folder_becomes_a_pair(tmp_path: Path, background: Recorded) -> None:
     [
         ("empty.csv", b"", "has no row"),
         ("latin.csv", b"text\ncaf\xe9\n", "not UTF-8"),
-        ("numbers.csv", b"a\n1\n", "no column of text"),
+        ("numbers.csv", b"a,b\n1,2\n", "no column of text"),
         ("broken.parquet", b"PAR1", "cannot be read"),
         ("absent.csv", None, "There is no file or folder"),
         ("<b>.csv", b"", "<b>.csv has no row"),

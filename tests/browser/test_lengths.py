@@ -44,12 +44,12 @@ def test_the_evaluation_set_follows_and_the_link_with_it(visit: Visit) -> None:
     watched = visit()
     page = watched.open("lengths")
     page.get_by_role("combobox", name="Training lengths").click()
-    page.get_by_role("option", name="imdb/train").click()
+    page.get_by_role("option", name="IMDB · train").click()
     page.get_by_text("they say nothing about a shift").wait_for()
     watched.settle()
     assert "train_set=imdb" in page.url
     page.reload()
-    page.get_by_text("imdb/validation").first.wait_for()
+    page.get_by_text("IMDB · validation").first.wait_for()
     watched.settle()
 
 

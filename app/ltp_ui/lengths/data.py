@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app.ltp_ui.lengths.wording import side_title
 from app.ltp_ui.shared import live
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.checkpoint_select import HELP, checkpoint_select
@@ -90,7 +91,7 @@ def stored_sets(tokenizer: TokenizerFacts) -> tuple[list[LengthSet], list[str]]:
 def label(side: Side) -> str:
     """How a split is called in selectors and links."""
     own = "" if side.counts.is_task else f" (own {side.counts.key.split('-')[1][:6]})"
-    return f"{side.name}{own}"
+    return f"{side_title(side)}{own}"
 
 
 def sides_of(sets: Sequence[LengthSet]) -> dict[str, Side]:

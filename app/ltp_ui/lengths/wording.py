@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.labels import task_label
 from app.ltp_ui.shared.wording import counted, percent
 from ltp_core.lengths.shift import (
     HIGH,
@@ -141,6 +142,13 @@ def left_out_sentence(shift: LengthShift) -> str:
     )
 
 
+def side_title(side: Side) -> str:
+    """A task by its name and the split; own data as they are called."""
+    if side.counts.is_task:
+        return f"{task_label(side.counts.name)} · {side.split}"
+    return side.name
+
+
 def side_sentence(role: str, side: Side) -> str:
     """Where a set comes from, and whether it is the whole published split."""
     lengths, columns = side.lengths, ", ".join(side.counts.columns)
@@ -150,7 +158,7 @@ def side_sentence(role: str, side: Side) -> str:
     elif lengths.published_rows is not None:
         rows += f", not the published split of {lengths.published_rows:,}"
     parts = [
-        f"{role}: {side.name}, {rows}",
+        f"{role}: {side_title(side)}, {rows}",
         f"columns {columns}" if columns else "",
         lengths.source,
     ]
