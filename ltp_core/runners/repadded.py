@@ -17,11 +17,11 @@ from ltp_core.pruning.base import Decision, PruningMethod, decide, select
 from ltp_core.pruning.importance import importance_score
 from ltp_core.runners.base import Inputs, LayerRecord, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
-from ltp_core.runners.rows import on_tokens, project_tokens, rounded
+from ltp_core.runners.rows import on_tokens, project_tokens
 from ltp_core.runners.state import padded_entry, padded_record, padded_state, selected_record
 
 WIDTHS = 8
-"""Of what the width of a batch is a multiple, in tokens, so that batches come in few shapes (`rows.ROWS`)."""
+"""Of what the width of a batch is a multiple in lower precision, in tokens: few shapes (`rows.ROWS`)."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,10 @@ def _front(
     retained: Bool[Tensor, "batch seq"],
 ) -> tuple[Int[Tensor, "batch kept"], Bool[Tensor, "batch kept"]]:
     """Places of what is retained, moved to the front in order, and which of them are no blanks."""
-    width = min(rounded(int(retained.sum(dim=1).max()), WIDTHS), retained.shape[1])
+    longest = int(retained.sum(dim=1).max())
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        longest += -longest % WIDTHS
+    width = min(longest, retained.shape[1])
     front = (~retained).to(torch.int8).argsort(dim=1, stable=True)[:, :width]
     return front, retained.gather(1, front)
 
