@@ -10,6 +10,7 @@ It is imported only where attention runs in it: Triton comes with PyTorch for CU
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
@@ -21,11 +22,11 @@ from torch import Tensor
 
 from ltp_core.encoder.model import PositionBias
 
-LONGEST_TILE = 64
-"""Queries, and keys, that a program has at once; fewer where every sequence is shorter."""
+TILE_BYTES = 4096
+"""Size of a tile, the queries or keys that a program has at once: with it the registers suffice."""
 
-SHORTEST_TILE = 16
-"""The smallest matrix that `tl.dot` takes."""
+LONGEST_TILE, SHORTEST_TILE = 64, 16
+"""Rows of a tile at most, and at least, which is the smallest matrix that `tl.dot` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +45,11 @@ class Sequences:
     longest: int
     position: Int[Tensor, " row"] | None
 
-    @property
-    def tile(self) -> int:
-        """Rows that a program has at once."""
-        return min(LONGEST_TILE, _power_of_two(self.longest))
 
-    @property
-    def num_tiles(self) -> int:
-        """Programs that the longest sequence needs; shorter ones leave some at once."""
-        return -(-self.longest // self.tile)
+def tile_rows(longest: int, states: Float[Tensor, "row head head_size"]) -> int:
+    """Rows of a tile of these queries or keys, where the longest sequence has so many."""
+    most = TILE_BYTES // (_power_of_two(states.shape[-1]) * states.element_size())
+    return max(SHORTEST_TILE, min(LONGEST_TILE, most, _power_of_two(longest)))
 
 
 def attention_output(
@@ -76,13 +73,15 @@ def attention_output(
     num_heads, head_size = query.shape[1:]
     context = query.new_empty(len(query), num_heads * head_size)
     log_sum = query.new_empty(num_heads, len(query), dtype=torch.float32)
-    _attend[asking.num_tiles, num_heads, len(asking.starts)](
-        query, key, value, context, log_sum,
-        asking.starts, asking.lengths, asked.starts, asked.lengths,
-        *_bias_arguments(asking, asked, bias, log_sum),
-        query.stride(0), key.stride(0), context.stride(0), len(query), head_size,
-        HAS_BIAS=bias is not None, QUERIES=asking.tile, KEYS=asked.tile, SIZE=_power_of_two(head_size),
-    )  # fmt: skip
+    queries, keys = tile_rows(asking.longest, query), tile_rows(asked.longest, key)
+    with _device_of(query):
+        _attend[_tiles(asking, queries), num_heads, len(asking.starts)](
+            query, key, value, context, log_sum,
+            asking.starts, asking.lengths, asked.starts, asked.lengths,
+            *_bias_arguments(asking, asked, bias, log_sum),
+            query.stride(0), key.stride(0), context.stride(0), len(query), head_size,
+            HAS_BIAS=bias is not None, QUERIES=queries, KEYS=keys, SIZE=_power_of_two(head_size),
+        )  # fmt: skip
     return context, log_sum
 
 
@@ -104,13 +103,15 @@ def importance_score(
     """
     num_heads, head_size = query.shape[1:]
     received = torch.empty_like(log_sum)
-    _receive[sequences.num_tiles, num_heads, len(sequences.starts)](
-        query, key, log_sum, received,
-        sequences.starts, sequences.lengths,
-        *_bias_arguments(sequences, sequences, bias, log_sum),
-        query.stride(0), key.stride(0), len(query), head_size,
-        HAS_BIAS=bias is not None, TILE=sequences.tile, SIZE=_power_of_two(head_size),
-    )  # fmt: skip
+    rows = tile_rows(sequences.longest, key)
+    with _device_of(query):
+        _receive[_tiles(sequences, rows), num_heads, len(sequences.starts)](
+            query, key, log_sum, received,
+            sequences.starts, sequences.lengths,
+            *_bias_arguments(sequences, sequences, bias, log_sum),
+            query.stride(0), key.stride(0), len(query), head_size,
+            HAS_BIAS=bias is not None, TILE=rows, SIZE=_power_of_two(head_size),
+        )  # fmt: skip
     return received.mean(dim=0)
 
 
@@ -136,6 +137,17 @@ def _bias_arguments(
     table = bias.by_distance.contiguous()
     step = 0 if len(table) == 1 else table.shape[1]
     return table, step, bias.reach, asking.position, asked.position
+
+
+def _device_of(values: Tensor) -> AbstractContextManager[None]:
+    """Makes it the current one, which Triton takes whatever its arguments lie on."""
+    guard: AbstractContextManager[None] = torch.cuda.device_of(values)  # type: ignore[no-untyped-call]
+    return guard
+
+
+def _tiles(sequences: Sequences, rows: int) -> int:
+    """Programs that the longest sequence needs; those that a shorter one does not need have nothing to do."""
+    return -(-sequences.longest // rows)
 
 
 def _power_of_two(size: int) -> int:
@@ -195,8 +207,8 @@ def _attend(
     total = tl.zeros((QUERIES,), tl.float32)
     output = tl.zeros((QUERIES, SIZE), tl.float32)
     for begin in range(0, length, KEYS):
-        place = begin + tl.arange(0, KEYS)
-        is_key, column = place < length, first + place
+        at = begin + tl.arange(0, KEYS)
+        is_key, column = at < length, first + at
         keys = _tile(key, column, is_key, key_stride, head, head_size, SIZE)
         logits = _logits(
             queries, keys, row, column, is_key, bias + head * bias_step, reach,
@@ -235,9 +247,9 @@ def _receive(
     keys = _tile(key, column, is_key, key_stride, head, head_size, SIZE)
     total = tl.zeros((TILE,), tl.float32)
     for begin in range(0, length, TILE):
-        place = begin + tl.arange(0, TILE)
-        is_query = place < length
-        row = tl.where(is_query, first + place, -1)
+        at = begin + tl.arange(0, TILE)
+        is_query = at < length
+        row = tl.where(is_query, first + at, -1)
         queries = _tile(query, row, is_query, query_stride, head, head_size, SIZE)
         logits = _logits(
             queries, keys, row, column, is_key, bias + head * bias_step, reach,

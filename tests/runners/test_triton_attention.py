@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +28,7 @@ from ltp_core.runners.packed import PackedRunner, run_packed
 from tests import strategies, tiny
 from tests.pruning.test_method_contract import every_variant, make
 from tests.running import assert_same, is_far_from, ltp, run
+from tests.source_trees import ROOT
 from tests.strategies import Case
 
 NEAR = 1e-4
@@ -148,6 +154,23 @@ def test_kernels_are_the_loops(
         logits = torch.einsum("ihd,jhd->hij", query[own].double(), key[own].double()) + added
         own_share = logits.softmax(-1).diagonal(dim1=1, dim2=2).mean(dim=0).float()
         torch.testing.assert_close(diagonal[own], own_share, rtol=0, atol=1e-4)
+
+
+def test_kernels_compile_for_a_gpu(kernels: Any, tmp_path: Path) -> None:
+    """What is interpreted is compiled too, without a GPU, and keeps no numbers in memory for want of registers."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runners.triton_compile"],
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 0 == done.returncode, done.stderr
+    found = json.loads(done.stdout)
+    assert 12 == len(found)
+    assert not [line for line in found if line["stack"]]
 
 
 @every_variant
