@@ -257,12 +257,17 @@ class Recorded:
             error=None,
             document=None,
             events=list,
+            forget=self._forget,
         )
         return self.job
 
     def _find(self, job_id: str) -> Any:
         known = self.earlier | ({self.job.id: self.job} if self.job else {})
         return known.get(job_id)
+
+    def _forget(self) -> None:
+        self.job = None
+        self.earlier.clear()
 
     def end(self, state: str, **fields: Any) -> None:
         """The job's process has gone."""
@@ -371,6 +376,9 @@ def test_a_failed_job_says_why_and_keeps_everything(tmp_path: Path, background: 
     assert str(path) == at.text_input(key="lengths.path").value
     assert not button(at, "Count tokens").disabled
     assert "SST-2 · train" == at.selectbox[0].value
+    button(at, "Dismiss").click()
+    healthy(at.run())
+    assert "row 3: column 'text' holds a number" not in words(at)
 
 
 def test_a_stopped_job_and_a_new_session(background: Recorded) -> None:
