@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def tokenizer_facts(checkpoint: str | None) -> TokenizerFacts:
     """The tokenizer of a run, of a model folder or of a base model's name; None takes the default.
 
     Raises:
-        UserError: Several runs have names that begin so.
+        UserError: Several runs have names that begin so, or it is the path of no folder.
     """
     if checkpoint is None:
         return TokenizerFacts(name=DEFAULT_TOKENIZER, sha256=None)
@@ -76,7 +77,9 @@ def _folder(checkpoint: str) -> Path | None:
     matches = store.beginning_with(checkpoint, list(runs))
     if checkpoint in runs or len(matches) == 1:
         return runs[checkpoint if checkpoint in runs else matches[0]]
-    return store.find_run(checkpoint) if matches else None  # says which runs begin so
+    # It says which runs begin so, or that there is no such folder: no base's name begins like a path.
+    is_path = checkpoint.startswith((os.sep, "~", "."))
+    return store.find_run(checkpoint) if matches or is_path else None
 
 
 def _tokenizer_file(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.ltp_ui.lengths import data, export, job, own, panels, tables, wording
+from app.ltp_ui.shared import blocks
 from app.ltp_ui.shared.boundary import boundary, plain
 from ltp_core.lengths.shift import paper_row
 
@@ -22,7 +23,7 @@ if sets:
     with chooser:
         train, evaluation = data.choose_sides(data.sides_of(sets))
     paper = paper_row(train, evaluation)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         view = panels.choose_view()
         export_slot = st.container(width="content")
     numbers_slot = st.container()
@@ -32,7 +33,7 @@ if sets:
     shift = data.shift(train, evaluation, rule)
     panels.divergences(shift, measure)
     with verdict_slot:
-        st.markdown(f"**{wording.verdict(shift)}**")
+        blocks.answer(wording.verdict(shift))
     with picture_slot:
         panels.picture(view, train, evaluation, shift, paper)
     with numbers_slot:

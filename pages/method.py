@@ -5,14 +5,14 @@ import streamlit as st
 
 from app.ltp_ui.method import text as method_text
 from app.ltp_ui.shared import blocks, charts
-from app.ltp_ui.shared.wording import number
+from app.ltp_ui.shared.wording import number, percent
 from ltp_core.flops import unpruned_flops
 
 st.title("Method", anchor=False)
+answer_slot = st.container()
 st.markdown(
-    "Learned Token Pruning removes tokens while a sentence is being read. What follows is the method "
-    "as in [Kim et al., KDD 2022](https://doi.org/10.1145/3534678.3539260), and where this program "
-    "differs from it."
+    "The method as in [Kim et al., KDD 2022](https://doi.org/10.1145/3534678.3539260), and where this "
+    "program differs from it."
 )
 
 st.header("What one layer does", anchor="layer")
@@ -26,8 +26,9 @@ st.markdown(
     "A step has no slope to learn from. So training begins with a soft mask, whose slope is set by "
     "the temperature, and ends with the step."
 )
-left, right = st.columns([1, 2], gap="large")
-with left:
+# On a phone the picture stands before the sliders that move it.
+picture_slot, controls_slot = st.columns([2, 1], gap="large", vertical_alignment="center")
+with controls_slot:
     temperature = st.select_slider(
         "Temperature T",
         [0.002, 0.005, 0.0128, 0.03, 0.064, 0.128, 0.25, 0.5],
@@ -42,7 +43,12 @@ with left:
         "With this temperature, a token that scores 0.1 above the threshold "
         f"counts as {number(float(near))} of a token."
     )
-with right:
+with answer_slot:
+    blocks.answer(
+        "While a text is read, each layer removes the tokens that receive too little attention: at a "
+        f"threshold of {threshold:.2f}, those with at most {percent(threshold, 0)} of an even share."
+    )
+with picture_slot:
     blocks.show(
         charts.mask_chart(threshold, temperature),
         alt=f"Soft mask with temperature {temperature} and step at {threshold} over the score.",

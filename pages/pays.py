@@ -6,9 +6,6 @@ from app.ltp_ui.pays import controls, data, panels
 from app.ltp_ui.shared.boundary import boundary
 
 st.title("Does it pay?", anchor=False)
-st.markdown(
-    "What pruning is worth on your lengths, a machine and at your price, and what it costs."
-)
 
 # The answer comes first on screen; what it is about is chosen below it.
 answer = st.container()
@@ -25,6 +22,7 @@ with boundary("The decision"):
         panels.answer(found)
         panels.figures(found, asked)
         panels.pictures(found)
+        panels.missing(found)
     controls.other_lengths(asked.run)
     panels.numbers(found, asked)
     panels.how()

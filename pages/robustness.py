@@ -17,20 +17,20 @@ if found.empty:
 
 TABS = ["By length", "Trajectories", "Token kinds"]
 lengths, layers, kinds = st.tabs(TABS, key="robustness.tab", on_change="rerun", bind="query-params")
-if lengths.open:
-    with lengths, boundary("This tab"):
-        # On screen the answer and the pictures come before the controls that change them.
-        head = st.container()
-        if (choice := controls.choose(found)) is not None:
-            robustness_panels.by_length(choice, head)
-if layers.open:
-    with layers, boundary("This tab"):
-        if (choice := controls.choose(found)) is not None:
-            trajectories_panels.tab(choice)
-if kinds.open:
-    with kinds, boundary("This tab"):
-        if (choice := controls.choose(found)) is not None:
-            robustness_kinds.tab(choice)
+open_tab, draw = next(
+    (tab, draw)
+    for tab, draw in (
+        (lengths, robustness_panels.by_length),
+        (layers, trajectories_panels.tab),
+        (kinds, robustness_kinds.tab),
+    )
+    if tab.open
+)
+with open_tab, boundary("This tab"):
+    # On screen the answer and the pictures come before the controls that change them.
+    head = st.container()
+    if (choice := controls.choose(found)) is not None:
+        draw(choice, head)
 
 with st.expander("How this is computed"):
     robustness_panels.how_computed()

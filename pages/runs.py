@@ -5,17 +5,13 @@ import streamlit as st
 from app.ltp_ui.runs import compared, data, detail, panels
 
 st.title("Runs", anchor=False)
-st.markdown(
-    "Every training that the stores hold, with what it measured and where it comes from. A run is the "
-    "evidence behind a figure on the other pages."
-)
-
 listing = data.current()
 if not listing.runs:
     panels.empty()
     panels.unusable_section(listing.unusable)
     st.stop()
 
+panels.answer(listing.runs)
 runs = panels.filtered(listing.runs)
 names = panels.choose(runs, listing.runs)
 if names:

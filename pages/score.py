@@ -8,11 +8,9 @@ from app.ltp_ui.shared import blocks, live
 from app.ltp_ui.shared.boundary import boundary
 
 st.title("Score a file", anchor=False)
-st.markdown(
-    "Each text of a file, read with and without pruning by the same weights: which labels change, how sure "
-    "the network is, and what each text costs."
-)
 
+# On screen the answer comes first, then the file, its table, and what reads it.
+answer_slot, file_slot, table_slot = (st.container() for _ in range(3))
 left, right = st.columns([2, 1], vertical_alignment="bottom")
 with left:
     name = choose_checkpoint()
@@ -26,14 +24,14 @@ with blocks.loading(name):
 
 with boundary("Scoring"):
     pruned = panels.choose_strength(card)
-    source = data.choose_source(card.task)
-    if source is None:
-        st.info(
-            "Choose a file with one text a row; it stays on this machine.", icon=":material/table:"
-        )
-        st.stop()
-    scored = data.scored(name, source, rows, pruned.factor)
-    panels.headline(scored)
-    position = panels.table(scored, card)
-    panels.selected(scored, position, card, pruned)
-    panels.downloads(scored, source, card, pruned)
+    with file_slot:
+        source = data.choose_source(card.task)
+    with table_slot:
+        scored = data.scored(name, source, rows, pruned.factor)
+        panels.headline(scored)
+        position = panels.table(scored, card)
+        panels.selected(scored, position, card, pruned)
+    with answer_slot:
+        panels.answer(scored, source)
+    if not source.examples:
+        panels.downloads(scored, source, card, pruned)

@@ -6,7 +6,6 @@ from app.ltp_ui.shared import jobs
 from app.ltp_ui.throughput import controls, panels, results
 
 st.title("Throughput", anchor=False)
-st.markdown("What removing tokens is worth in time, on a machine and beside what others use.")
 results.watch()
 what = results.question()
 jobs.poll(controls.KIND, panels.progress)

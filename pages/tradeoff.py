@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app.ltp_ui.shared import blocks
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.stored import points
 from app.ltp_ui.shared.wording import counted
@@ -15,15 +16,14 @@ if found.empty:
     st.stop()
 
 # On screen the answer and the pictures come before the controls that change them.
-answers, pictures = st.container(), st.container()
+answer, pictures = st.container(), st.container()
 with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
     shown = panels.choose_task(found)
     view, with_paper = panels.choose_view()
 methods = panels.choose_methods(shown)
 drawn = shown[shown["method"].isin(methods)]
-with answers:
-    for _, mine in shown.groupby("task", sort=False):
-        st.markdown(f"**{plain(tables.answer(mine))}**")
+with answer:
+    blocks.answer(plain(tables.answer(shown)))
 with pictures:
     panels.pictures(drawn, view)
 

@@ -7,9 +7,10 @@ from app.ltp_ui.shared.boundary import boundary
 from app.ltp_ui.train import job, panels, prune
 
 st.title("Train", anchor=False)
+panels.answer()
 st.markdown(
     "From a file of texts and labels to a model that drops the tokens it does not need: everything runs "
-    "on this machine, goes on after a stop, and opens in every other page."
+    "on this machine, can be resumed after a stop, and the model opens on every other page."
 )
 what = panels.choose_what()
 if what == state.PRUNE:

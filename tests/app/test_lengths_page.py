@@ -154,13 +154,13 @@ def test_the_rule_follows_the_controls() -> None:
     """Direction, bins, origin, smoothing; the sentence below says what is in force."""
     at = page()
     at.get("segmented_control")[1].set_value("evaluation ‖ train")
-    at.selectbox(key="bins").set_value("one a token")
+    at.selectbox(key="bins").set_value("one per token")
     at.selectbox(key="smoothing").set_value("add 1e-6")
     healthy(at.run())
     assert "KL(evaluation ‖ train)" == next(iter(measured(at)))
     assert "64 bins of 1 token" in words(at)
     assert "1e-06 is added to the probability of every bin" in words(at)
-    linked = page(kl="evaluation ‖ train", bins="one a token", smoothing="add 1e-6")
+    linked = page(kl="evaluation ‖ train", bins="one per token", smoothing="add 1e-6")
     assert measured(linked) == measured(at)
     at.get("segmented_control")[2].set_value("0")
     assert "67 bins" in words(healthy(at.run()))
@@ -257,12 +257,17 @@ class Recorded:
             error=None,
             document=None,
             events=list,
+            forget=self._forget,
         )
         return self.job
 
     def _find(self, job_id: str) -> Any:
         known = self.earlier | ({self.job.id: self.job} if self.job else {})
         return known.get(job_id)
+
+    def _forget(self) -> None:
+        self.job = None
+        self.earlier.clear()
 
     def end(self, state: str, **fields: Any) -> None:
         """The job's process has gone."""
@@ -371,6 +376,9 @@ def test_a_failed_job_says_why_and_keeps_everything(tmp_path: Path, background: 
     assert str(path) == at.text_input(key="lengths.path").value
     assert not button(at, "Count tokens").disabled
     assert "SST-2 · train" == at.selectbox[0].value
+    button(at, "Dismiss").click()
+    healthy(at.run())
+    assert "row 3: column 'text' holds a number" not in words(at)
 
 
 def test_a_stopped_job_and_a_new_session(background: Recorded) -> None:

@@ -54,7 +54,7 @@ def test_the_page_says_what_the_core_says_and_prices_it(run: str, tmp_path: Path
     assert decision.timing is not None
     cost = decision.timing.speeds["packed"].cost(2.0)
     metrics = {metric.label: metric.value for metric in at.metric}
-    assert metrics["Cost of a million"].endswith(f"{cost:,.2f}")
+    assert metrics["Cost per million"].endswith(f"{cost:,.2f}")
     assert "--price 2" in at.code[0].value
     linked = page(model=run, **{controls.BATCH: "1"})
     assert sentence(decide(run, batch_size=1), "LTP") in said(linked)
@@ -64,7 +64,7 @@ def test_without_a_benchmark_nothing_is_said_of_time(run: str) -> None:
     """What is missing stands on the page with its command, and no time is drawn."""
     at = page(model=run)
     assert f"bench {run} --quick" in said(at)
-    assert "A million texts" not in {metric.label for metric in at.metric}
+    assert "Time per million" not in {metric.label for metric in at.metric}
     assert not len(panels.time_frame(decide(run)))
 
 

@@ -107,8 +107,11 @@ def test_a_file_that_is_none_is_explained(tmp_path: Path, content: bytes, words:
 
 
 def test_no_file_and_no_such_file(tmp_path: Path) -> None:
-    """Both states say what to do."""
-    assert "Choose a file" in page(None).info[0].value
+    """Without a file the app's examples are scored; a file that is not there is one sentence."""
+    at = page(None)
+    [said] = [m.value for m in at.markdown if "Choose a file of your own" in m.value]
+    assert said.startswith(f"**On {len(at.dataframe[0].value)} example texts pruning changes ")
+    assert not at.code
     assert "no file" in page(tmp_path / "none.csv").error[0].value
 
 

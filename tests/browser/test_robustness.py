@@ -50,7 +50,7 @@ def test_a_line_of_the_table_picks_the_example(visit: Visit, records_server: str
     """Its row is in the link, and survives a reload; without the data set that is said."""
     watched = open_page(visit, records_server, TRAJECTORIES)
     page = watched.page
-    page.get_by_text("Choose a line to see its text").wait_for()
+    page.get_by_text("Choose a row to see its text").wait_for()
     table = page.get_by_test_id("stDataFrame").first
     table.scroll_into_view_if_needed()
     table.click(position={"x": 20, "y": 90})

@@ -42,7 +42,7 @@ def test_a_point_leads_to_its_run(visit: Visit) -> None:
     """A click on the first LTP point opens the Runs page on that run, and back works."""
     watched = visit(width=1400)
     page = chart(watched.open("tradeoff?tradeoff.task=sst2"))
-    points = '[data-testid="stVegaLiteChart"] svg path[aria-roledescription="point"][aria-label*="points to dense"]'
+    points = '[data-testid="stVegaLiteChart"] svg path[aria-roledescription="point"][aria-label*="points against dense"]'
     marks = page.locator(f'{points}[aria-label*="method: LTP"]')
     marks.first.wait_for()
     watched.click_mark(marks.first)

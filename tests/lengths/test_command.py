@@ -14,6 +14,7 @@ from scipy.stats import entropy
 from ltp_core import checkpoint_tokenizer
 from ltp_core.lengths import sources
 from ltp_core.lengths.counts import list_sets
+from ltp_core.records import UserError
 from ltp_core.store import stores
 from ltp_core.tasks import hub
 from ltp_core.tasks.loading import load_rows
@@ -63,6 +64,18 @@ def folder_with_splits(folder: Path) -> Path:
         lines = "".join(f'{{"text": "{words}"}}\n' for _ in range(3))
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     return folder
+
+
+def test_a_file_of_numbers_states_lengths(store: Path, tmp_path: Path) -> None:
+    """Nothing is tokenized: the numbers are the lengths, and they are kept as a set of their own."""
+    path = tmp_path / "numbers.csv"
+    path.write_text("length\n12\n40\n7\n40\n", encoding="utf-8")
+    found = lengths(path, "--store")["train"]
+    assert (4, 7, 26, 40) == tuple(found["lengths"][k] for k in ("rows", "least", "q2", "greatest"))
+    assert "lengths as stated" in found["source"]
+    (kept,) = [entry.counts for entry in list_sets([store])]
+    assert kept is not None
+    assert ((), [7, 12, 40]) == (kept.columns, kept.splits["all"].counts.length.tolist())
 
 
 def test_a_task_is_told_from_the_shipped_counts(store: Path) -> None:
@@ -285,6 +298,14 @@ def test_the_default_tokenizer_is_the_default_bases() -> None:
     loaded = checkpoint_tokenizer.load_tokenizer_of(None)[1]
     assert facts.is_same(loaded)
     assert loaded.sha256 is not None
+
+
+@pytest.mark.parametrize("path", ["/no/such", "~/no/such", "./no/such"])
+def test_a_path_that_is_not_there_is_no_base_model(path: str) -> None:
+    """It is said of the path, and not that nothing was counted with its tokenizer."""
+    with pytest.raises(UserError, match="There is no folder"):
+        checkpoint_tokenizer.tokenizer_facts(path)
+    assert "owner/name" == checkpoint_tokenizer.tokenizer_facts("owner/name").name
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b"])

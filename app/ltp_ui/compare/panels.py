@@ -23,7 +23,7 @@ from app.ltp_ui.compare.wording import (
     why_incomparable,
 )
 from app.ltp_ui.explore.panels import convergence_note, length_notes
-from app.ltp_ui.shared import live, state
+from app.ltp_ui.shared import blocks, live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.export import answer as answer_text
@@ -105,7 +105,7 @@ def answer(choices: tuple[Choice, Choice], both: list[Side]) -> None:
         verdict = f"A and B give the same answer ({says[0]} and {says[1]})"
     else:
         verdict = f":orange[A and B give different answers] ({says[0]} and {says[1]})"
-    st.markdown(f"**{verdict}; A takes {costs[0]} of the FLOPs and B {costs[1]}.**")
+    blocks.answer(f"{verdict}; A takes {costs[0]} of the FLOPs and B {costs[1]}.")
     st.caption(
         " · ".join(
             f"{choice.letter}: {plain(label_of(choice.card.name_or_path))}{_setting(side)}"
@@ -161,7 +161,8 @@ def _answers(both: Sequence[Prediction | None], alike: bool) -> tuple[str, str, 
 
 
 def _left_difference(a: Side, b: Side) -> str:
-    return f"{b.num_live(b.end) - a.num_live(a.end):+d} at the end".replace("-", "−")
+    more = b.num_live(b.end) - a.num_live(a.end)
+    return f"{more:+d} at the end".replace("-", "−") if more else "as many at the end"
 
 
 def _costs(

@@ -196,7 +196,7 @@ def _edited(checkpoint: str, learned: tuple[float, ...], scale: float) -> tuple[
 
 def _editor(editor: dict[str, Any], learned: tuple[float, ...], scale: float) -> tuple[float, ...]:
     st.caption(
-        f"In the unit of the scores. The multiplier, now {scale:.2f}×, applies to what stands here."
+        f"In the unit of the scores. The multiplier, now {scale:.2f}×, applies to these values."
     )
     frame = st.data_editor(
         pd.DataFrame(
@@ -250,7 +250,7 @@ def words_and_specials(*cards: Card) -> tuple[bool, bool]:
         "Whole words",
         key=state.MERGE_WORDS,
         bind="query-params",
-        help="Merge sub-words: a word lives while any of its pieces lives.",
+        help="Shows words instead of their pieces: a word stays while any of its pieces stays.",
     )
     special = st.toggle(
         "Special tokens",

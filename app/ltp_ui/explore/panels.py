@@ -11,7 +11,7 @@ from app.ltp_ui.explore import latency
 from app.ltp_ui.explore.picture import Picture
 from app.ltp_ui.explore.tokens import pin_token, view_key
 from app.ltp_ui.method.text import LTP_S, LTP_S_SCORE, TR_BERT, TR_BERT_RULE
-from app.ltp_ui.shared import charts, live, state
+from app.ltp_ui.shared import blocks, charts, live, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.live import Card, Question
@@ -58,8 +58,8 @@ def verdict(
     named = ", ".join(f"{_IN_A_SENTENCE[name]} {_value(each)}" for name, each in known.items())
     lengths = f"{trace.lengths[0]} → {trace.lengths[-1]} tokens"
     cost = f"{percent(trace.relative_flops['paper'])} of the FLOPs"
-    parts = [f"**{_verdict(card, what_if, trace.prediction, known)}**", named, lengths, cost]
-    st.markdown(" · ".join(part for part in parts if part))
+    said = _verdict(card, what_if, trace.prediction, known)
+    blocks.answer(said, " · ".join(["", *filter(None, (named, lengths, cost))]).lstrip())
 
 
 def _verdict(
@@ -98,7 +98,12 @@ def outcomes(
     """The three predictions and the cost."""
     with st.container(horizontal=True):
         title = _title(card, what_if)
-        prediction_card(title, trace.prediction, None, "The tokens above, removed as they leave.")
+        prediction_card(
+            title,
+            trace.prediction,
+            None,
+            "The answer of the pass shown above, with its tokens removed.",
+        )
         for name, reference in others.items():
             if isinstance(reference, UserError):
                 _absent_card(name, reference)
@@ -244,7 +249,7 @@ def _misses(shown: Picture) -> None:
     """The table; a click on a row pins its token in the picture."""
     frame = misses_frame(shown.view)
     if frame.empty:
-        st.caption("No decision here hangs on a threshold.")
+        st.caption("No token here was decided on by a threshold.")
         return
     key = f"explore.misses.{view_key(shown.question)}"
 
@@ -272,7 +277,9 @@ def _misses(shown: Picture) -> None:
         key=key,
         alt="Decisions closest to their threshold.",
     )
-    st.caption("A small change of threshold would turn these first. Click a row to pin its token.")
+    st.caption(
+        "These decisions would change first if a threshold moved a little. Click a row to pin its token."
+    )
 
 
 def misses_frame(view: TokenView) -> pd.DataFrame:
@@ -426,7 +433,7 @@ _REFERENCE_HELP = {
     ),
     DENSE: (
         "A separately finetuned checkpoint that never saw pruning: same data, same number of epochs. "
-        "Claims of lost accuracy are made against this one."
+        "Lost accuracy is always told against this one."
     ),
 }
 _PAPER_FLOPS = (

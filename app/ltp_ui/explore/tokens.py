@@ -166,10 +166,14 @@ def _senders(shown: Picture, index: int, layer: int) -> None:
     total = number(score if view.score_kind == "attention" and score is not None else received)
     show(charts.senders_chart(frame), alt=f"Attention received, sum {total}.")
     rest = frame["attention"].iloc[charts.MAX_BARS :]
-    others = f"With {number(rest.sum())} from {counted(len(rest), 'other')}: " if len(rest) else ""
+    others = (
+        f"Another {number(rest.sum())} comes from {counted(len(rest), 'token')} more; "
+        if len(rest)
+        else ""
+    )
     named = f"its score in layer {layer_index + 1}"
     if score is None or view.score_kind == "probability":
-        st.caption(f"{others}{total} in all; no policy looks at that.")
+        st.caption(f"{others}{total} in all, which no policy looks at.")
     elif view.score_kind == "factored":
         st.caption(f"{others}{total} in all; {named}, with the learned factor, is {number(score)}.")
     else:

@@ -35,7 +35,7 @@ FIRST_TASK = "sst2"
 DEFAULT_LABEL = f"{DEFAULT_TOKENIZER.rsplit('/', 1)[-1]} (default base)"
 
 DIRECTIONS = {"train ‖ evaluation": KL, "evaluation ‖ train": REVERSE_KL}
-PAPERS_BINS, TOKEN_BINS = "as in the paper", "one a token"
+PAPERS_BINS, TOKEN_BINS = "as in the paper", "one per token"
 BINS = (PAPERS_BINS, "10", "20", "50", "100", "200", TOKEN_BINS)
 ORIGINS = ("shortest input", "0")
 SMOOTHING: dict[str, float | None] = {
@@ -63,7 +63,7 @@ class TokenizerChoice:
 def choose_tokenizer() -> TokenizerChoice:
     """The tokenizer of a checkpoint."""
     name = checkpoint_select(
-        "Tokens of",
+        "Tokenizer of",
         [DEFAULT_LABEL, *(found.name for found in live.checkpoints())],
         key=TOKENIZER,
         default=DEFAULT_LABEL,
@@ -134,7 +134,7 @@ def choose_sides(sides: dict[str, Side]) -> tuple[Side, Side]:
             [partner, *(name for name in sides if name != partner)],
             key=EVALUATION,
             bind="query-params",
-            help="Any stored split: what a model trained on the left would meet.",
+            help="Any stored split: the inputs that a model trained on those lengths will meet.",
         )
     return sides[first], sides[second]
 

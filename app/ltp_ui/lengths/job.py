@@ -111,6 +111,11 @@ def _draw(job: Job) -> None:
         return
     if job.state == "failed":
         st.error(plain(job.error or ""), title="That did not work", icon=":material/error:")
+        if st.button("Dismiss", icon=":material/close:", key="lengths.dismiss"):
+            job.forget()
+            st.session_state.pop(STARTED, None)
+            state.publish(LINK, None)
+            st.rerun()
     elif job.state == "stopped":
         st.info("Counting was stopped; nothing was stored.", icon=":material/stop:")
 

@@ -60,16 +60,16 @@ def verdict(shift: LengthShift) -> str:
     if not is_beyond_chance(shift, WASSERSTEIN):
         return plain(
             f"These inputs are as long as training’s ({medians}; the difference is within chance): "
-            "a pruning that was tuned there fits here."
+            "pruning that was tuned on training inputs fits here."
         )
     if shift.evaluation.mean > shift.train.mean:
         return plain(
-            f"These inputs are longer than training’s ({medians}): expect fixed numbers of tokens to prune "
-            "too much here; learned thresholds decide anew for every input."
+            f"These inputs are longer than training’s ({medians}): a method that keeps a fixed number of "
+            "tokens will prune too much here; learned thresholds follow each input."
         )
     return plain(
-        f"These inputs are shorter than training’s ({medians}): expect fixed numbers of tokens to prune too "
-        "little here; learned thresholds decide anew for every input."
+        f"These inputs are shorter than training’s ({medians}): a method that keeps a fixed number of "
+        "tokens will prune too little here; learned thresholds follow each input."
     )
 
 

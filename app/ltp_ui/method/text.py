@@ -73,8 +73,9 @@ EQUATIONS = (
     ),
     Equation(
         "12",
-        r"\mathcal L_\mathrm{new} = \mathcal L + \lambda \mathcal L_\mathrm{reg},\qquad"
-        r"\mathcal L_\mathrm{reg} = \frac{1}{L}\sum_{l=1}^{L}\big\lVert\tilde M^{(l)}(x)\big\rVert_1",
+        r"\begin{gathered}\mathcal L_\mathrm{new} = \mathcal L + \lambda \mathcal L_\mathrm{reg}\\"
+        r"\mathcal L_\mathrm{reg} = \frac{1}{L}\sum_{l=1}^{L}\big\lVert\tilde M^{(l)}(x)\big\rVert_1\;"
+        r"\end{gathered}",
         "The regulariser charges for every token that is kept; λ is the price.",
     ),
     Equation(
@@ -94,7 +95,7 @@ STAGES = (
     ),
     Step(
         "Hard",
-        "Masks become 0 or 1, thresholds are fixed, and the weights learn to live with the loss.",
+        "Masks become 0 or 1, thresholds are fixed, and the weights adapt to it.",
     ),
 )
 
@@ -105,7 +106,7 @@ UNIT = (
 UNIT_TEXT = (
     "Scores here are **times uniform attention**: n times Eq. 7, with n the tokens live in the layer. "
     "If attention were spread evenly, every token would score exactly 1.00, at every length and in "
-    "every layer, so a threshold of 0.38 means: drop what draws less than 38 % of an even share. The "
+    "every layer, so a threshold of 0.38 means: drop what receives less than 38 % of an even share. The "
     "paper's figures, measured by its authors' code at a constant width of 128 tokens, become ours "
     "when multiplied by 128."
 )

@@ -68,7 +68,7 @@ def _change_spec() -> dict[str, Any]:
         ],
     )
     x = alt.X("value:Q", title="points against the dense counterpart", scale=alt.Scale(zero=True))
-    zero = alt.Chart(alt.NamedData("table")).mark_rule(color="gray", strokeDash=[4, 4])
+    zero = alt.Chart(alt.NamedData("table")).mark_rule(color="gray", strokeDash=[4, 4], aria=False)
     whiskers = base.mark_rule(strokeWidth=2.5, color="gray").encode(
         x=alt.X("low:Q", title="points against the dense counterpart"), x2="high:Q"
     )

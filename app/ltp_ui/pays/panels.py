@@ -11,12 +11,13 @@ import streamlit as st
 
 from app.ltp_ui.pays import charts
 from app.ltp_ui.pays.data import Asked, decide
-from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared import blocks, exports_panel, state
 from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
-from app.ltp_ui.shared.labels import run_label
+from app.ltp_ui.shared.labels import run_label, task_label
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, duration, percent
+from app.ltp_ui.throughput.data import short_processor
 from ltp_core import store
 from ltp_core.analysis.pays.accuracy import Change
 from ltp_core.analysis.pays.decision import Decision
@@ -26,6 +27,7 @@ from ltp_core.bench.noise import TOO_NOISY
 from ltp_core.bench.variants import BASELINE, CONTROL, METHOD, SHUFFLED, VARIANTS
 from ltp_core.files import json_text
 from ltp_core.records import UserError
+from ltp_core.tasks.catalogue import TASKS
 
 SHOWN = (METHOD, CONTROL, BASELINE, SHUFFLED, "onnx_pruned_sorted", "onnx_sorted")
 """Variants that the picture has; the table has all."""
@@ -33,8 +35,12 @@ SPLIT_TITLES = {"validation": "validation", "heldout": "held-out rows"}
 
 
 def answer(decision: Decision) -> None:
-    """The answer in one sentence, and what is missing to say more."""
-    st.markdown(f"#### {plain(said(decision))}")
+    """The answer in one sentence."""
+    blocks.answer(plain(said(decision)))
+
+
+def missing(decision: Decision) -> None:
+    """What would have to be known to say more."""
     if decision.missing:
         lines = "\n".join(f"- {marked(each)}" for each in decision.missing)
         st.markdown(f"**What is missing to say more**\n\n{lines}")
@@ -48,7 +54,12 @@ def marked(sentence: str) -> str:
 
 def said(decision: Decision) -> str:
     """The sentence, as it can be quoted."""
-    return sentence(decision, title_of(decision.method))
+    timing, (task, _, split) = decision.timing, decision.lengths.partition("/")
+    if timing is not None:
+        timing = dataclasses.replace(timing, machine=short_processor(timing.machine))
+    lengths = f"{task_label(task)} {split}" if task in TASKS else decision.lengths
+    shown = dataclasses.replace(decision, timing=timing, lengths=lengths)
+    return sentence(shown, title_of(decision.method))
 
 
 def figures(decision: Decision, asked: Asked) -> None:
@@ -57,7 +68,7 @@ def figures(decision: Decision, asked: Asked) -> None:
     with st.container(horizontal=True):
         after = "" if cost.tokens_left is None else f" → {cost.tokens_left:.1f}"
         st.metric(
-            "Tokens of a text",
+            "Tokens per text",
             f"{cost.tokens:.1f}{after}",
             width="content",
             help="Mean of the texts; behind the arrow what is left after a layer, mean over the layers.",
@@ -72,10 +83,10 @@ def figures(decision: Decision, asked: Asked) -> None:
             f"Packed runner at batch {timing.batch_size}, padding removed: nothing pruned → pruned."
         )
         _metric("Texts a second", [f"{each.texts_per_s:,.0f}" for each in speeds], about)
-        _metric("A million texts", [duration(each.million_s, 1) for each in speeds], about)
+        _metric("Time per million", [duration(each.million_s, 1) for each in speeds], about)
         if asked.price is not None:
             costs = [f"{each.cost(asked.price):,.2f}" for each in speeds]
-            _metric("Cost of a million", costs, f"{about} At your {asked.price:g} an hour.")
+            _metric("Cost per million", costs, f"{about} At your {asked.price:g} an hour.")
 
 
 def _metric(label: str, before_after: list[str], about: str) -> None:
@@ -170,7 +181,7 @@ def change_frame(decision: Decision) -> pd.DataFrame:
 def numbers(decision: Decision, asked: Asked) -> None:
     """Both tables, their exports, and the command."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("Numbers", anchor=False)
+        st.header("Numbers", anchor=False)
         with st.popover("Export", icon=":material/download:"):
             whole = dataclasses.asdict(decision) | {"sentence": said(decision)}
             document: exports_panel.Files = {
@@ -208,10 +219,10 @@ def speed_frame(decision: Decision, price: float | None) -> pd.DataFrame:
         row = {
             "Variant": _title(speed),
             "Texts/s": speed.texts_per_s,
-            "Minutes a million": speed.million_s / 60,
+            "Minutes per million": speed.million_s / 60,
             "Time saved": saved_text(speed),
         }
-        rows.append(row | ({} if price is None else {"Cost of a million": speed.cost(price)}))
+        rows.append(row | ({} if price is None else {"Cost per million": speed.cost(price)}))
     return pd.DataFrame(rows)
 
 
@@ -225,11 +236,11 @@ def saved_text(speed: Speed) -> str:
 
 _SPEED_CONFIG = {
     "Texts/s": st.column_config.NumberColumn(format="%.0f"),
-    "Minutes a million": st.column_config.NumberColumn(format="%.1f"),
+    "Minutes per million": st.column_config.NumberColumn(format="%.1f"),
     "Time saved": st.column_config.TextColumn(
         help="Of the same engine with nothing pruned; quartiles over the rounds."
     ),
-    "Cost of a million": st.column_config.NumberColumn(format="%.3f"),
+    "Cost per million": st.column_config.NumberColumn(format="%.3f"),
 }
 
 

@@ -26,7 +26,7 @@ from ltp_core.analysis.robustness import Comparison
 Axis = Literal["difference", "metric", "paper", "executed"]
 
 TITLES: dict[Axis, str] = {
-    "difference": "points above the dense model",
+    "difference": "points against the dense model",
     "metric": "metric",
     "paper": "relative FLOPs, paper’s accounting",
     "executed": "relative FLOPs, executed",
@@ -175,7 +175,8 @@ def band_chart(frame: pd.DataFrame, axis: Axis, *, metric: str, bands: Sequence[
     series = tuple(dict.fromkeys(frame["series"]))
     methods = tuple(dict.fromkeys(frame.loc[frame["kind"] == OURS, "method"]))
     title = metric.replace("_", " ") if axis == "metric" else TITLES[axis]
-    spec = _band_spec(tuple(bands), series, methods, title, axis)
+    kinds = frozenset(frame["kind"])
+    spec = _band_spec(tuple(bands), series, methods, title, axis, kinds)
     return Figure(
         spec=spec | {"height": HEIGHT},
         frame=frame.astype(object).where(frame.notna(), None),
@@ -189,6 +190,7 @@ def _band_spec(
     methods: tuple[str, ...],
     title: str,
     axis: Axis,
+    kinds: frozenset[str],
 ) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
         x=alt.X(
@@ -204,9 +206,15 @@ def _band_spec(
     scale = scales.get(axis, alt.Scale(domainMin=0))
     labels = SIGNED_POINTS if axis == "difference" else PERCENT
     y = alt.Y("value:Q", title=title, scale=scale, axis=alt.Axis(labelExpr=labels, tickCount=6))
-    zero = alt.Chart(alt.NamedData("table")).mark_rule(color=MUTED).encode(y=alt.YDatum(0))
-    layers = [*_ours(base, y, methods), *_grey(base, y, methods)]
-    layers += [zero] if axis == "difference" else []
+    layers = _ours(base, y, methods)
+    # A layer without a mark would be read out as a picture without a name.
+    if UNPRUNED in kinds:
+        layers += _control(base, y)
+    if PAPER in kinds:
+        layers += _papers(base, y, methods)
+    if axis == "difference":
+        zero = alt.Chart(alt.NamedData("table")).mark_rule(color=MUTED, aria=False)
+        layers.append(zero.encode(y=alt.YDatum(0)))
     return without_data(alt.layer(*layers))
 
 
@@ -221,16 +229,22 @@ def _ours(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart
     return [line, bars, dots.encode(y=y, color=color, shape=shape, tooltip=_tooltip())]
 
 
-def _grey(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:
-    """The unpruned control as filled strokes, the paper's figures as hollow marks with the word."""
+def _control(base: alt.Chart, y: alt.Y) -> list[alt.Chart]:
+    """The unpruned control as grey strokes."""
     control = base.transform_filter(f"datum.kind == '{UNPRUNED}'")
-    paper = base.transform_filter(f"datum.kind == '{PAPER}'")
-    named = base.transform_filter(f"datum.kind == '{PAPER}' && datum.label != ''")
     return [
         control.mark_rule(strokeWidth=1.2, color=MUTED).encode(y=alt.Y("low:Q"), y2="high:Q"),
         control.mark_point(shape="stroke", size=260, strokeWidth=3, color=MUTED, opacity=1).encode(
             y=y, tooltip=_tooltip()
         ),
+    ]
+
+
+def _papers(base: alt.Chart, y: alt.Y, methods: tuple[str, ...]) -> list[alt.Chart]:
+    """The paper's figures as hollow marks with the word."""
+    paper = base.transform_filter(f"datum.kind == '{PAPER}'")
+    named = base.transform_filter(f"datum.kind == '{PAPER}' && datum.label != ''")
+    return [
         paper.mark_line(strokeWidth=1, strokeDash=[3, 3], color=MUTED, opacity=0.7).encode(
             y=y, detail="series:N", order="order:Q"
         ),

@@ -82,7 +82,7 @@ def choose(found: pd.DataFrame) -> Choice | None:
     runs = data.of_set(found, comparable)
     task = str(found.loc[found["comparable"] == comparable, "task"].iloc[0])
     slot = st.container()
-    with st.expander("Which runs, which split, which bands"):
+    with st.expander("Runs, split and bands"):
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             split = st.selectbox(
                 "Split", data.splits(runs), key="robustness.split", bind="query-params", width=160
@@ -98,7 +98,7 @@ def choose(found: pd.DataFrame) -> Choice | None:
                 icon=":material/warning:",
             )
         if not readable:
-            st.info("No run of this data can be read.", icon=":material/inventory_2:")
+            st.info("No run of this task can be read.", icon=":material/inventory_2:")
         elif not chosen:
             st.info("Choose at least one run.", icon=":material/checklist:")
     if not chosen:
@@ -162,7 +162,7 @@ def _typed(label: str, default: str, parse: Callable[[str], T | None], what: str
     key = f"robustness.{label.lower()}"
     values = parse(st.text_input(label, default, key=key, bind="query-params", width=140))
     if values is None:
-        st.caption(f"Write ascending {what}. Until then: Table 3’s.")
+        st.caption(f"Write ascending {what}. Until then the bands are those of Table 3.")
     return values
 
 
@@ -194,14 +194,14 @@ def in_legend_order(found: Sequence[Series]) -> list[Series]:
 def _series(comparable: str, split: str, found: list[Series]) -> list[Series]:
     by_name = {each.name: each for each in found}
     match = st.segmented_control(
-        "At first of about equal FLOPs on",
+        "Runs of about equal FLOPs on",
         list(MATCHES),
         format_func=MATCHES.__getitem__,
         default="all",
         required=True,
         key="robustness.match",
         bind="query-params",
-        help="The paper’s Table 3 makes the cost equal on the shortest inputs.",
+        help="Which runs are chosen at first. The paper’s Table 3 makes the cost equal on the shortest inputs.",
     )
     default = data.default_choice(found, split, on_shortest=match == "short")
     chosen = st.multiselect(
@@ -211,7 +211,7 @@ def _series(comparable: str, split: str, found: list[Series]) -> list[Series]:
         format_func=lambda name: series_label(by_name[name], split),
         key=f"robustness.runs.{comparable}.{match}",
         bind="query-params",
-        help="At first one run of each method. Runs that differ in the seed alone are one entry.",
+        help="At first one run of each method is chosen. Runs that differ only in their seed are one entry.",
     )
     return [by_name[name] for name in by_name if name in chosen]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pandas as pd
@@ -12,19 +12,22 @@ import streamlit as st
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.robustness.panels import chart_exports
-from app.ltp_ui.shared import charts, exports_panel
+from app.ltp_ui.shared import blocks, charts, exports_panel
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.wording import percent
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.token_categories import GROUPINGS, layers_survived, survival
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
 TITLES = {
-    "special": "special",
+    "special": "special tokens",
     "punctuation": "punctuation",
-    "stop_word": "stop word",
-    "piece": "piece of a word",
-    "word": "other word",
+    "stop_word": "stop words",
+    "piece": "pieces of words",
+    "word": "other words",
     "frequency_1": "most frequent fifth",
     "frequency_2": "second fifth",
     "frequency_3": "third fifth",
@@ -35,8 +38,8 @@ GROUPING_TITLES = {"kind": "Kind of token", "frequency": "Frequency of token"}
 DASHES = [[1, 0], [8, 3], [3, 3], [10, 3, 2, 3], [2, 2]]
 
 
-def tab(choice: Choice) -> None:
-    """The whole tab."""
+def tab(choice: Choice, head: DeltaGenerator) -> None:
+    """The whole tab; the answer and the picture go into `head`, above what was chosen."""
     frames = _counted(choice)
     if not frames:
         _empty(choice)
@@ -46,9 +49,10 @@ def tab(choice: Choice) -> None:
         grouping = _grouping()
         slot = st.container(width="content")
     surviving = survival(frames[title], grouping)
-    st.markdown(plain(takeaway(surviving, title)))
     figure = kinds_chart(surviving, grouping)
-    st.vega_lite_chart(spec=figure.to_dict(), alt=f"{title}: {_spoken(surviving)}")
+    with head:
+        blocks.answer(plain(takeaway(surviving, title)))
+        blocks.show(figure, alt=f"{title}: {_spoken(surviving)}")
     st.dataframe(kinds_table(surviving), hide_index=True, alt="Tokens of each kind by layer.")
     st.caption(plain(_HELP[grouping]))
     with slot, st.popover("Export", icon=":material/download:", key="robustness.export.kinds"):
@@ -99,12 +103,12 @@ def takeaway(surviving: pd.DataFrame, title: str) -> str:
     """Which kinds leave first and last, in a sentence."""
     layers = int(surviving["layer"].max())
     survived = layers_survived(surviving)
-    named = [f"{TITLES[str(kind)]} {value:.2f}" for kind, value in survived.items()]
-    if len(named) < 2:
+    first, *later = [(TITLES[str(kind)], value) for kind, value in survived.items()]
+    if not later:
         return f"{title}: all tokens are of one kind."
     return (
-        f"{title}: of {layers} layers, tokens survive on average, the first to go first: "
-        f"{', '.join(named)}."
+        f"With {title} {first[0]} go first, after {first[1]:.2f} of {layers} layers on average, then "
+        f"{', '.join(f'{name} {value:.2f}' for name, value in later)}."
     )
 
 
@@ -146,7 +150,13 @@ def kinds_chart(surviving: pd.DataFrame, grouping: str) -> Figure:
 
 @cache
 def _spec(names: tuple[str, ...]) -> dict[str, Any]:
-    legend = alt.Legend(title=None, orient="top", symbolType="stroke", symbolSize=600, columns=5)
+    legend = alt.Legend(
+        title=None,
+        orient="top",
+        symbolType="stroke",
+        symbolSize=600,
+        columns=charts.legend_columns(),
+    )
     color = alt.Color("series:N", scale=alt.Scale(domain=list(names)), legend=legend)
     dashes = alt.Scale(domain=list(names), range=DASHES[: len(names)])
     base = alt.Chart(alt.NamedData("table")).encode(

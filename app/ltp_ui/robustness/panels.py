@@ -12,7 +12,7 @@ from app.ltp_ui.robustness import charts as robustness_charts
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.charts import Axis, band_labels, signed
 from app.ltp_ui.robustness.controls import Choice
-from app.ltp_ui.shared import exports_panel
+from app.ltp_ui.shared import blocks, exports_panel
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.labels import task_label
@@ -34,7 +34,7 @@ def by_length(choice: Choice, head: DeltaGenerator) -> None:
     """The whole tab; the answer and the pictures go into `head`, above what was chosen."""
     comparison = data.comparison(choice.series, choice.split, choice.quantiles, choice.edges)
     with head:
-        st.markdown(f"**{plain(answer(comparison, choice.titles))}**")
+        blocks.answer(plain(answer(comparison, choice.titles)))
         pictures = st.container()
         _say_empty(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -109,8 +109,8 @@ def _say_empty(comparison: Comparison) -> None:
         share = float((comparison.lengths == longest).mean())
         st.info(
             f"No example is in {plain(', '.join(empty))}: {percent(share, 0)} of the inputs have the greatest "
-            f"length, {longest} tokens, where these runs cut them. Other bands, or runs that read "
-            "more, tell these apart.",
+            f"length, {longest} tokens, where these runs cut them. Choose other bands, or runs that "
+            "read longer inputs, to tell these apart.",
             icon=":material/content_cut:",
         )
 

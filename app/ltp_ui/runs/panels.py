@@ -8,11 +8,12 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.runs import data
-from app.ltp_ui.shared import exports_panel, state
+from app.ltp_ui.shared import blocks, exports_panel, state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.labels import stored_labels
 from app.ltp_ui.shared.method_style import in_order, title_of
 from app.ltp_ui.shared.wording import counted
+from ltp_core.analysis.runs import UNPRUNED
 from ltp_core.checkpoint_places import holds_weights
 from ltp_core.store import RunEntry
 
@@ -29,6 +30,18 @@ def empty() -> None:
         icon=":material/inventory_2:",
     )
     st.code("python -m ltp_core train rotten_tomatoes_ltp", language="bash")
+
+
+def answer(runs: Sequence[RunEntry]) -> None:
+    """How much evidence there is, and what can be loaded, in one sentence."""
+    manifests = [run.manifest for run in runs if run.manifest]
+    methods = counted(len({m.method for m in manifests} - {UNPRUNED}), "method")
+    tasks = counted(len({m.task for m in manifests}), "task")
+    loadable = sum(holds_weights(run.folder) for run in runs)
+    blocks.answer(
+        f"{counted(len(manifests), 'run')} of {methods} on {tasks} stand behind the figures of this app; "
+        f"{loadable:,} can be loaded."
+    )
 
 
 def filtered(runs: Sequence[RunEntry]) -> list[RunEntry]:
@@ -126,7 +139,8 @@ def _on_screen(frame: pd.DataFrame) -> pd.DataFrame:
 _PERCENT = "%.1f %%"
 _COLUMN_CONFIG = {
     "run": st.column_config.TextColumn(
-        width=370, help="Method, task, share of the FLOPs, seed; twins end in their fingerprint."
+        width=370,
+        help="Method, task, share of the FLOPs, seed; runs that are alike end in their fingerprint.",
     ),
     "validation": st.column_config.NumberColumn(
         format=_PERCENT, help="Headline metric: of each task its own.", width=80

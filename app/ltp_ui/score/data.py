@@ -12,6 +12,7 @@ import streamlit as st
 
 from app.ltp_ui.lengths import uploads
 from app.ltp_ui.shared import live
+from app.ltp_ui.shared.examples import examples
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import known_task
 from ltp_core.tasks.files import SUFFIXES, FileFacts
@@ -38,6 +39,7 @@ class Source:
         columns: One or two that hold the texts.
         path: Where it is; None for an upload.
         upload: The upload.
+        examples: Texts that stand here instead of a file.
     """
 
     name: str
@@ -45,10 +47,11 @@ class Source:
     columns: tuple[str, ...]
     path: Path | None = None
     upload: UploadedFile | None = None
+    examples: tuple[tuple[str, ...], ...] = ()
 
 
-def choose_source(task_name: str | None) -> Source | None:
-    """A file of texts; None where none is chosen.
+def choose_source(task_name: str | None) -> Source:
+    """A file of texts; until one is chosen the app's own examples.
 
     Raises:
         UserError: It cannot be read, is empty, or has no text.
@@ -72,7 +75,10 @@ def choose_source(task_name: str | None) -> Source | None:
         columns = _columns(found, task_name, key=upload.file_id)
         return Source(name=upload.name, key=upload.file_id, columns=columns, upload=upload)
     if not typed:
-        return None
+        written = tuple(
+            (text,) if pair is None else (text, pair) for _, text, pair in examples(task_name)
+        )
+        return Source(name="examples", key=f"examples {task_name}", columns=(), examples=written)
     path = uploads.existing(typed)
     if path.is_dir():
         raise UserError(f"{typed[:200]!r} is a folder: name a file in it.")
@@ -113,6 +119,14 @@ def texts_of(source: Source, rows: int) -> OwnTexts:
     Raises:
         UserError: The file cannot be read or has no text.
     """
+    if source.examples:
+        return OwnTexts(
+            texts=list(source.examples),
+            columns=(),
+            total=len(source.examples),
+            left_out=0,
+            sha256="",
+        )
     if source.upload is None:
         assert source.path is not None
         return sample_texts(source.path, source.columns, rows=rows)

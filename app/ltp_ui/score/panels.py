@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.score.data import Scored, Source
-from app.ltp_ui.shared import exports_panel, state, strength
+from app.ltp_ui.shared import blocks, exports_panel, state, strength
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.live import Card
 from app.ltp_ui.shared.strength import Strength
@@ -24,6 +24,22 @@ CHANGE, CONFIDENCE, LENGTH, FLOPS, ORDER = (
     "Most FLOPs",
     "Order of the file",
 )
+
+
+def answer(scored: Scored, source: Source) -> None:
+    """What pruning changes on these texts, and what it saves, in one sentence."""
+    frame = scored.frame
+    cost = f"{percent(scored.relative_flops['paper'], 0)} of the FLOPs"
+    texts = counted(len(frame), "example text" if source.examples else "text")
+    if "flips" in frame:
+        flips = int(frame["flips"].sum())
+        share = "" if source.examples else f" ({percent(flips / len(frame))})"
+        changes = f"{counted(flips, 'label')}{share}" if flips else "no label"
+        sentence = f"On {texts} pruning changes {changes} and takes {cost}."
+    else:
+        sentence = f"On {texts} pruning moves a value by up to {frame['change'].max():.3f} and takes {cost}."
+    more = "Choose a file of your own below; it stays on this machine." if source.examples else ""
+    blocks.answer(plain(sentence), more)
 
 
 def headline(scored: Scored) -> None:
@@ -57,7 +73,7 @@ def table(scored: Scored, card: Card) -> int | None:
         Position, in the file's order, of the row that is selected; None where none is.
     """
     order = st.segmented_control(
-        "First",
+        "Show first",
         [CHANGE, CONFIDENCE, LENGTH, FLOPS, ORDER],
         default=CHANGE,
         required=True,
@@ -70,7 +86,7 @@ def table(scored: Scored, card: Card) -> int | None:
         frame[shown],
         column_config={name: _CONFIG[name] for name in shown},
         hide_index=True,
-        height=TABLE_HEIGHT,
+        height=min(TABLE_HEIGHT, 38 + 35 * len(frame)),
         on_select="rerun",
         selection_mode="single-row",
         key=f"score.table.{card.name}.{order}",

@@ -10,6 +10,9 @@ import streamlit as st
 from app.ltp_ui.shared import charts, live
 from app.ltp_ui.shared.boundary import plain
 
+ANSWER = "answer"
+"""Key of the answer, by which a browser finds it."""
+
 
 def no_checkpoint() -> None:
     """The state of a fresh store."""
@@ -29,6 +32,17 @@ def loading(name: str) -> Iterator[None]:
         return
     with st.spinner(f"Loading {plain(name)}", show_time=True):
         yield
+
+
+def answer(sentence: str, more: str = "") -> None:
+    """What the page answers: one sentence with its numbers, first and looking alike on every page.
+
+    Args:
+        sentence: Markdown, drawn strong.
+        more: Markdown that follows on the same line.
+    """
+    with st.container(key=ANSWER):
+        st.markdown(f"**{sentence}** {more}".rstrip())
 
 
 def show(chart: charts.Figure, *, alt: str) -> None:

@@ -28,7 +28,7 @@ def boundary(what: str = "This page") -> Iterator[None]:
         _LOG.exception("%s failed", what)
         name = f"{type(error).__name__}: {error}"[:300]
         st.error(
-            f"{what} met a fault of the program: {plain(name)}. Its log has the details.",
+            f"{what} failed through an error in the program: {plain(name)}. Its log has the details.",
             title="That should not have happened",
             icon=":material/bug_report:",
         )

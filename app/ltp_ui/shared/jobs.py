@@ -49,7 +49,7 @@ KEPT_JOBS = 5
 NEWS_S = 3600.0
 """For so long after its end a page still says that a job failed or was stopped."""
 
-JOINED = "Somebody else has just started the same work: its answer is yours, too."
+JOINED = "The same work is running already: you will see its result."
 
 START_S = 10.0
 """For another session that is starting a job, before this one gives up."""

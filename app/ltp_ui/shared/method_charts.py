@@ -54,7 +54,7 @@ def legend_html(titles: Sequence[str]) -> str:
     colors = dict(zip(styles, zip(LIGHT_COLORS, DARK_COLORS, strict=True), strict=False))
     entries = "".join(
         f'<span><b aria-hidden="true" style="color:light-dark({light},{dark})">'
-        f"{_GLYPHS.get(styles[title].shape, '━')}\ufe0e</b> {escape(title)}</span>"
+        f"{_GLYPHS.get(styles[title].shape, '━')}</b> {escape(title)}</span>"
         for title in titles
         for light, dark in [colors.get(title, (MUTED, MUTED))]
     )
@@ -67,13 +67,13 @@ _GLYPHS = {
     "square": "■",
     "triangle-up": "▲",
     "triangle-down": "▼",
-    "triangle-left": "◀",
-    "triangle-right": "▶",
+    "triangle-left": "◄",
+    "triangle-right": "►",
     "diamond": "◆",
     "cross": "✚",
     STAR: "★",
 }
-"""Vega's markers as signs of text: Streamlit lets no drawing through."""
+"""Vega's markers as signs of text that are no emoji: Streamlit lets no drawing through."""
 
 
 def without_legend(figure: Figure) -> Figure:

@@ -26,7 +26,7 @@ class Palette:
 LIGHT = Palette(
     background="#ffffff",
     panel="#f4f5f7",
-    text="#1c2330",
+    text="#0c121d",
     muted="#5a6372",
     border="#d3d8e0",
     keep="#0072b2",

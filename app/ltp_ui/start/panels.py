@@ -94,7 +94,7 @@ def hero(verdict_slot: DeltaGenerator, picture_slot: DeltaGenerator) -> None:
             st.fragment(_live_picture, run_every=run_every)(question, is_warm)
         return
     with line:
-        st.markdown(verdict(stored))
+        blocks.answer(*verdict(stored))
     with picture_slot:
         _show(stored)
 
@@ -105,7 +105,7 @@ def _own_text(example: Example) -> str:
         "Your own sentence",
         key=OWN_TEXT,
         persist_state="session",
-        placeholder=f"Type your own sentence. Shown is: {_shortened(example.text, 90)}",
+        placeholder=f"Type your own sentence. Shown now: {_shortened(example.text, 90)}",
         label_visibility="collapsed",
     )
     return typed.strip()
@@ -120,20 +120,20 @@ def _live_picture(question: Question, was_warm: bool) -> None:
         st.rerun()  # ends the polling
     with boundary("The picture"):
         trace = live.with_unpruned(question, live.learned_trace(question))
-        st.markdown(verdict(trace))
+        blocks.answer(*verdict(trace))
         _show(trace)
 
 
-def verdict(trace: Trace) -> str:
-    """What pruning saves on this text, and whether the answer stays, in one sentence."""
+def verdict(trace: Trace) -> tuple[str, str]:
+    """What pruning saves on this text, and whether the answer stays; and what is said unpruned."""
     cost = percent(trace.relative_flops["paper"], 0)
     start = f"Token pruning removes words layer by layer: this text takes {cost} of the FLOPs"
     said, unpruned = plain(answer(trace.prediction)), trace.unpruned
     if unpruned is None:
-        return f"**{start}, and the answer is {said}.**"
+        return f"{start}, and the answer is {said}.", ""
     keeps = unpruned.label == trace.prediction.label
     what = "keeps its answer" if keeps else "gets another answer"
-    return f"**{start} and {what}, {said}** (unpruned {plain(answer(unpruned))})."
+    return f"{start} and {what}, {said}", f"(unpruned {plain(answer(unpruned))})."
 
 
 def _show(trace: Trace) -> None:

@@ -251,7 +251,7 @@ def _machine(*, has_weights: bool = True) -> Machine:
     """
     device = _device()
     seconds = st.slider(
-        "Time for it",
+        "Time limit",
         10,
         600,
         60,
@@ -259,7 +259,7 @@ def _machine(*, has_weights: bool = True) -> Machine:
         format="%d s",
         key="throughput.seconds",
         persist_state="session",
-        help="Loading comes on top. Where it is short, fewer sequences run in each round.",
+        help="Loading the models is not counted. With a short limit fewer sequences run in each round.",
     )
     with st.popover("More", icon=":material/tune:"):
         repeats = st.number_input(

@@ -277,10 +277,12 @@ def _quality(metric: Any) -> str:
 
 def short_machine(bench: Bench) -> str:
     """Processor and threads as people say them: "Intel Xeon, 2 threads"."""
-    said = re.sub(
-        r"\((?:R|TM)\)| Processor\b| CPU\b| (?:avx2|avx512f|amx_bf16)\b", "", bench.machine
-    )
-    return said.removesuffix(", float32")
+    return short_processor(bench.machine).removesuffix(", float32")
+
+
+def short_processor(name: str) -> str:
+    """A processor's name without marks and sets of instructions: "Intel Xeon"."""
+    return re.sub(r"\((?:R|TM)\)| Processor\b| CPU\b| (?:avx2|avx512f|amx_bf16)\b", "", name)
 
 
 def machine(document: Mapping[str, Any]) -> str:

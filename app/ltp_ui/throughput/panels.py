@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from app.ltp_ui.shared import blocks
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.shared.method_style import title_of
@@ -73,7 +74,7 @@ def answer(bench: Bench, of_another: str) -> None:
     if of_another:
         st.info(plain(of_another), icon=":material/compare_arrows:")
     if sentence := headline(bench):
-        st.markdown(f"#### {plain(sentence)}")
+        blocks.answer(plain(sentence))
     st.caption(f"{plain(bench.subject)} · {plain(bench.machine)}")
     _warnings(bench)
     if bench.what == "throughput":
@@ -175,7 +176,7 @@ def _throughput(bench: Bench) -> None:
                 name=f"{bench.name}-throughput",
             )
     with right:
-        st.markdown("**What the FLOPs promise, and what comes**")
+        st.markdown("**Speed: promised by the FLOPs, and measured**")
         place = bench.places[-1]
         if len(bench.places) > 1:
             place = (
@@ -215,15 +216,16 @@ def summary(bench: Bench, place: str | None = None) -> str:
         f"At {place}, pruning makes the packed runner {packed['speedup']:.2f} times as fast; the FLOPs "
         f"promise {promised:.2f} times"
     )
-    if not pd.isna(packed["realised_share"]):
+    if packed["realised_share"] <= 1:  # more than all of it is noise
         low, high = (percent(packed[f"realised_share_{q}"], 0) for q in ("q1", "q3"))
         share = percent(packed["realised_share"], 0)
-        sentence += f", of which {share} becomes time (quartiles {low} to {high})"
+        spread = f" (quartiles {low} to {high})" if low != high else ""
+        sentence += f", of which {share} becomes time{spread}"
     sentence += "."
     if not (pd.isna(packed["ceiling_speedup"]) or pd.isna(packed["ceiling_share"])):
         sentence += (
             f" The same matrix products alone become {packed['ceiling_speedup']:.2f} times as fast, so "
-            f"that is {percent(packed['ceiling_share'], 0)} of what can be had."
+            f"that is {percent(packed['ceiling_share'], 0)} of what is possible."
         )
     return sentence
 
@@ -287,7 +289,7 @@ def _compare(bench: Bench, found: Sequence[Bench]) -> None:
     others = [other for other in found if other.name != bench.name]
     if not others:
         return
-    st.header("Beside other results", anchor=False)
+    st.header("Compared with other results", anchor=False)
     by_name = {other.name: other for other in others}
     chosen = st.multiselect(
         "Compare with",
@@ -326,7 +328,7 @@ NUMBER_COLUMNS = {
     "retain_ratio": "Kept",
     "title": "Variant",
     "rounds": "Rounds",
-    "sequences": "Sequences a round",
+    "sequences": "Sequences per round",
     "sequences_per_s": "Sequences/s",
     "quartiles": "Quartiles",
     "relative_to_sorted": "× Hugging Face, sorted",
@@ -335,7 +337,7 @@ NUMBER_COLUMNS = {
     "theoretical_speedup": "× by FLOPs",
     "realised_share": "Realised",
     "gflops_per_s": "GFLOP/s",
-    "matmul_share": "Of a matrix product's rate",
+    "matmul_share": "Share of a matrix product's rate",
     "equal_predictions": "Answers as in float32",
     "time_us": "µs",
     "slowdown": "× threshold",
@@ -369,9 +371,11 @@ def numbers(bench: Bench) -> pd.DataFrame:
 
 
 def _share(row: pd.Series[Any]) -> str | None:
-    """The realised share with its quartiles: above 100 % it is a matter of these."""
+    """The realised share with its quartiles; what is above 100 % says no more than that it is all."""
     if pd.isna(row["realised_share"]):
         return None
+    if row["realised_share"] > 1:
+        return "all"
     low, high = (f"{100 * row[f'realised_share_{q}']:.0f}" for q in ("q1", "q3"))
     return f"{percent(row['realised_share'], 0)} ({low}–{high})"
 

@@ -60,7 +60,9 @@ def tradeoff_chart(
         ranges: Of both axes, the same for charts side by side.
     """
     ends = ranges or axis_ranges(frame, view)
-    spec = _spec(view, metric.replace("_", " "), tuple(title_of(name) for name in methods), ends)
+    titles = tuple(title_of(name) for name in methods)
+    has_curves = bool((frame["kind"] == CURVE).any())
+    spec = _spec(view, metric.replace("_", " "), titles, ends, has_curves=has_curves)
     return Figure(
         spec=spec | {"height": height}, frame=frame.astype(object).where(frame.notna(), None)
     )
@@ -114,6 +116,8 @@ def _spec(
     metric: str,
     methods: tuple[str, ...],
     ranges: tuple[Range, Range],
+    *,
+    has_curves: bool,
 ) -> dict[str, Any]:
     """The specification without data, which the caller adds."""
     base = alt.Chart(alt.NamedData("table"))
@@ -121,7 +125,8 @@ def _spec(
     tooltip = [alt.Tooltip(f"{name}:N", title=title) for name, title in TOOLTIP.items()]
     layers = [
         *_rules(base, y),
-        *_curves(base, x, y, tooltip, methods),
+        # A layer without a mark would be read out as a picture without a name.
+        *(_curves(base, x, y, tooltip, methods) if has_curves else ()),
         *_bars(base, x, y, methods),
         *_points(base, x, y, tooltip, methods),
     ]
@@ -141,7 +146,7 @@ def _scale(ends: Range) -> alt.Scale:
 
 def _y(view: View, metric: str, ends: Range) -> alt.Y:
     if view.y == "difference":
-        title, axis = f"{metric}, points to dense", SIGNED_POINTS
+        title, axis = f"{metric}, points against dense", SIGNED_POINTS
     else:
         title, axis = metric, PERCENT
     return alt.Y(
@@ -153,18 +158,22 @@ def _y(view: View, metric: str, ends: Range) -> alt.Y:
 
 
 def _rules(base: alt.Chart, y: alt.Y) -> list[alt.Chart]:
-    """The dense counterpart, and dashed one point below it, named above its left or below its right end."""
+    """The dense counterpart, and dashed one point below it; names at the left or the right end."""
     rules = base.transform_filter(f"datum.kind == '{RULE}'")
     is_dense = f"datum.about == '{DENSE}'"
     dash = alt.condition(is_dense, alt.value([1, 0]), alt.value([5, 4]))
     lines = rules.mark_rule(color=MUTED, strokeWidth=1.3).encode(y=y, strokeDash=dash)
     left, right = (rules.transform_filter(f"datum.side == '{side}'") for side in SIDES)
+    above, below = left.transform_filter(is_dense), left.transform_filter(f"!({is_dense})")
     text = alt.Text("text:N")
     return [
         lines,
-        left.mark_text(
+        above.mark_text(
             align="left", baseline="bottom", dx=4, dy=-2, color=MUTED, fontSize=12
         ).encode(y=y, x=alt.value(0), text=text),
+        below.mark_text(align="left", baseline="top", dx=4, dy=4, color=MUTED, fontSize=12).encode(
+            y=y, x=alt.value(0), text=text
+        ),
         right.mark_text(
             align="right", baseline="top", dx=-4, dy=4, color=MUTED, fontSize=12
         ).encode(y=y, x=alt.value("width"), text=text),

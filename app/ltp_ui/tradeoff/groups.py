@@ -68,7 +68,7 @@ def observation(method: str, groups: pd.DataFrame) -> str:
     with_answer, without = (strongest.get(name) for name in ("has answer", "no answer"))
     title = title_of(method)
     if pd.isna(with_answer) or pd.isna(without):
-        return f"**{title}**: not both groups have a dense counterpart to compare with."
+        return f"**{title}**: one of the two groups has no dense counterpart to compare with."
     same = with_answer < 0 < without
     return (
         f"**{title}** at {100 * cheapest:.0f} % of the FLOPs: {in_points(with_answer)} of F1 with an "

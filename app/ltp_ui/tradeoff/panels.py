@@ -59,7 +59,7 @@ def choose_task(found: pd.DataFrame) -> pd.DataFrame:
         options,
         format_func=task_label,
         key="tradeoff.task",
-        help="One task: every set of training rows. All tasks: of each the set with most points.",
+        help="One task shows every set of training rows; all tasks show one set of each, that with the most points.",
         width=190,
     )
     st.query_params["tradeoff.task"] = chosen
@@ -106,7 +106,7 @@ def choose_view() -> tuple[View, bool]:
         value=True,
         key="tradeoff.paper",
         bind="query-params",
-        help="In a chart of their own, for they are another model’s.",
+        help="In a chart of their own, because they belong to another model.",
     )
     return View(x=x, y=y, with_curves=with_curves), with_paper
 
@@ -121,7 +121,7 @@ def choose_methods(found: pd.DataFrame) -> list[str]:
         selection_mode="multi",
         key="tradeoff.methods",
         bind="query-params",
-        help="None chosen: all are drawn. The sentence and the table stay the same.",
+        help="Where none is chosen, all are drawn. The sentence and the table do not change.",
     )
     return [name for name in names if name in chosen] or names
 
@@ -272,7 +272,7 @@ def sources(found: pd.DataFrame, view: View) -> None:
             )
             st.caption(f"Did not converge, policies let in all tokens or none: {named}.")
     bars = (
-        "paired 95 % intervals over examples, of several seeds the mean of the bounds"
+        "paired 95 % intervals over examples; with several seeds the mean of their bounds"
         if view.y == "difference"
         else "± one standard deviation over seeds"
     )

@@ -33,7 +33,7 @@ def draw(job: Job) -> None:
         return
     with st.container(border=True):
         curve = curve_of(folder)
-        st.markdown(f"#### {sentence(manifest, curve)}")
+        st.markdown(f"**{sentence(manifest, curve)}**")
         if curve is not None:
             _budgets(curve)
         links(manifest)
@@ -170,7 +170,7 @@ def notes(manifest: RunManifest) -> None:
         store.find_run(manifest.dense)
     except UserError:
         st.caption(
-            "What pruning costs is told against a dense model of the same epochs, which is not "
+            "To tell what pruning costs, a dense model of the same epochs is needed; it is not "
             "trained yet."
         )
         arguments = dense_arguments(manifest)

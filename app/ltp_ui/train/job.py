@@ -55,7 +55,9 @@ def _draw(job: Job) -> None:
 def _running(job: Job, progress: Progress) -> None:
     spent = duration(job.elapsed_s)
     left = progress.left_s
-    known = f"about {duration(left)} left" if left is not None else "how long is measured soon"
+    known = (
+        f"about {duration(left)} left" if left is not None else "the time left is being measured"
+    )
     st.progress(progress.fraction, f"{progress.text}: {spent} so far, {known}")
     if st.button("Stop", icon=":material/stop:", key="train.stop"):
         job.stop()
@@ -95,7 +97,7 @@ def _figures(progress: Progress) -> None:
     last = progress.rows[-1]
     with st.container(horizontal=True):
         st.metric("Loss", f"{last['loss']:.3f}", width="content")
-        budget = f" (goes for {percent(progress.target, 0)})" if progress.target else ""
+        budget = f" (aims at {percent(progress.target, 0)})" if progress.target else ""
         st.metric(
             "Expected FLOPs", f"{percent(last['relative_flops'], 0)}{budget}", width="content"
         )

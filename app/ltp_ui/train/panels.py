@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import streamlit as st
 
-from app.ltp_ui.shared import jobs, state
-from app.ltp_ui.shared.boundary import boundary
-from app.ltp_ui.train import job, settings, source
+from app.ltp_ui.shared import blocks, jobs, state
+from app.ltp_ui.shared.boundary import boundary, plain
+from app.ltp_ui.shared.labels import task_label
+from app.ltp_ui.shared.stored import run_table
+from app.ltp_ui.train import finished, job, settings, source
+from ltp_core.analysis.runs import rows
+from ltp_core.records import RunManifest
 
 TRAIN = "Train on labels"
+
+
+def answer() -> None:
+    """What to expect, in one sentence: what the newest stored training for any budget came to."""
+    table = run_table()
+    found = rows(table[table["method"] == "ltp_s"])
+    for run in sorted(found, key=lambda run: str(run.manifest.created_at), reverse=True):
+        manifest: RunManifest = run.manifest
+        curve, data = finished.curve_of(run.folder), manifest.dataset.get("train")
+        if curve is not None and isinstance(data, dict):
+            blocks.answer(
+                f"Trained on {data['rows']:,} labelled texts, {plain(task_label(manifest.task))}: "
+                f"{finished.sentence(manifest, curve)}"
+            )
+            return
 
 
 def choose_what() -> str:
@@ -26,11 +45,11 @@ def choose_what() -> str:
 
 def form() -> None:
     """From the data to the button."""
-    st.subheader("Data", anchor=False)
+    st.header("Data", anchor=False)
     data = source.choose()
     if data is None:
         return
-    st.subheader("Training", anchor=False)
+    st.header("Training", anchor=False)
     facts = None
     if data.name is not None:
         with boundary("Counting tokens"), st.spinner("Counting tokens"):
@@ -48,7 +67,7 @@ def form() -> None:
     ):
         job.start(chosen.arguments)
     if running is not None and running.kind != job.KIND:
-        st.caption(f"Something else is running: `{running.command}`. It goes first.")
+        st.caption(f"Something else is running: `{running.command}`. It has to finish first.")
     elif running is not None:
         st.caption("A training is running, shown above: wait for it or stop it.")
     else:

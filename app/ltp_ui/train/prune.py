@@ -103,7 +103,7 @@ def _start(arguments: Sequence[str]) -> None:
             st.toast(jobs.JOINED)
         st.rerun()
     if running is not None:
-        st.caption(f"Something else is running: `{running.command}`. It goes first.")
+        st.caption(f"Something else is running: `{running.command}`. It has to finish first.")
 
 
 def _draw(job: Job) -> None:

@@ -25,6 +25,8 @@ PICK = "pick"
 EXAMPLE, MEAN = "example", "mean of all"
 RIGHT, WRONG = "right", "wrong"
 SAMPLE_HEIGHT, FACET = 280, {"width": 138, "height": 96}
+HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT = 170, 160
+"""Of a histogram on screen with its axes: two fit beside each other on a phone."""
 AFTER_LAYER = "after layer (0 is the input)"
 
 
@@ -190,13 +192,35 @@ def _outline(
 
 
 def histogram_chart(frame: pd.DataFrame) -> Figure:
-    """Small multiples, one a layer; filled for right, an outline for wrong."""
+    """Small multiples in one picture, one a layer; filled for right, an outline for wrong."""
     layers = tuple(dict.fromkeys(frame["layer"]))
-    return Figure(spec=_histogram_spec(layers), frame=frame)
+    return Figure(spec=_histograms_spec(layers), frame=frame)
+
+
+def layer_histogram(frame: pd.DataFrame) -> Figure:
+    """One of them, for a row on screen that breaks where it has to."""
+    return Figure(spec=_histogram_spec() | {"title": str(frame["layer"].iloc[0])}, frame=frame)
 
 
 @cache
-def _histogram_spec(layers: tuple[str, ...]) -> dict[str, Any]:
+def _histogram_spec() -> dict[str, Any]:
+    outlines = _outlines(has_legend=False).properties(height=HISTOGRAM_HEIGHT)
+    return charts.without_data(outlines)
+
+
+@cache
+def _histograms_spec(layers: tuple[str, ...]) -> dict[str, Any]:
+    facets = (
+        _outlines(has_legend=True)
+        .properties(**FACET)
+        .facet(facet=alt.Facet("layer:N", title=None, sort=list(layers)), columns=4)
+        .resolve_scale(x="independent", y="independent")
+    )
+    return charts.without_data(facets)
+
+
+def _outlines(*, has_legend: bool) -> alt.LayerChart | alt.FacetChart:
+    """Right and wrong over each other."""
     base = alt.Chart().encode(
         x=alt.X("tokens:Q", title=None, axis=alt.Axis(tickCount=4, tickMinStep=1, format="d")),
         y=alt.Y("share:Q", title=None, axis=alt.Axis(format=".0%", tickCount=3)),
@@ -204,7 +228,7 @@ def _histogram_spec(layers: tuple[str, ...]) -> dict[str, Any]:
             "outcome:N",
             title="prediction",
             scale=alt.Scale(domain=[RIGHT, WRONG]),
-            legend=alt.Legend(orient="top", symbolOpacity=1),
+            legend=alt.Legend(orient="top", symbolOpacity=1) if has_legend else None,
         ),
         tooltip=[
             alt.Tooltip("outcome:N", title="prediction"),
@@ -219,10 +243,4 @@ def _histogram_spec(layers: tuple[str, ...]) -> dict[str, Any]:
     wrong = base.transform_filter(f"datum.outcome == '{WRONG}'").mark_line(
         interpolate="step-after", strokeWidth=2
     )
-    facets = (
-        alt.layer(right, wrong, data=alt.NamedData("table"))
-        .properties(**FACET)
-        .facet(facet=alt.Facet("layer:N", title=None, sort=list(layers)), columns=4)
-        .resolve_scale(x="independent", y="independent")
-    )
-    return charts.without_data(facets)
+    return alt.layer(right, wrong, data=alt.NamedData("table"))

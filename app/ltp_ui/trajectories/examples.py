@@ -86,7 +86,7 @@ def examples_section(
         alt="The sampled examples: row, tokens by layer, truth and prediction.",
     )
     if picked is None:
-        st.caption("Choose a line to see its text and to open it in Explore.")
+        st.caption("Choose a row to see its text and to open it in Explore.")
     else:
         _example_text(choice, picked)
 
@@ -122,7 +122,7 @@ def _example_text(choice: Choice, row: int) -> None:
         found = data.text_of(run, choice.split, row)
     except UserError as error:
         st.info(
-            f"Stored are positions and counts only. {plain(str(error))}",
+            f"Only positions and counts are stored. {plain(str(error))}",
             title=f"The text of row {row} is not at hand",
             icon=":material/text_snippet:",
         )

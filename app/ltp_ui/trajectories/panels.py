@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import streamlit as st
 from app.ltp_ui.robustness import data
 from app.ltp_ui.robustness.controls import Choice
 from app.ltp_ui.robustness.panels import chart_exports
-from app.ltp_ui.shared import exports_panel
+from app.ltp_ui.shared import blocks, exports_panel
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.wording import percent
@@ -25,12 +26,15 @@ from ltp_core.analysis.trajectories import (
     trajectories,
 )
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
 PAPER_SAMPLE = 20
 PAPER_NAMES = {"mnli": "MNLI-m", "sst2": "SST-2"}
 
 
-def tab(choice: Choice) -> None:
-    """The whole tab."""
+def tab(choice: Choice, head: DeltaGenerator) -> None:
+    """The whole tab; the answer and the pictures go into `head`, above what was chosen."""
     runs = {choice.titles[c.name]: data.records(c.runs[0], choice.split) for c in choice.series}
     pruned = [choice.titles[c.name] for c in choice.pruned] or list(runs)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -44,12 +48,16 @@ def tab(choice: Choice) -> None:
         st.info(f"{plain(pruned[0])} gets every example right.", icon=":material/check:")
         return
     picked = examples.picked_row(choice, first, rows, pruned)
-    figures = _samples(choice, {title: runs[title] for title in pruned}, rows, picked, is_log)
-    st.caption(
-        f"{len(rows)} examples{_which(pruned[0], wrong_only)}, spread evenly over the lengths at the input; grey and dashed, the mean "
-        f"of all {len(first):,}. Of several seeds the first. Click a dot or a line of the table below."
-    )
-    figures |= _means(choice, runs, is_log)
+    fewer = fewer_sentences(runs)
+    with head:
+        blocks.answer(plain(fewer[0]))
+        figures = _samples(choice, {title: runs[title] for title in pruned}, rows, picked, is_log)
+        st.caption(
+            f"{len(rows)} examples{_which(pruned[0], wrong_only)}, spread evenly over the lengths at the input; "
+            f"grey and dashed, the mean of all {len(first):,}. Of a run with several seeds the first one is "
+            "drawn. Click a dot or a row of the table below."
+        )
+    figures |= _means(runs, fewer, is_log)
     examples.examples_section(choice, runs[pruned[0]], rows, picked)
     figures |= _correctness(choice, runs)
     with slot:
@@ -161,7 +169,9 @@ def _mean(frame: pd.DataFrame) -> str:
     return ", ".join(f"{value:.1f}" for value in means)
 
 
-def _means(choice: Choice, runs: Mapping[str, ExampleRecords], is_log: bool) -> dict[str, Figure]:
+def _means(
+    runs: Mapping[str, ExampleRecords], fewer: Sequence[str], is_log: bool
+) -> dict[str, Figure]:
     """Mean tokens by layer of all runs, and by how much the first computes fewer."""
     st.header("Tokens per layer", anchor=False)
     frame = charts.mean_frame(runs)
@@ -174,7 +184,7 @@ def _means(choice: Choice, runs: Mapping[str, ExampleRecords], is_log: bool) -> 
         )
         st.vega_lite_chart(spec=figure.to_dict(), alt=f"Mean live tokens by layer: {spoken}.")
     with right:
-        for sentence in fewer_sentences(runs):
+        for sentence in fewer:
             st.markdown(f"- {plain(sentence)}")
         st.markdown(f":gray[{plain(_paper_sentence())}]")
         st.caption(
@@ -225,19 +235,25 @@ def _correctness(choice: Choice, runs: Mapping[str, ExampleRecords]) -> dict[str
     if is_correct is None:
         st.info(f"{records.task} predicts values, which are near or far, not right or wrong.")
         return {}
-    figure = charts.histogram_chart(charts.histogram_frame(records))
+    frame = charts.histogram_frame(records)
+    # As many in a row as there is room for.
+    with st.container(horizontal=True):
+        for layer, part in frame.groupby("layer", sort=False):
+            st.vega_lite_chart(
+                spec=charts.layer_histogram(part).to_dict(),
+                width=charts.HISTOGRAM_WIDTH,
+                alt=f"Remaining length of right and wrong predictions, {title}, {layer}.",
+            )
     wrong = int(np.count_nonzero(~is_correct))
-    st.vega_lite_chart(
-        spec=figure.to_dict(),
-        width="content",
-        alt=f"Histograms of remaining length by layer, {title}: {len(records) - wrong} right and "
-        f"{wrong} wrong predictions.",
+    st.caption(
+        f"Filled: the {len(records) - wrong:,} right predictions; outline: the {wrong:,} wrong ones; each as "
+        "shares of their own number."
     )
     st.markdown(plain(correlation_sentence(records)))
     st.markdown(
         ":gray[Paper, section A.3.2: no significant correlation of length and correctness, RoBERTa-base.]"
     )
-    return {f"Histograms {title}": figure}
+    return {f"Histograms {title}": charts.histogram_chart(frame)}
 
 
 def correlation_sentence(records: ExampleRecords) -> str:
