@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 # Deadlines measure the machine, not the code; the same examples every time keep CI repeatable.
 settings.register_profile(
     "tests",
-    max_examples=20,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
@@ -60,7 +60,7 @@ CHECKED = ("encoder", "pruning", "runners", "training")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before the test's fixtures, of whatever scope."""
-    is_checked = item.path.parent.name in CHECKED
+    is_checked = item.path.parent.name in CHECKED and not item.get_closest_marker("unchecked")
     jaxtyping.config.update("jaxtyping_disable", not is_checked)
 
 

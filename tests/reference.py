@@ -104,7 +104,7 @@ class Weights:
         weight = self[f"{name}.weight"]
         if counter is not None:
             counter.macs += weight.size
-        product = weight @ x
+        product: Vector = weight @ x
         return product + self[f"{name}.bias"] if f"{name}.bias" in self else product
 
     def layer_norm(self, name: str, x: Vector) -> Vector:
@@ -115,7 +115,7 @@ class Weights:
         if epsilon is None:
             epsilon = getattr(self.config, "norm_eps", 1e-12)
         centred = x - x.mean()
-        scaled = centred / math.sqrt((centred**2).mean() + epsilon) * self[f"{name}.weight"]
+        scaled: Vector = centred / math.sqrt((centred**2).mean() + epsilon) * self[f"{name}.weight"]
         return scaled + self[f"{name}.bias"] if f"{name}.bias" in self else scaled
 
 
@@ -166,7 +166,11 @@ def gelu(x: Vector) -> Vector:
     return np.array([value * 0.5 * (1.0 + math.erf(value / math.sqrt(2.0))) for value in x])
 
 
-ACTIVATIONS = {"gelu": gelu, "relu": lambda x: np.maximum(x, 0.0), "tanh": np.tanh}
+ACTIVATIONS: dict[str, Callable[[Vector], Vector]] = {
+    "gelu": gelu,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "tanh": np.tanh,
+}
 
 HEADS = {"distilbert": "relu", "electra": "gelu", "modernbert": "gelu"}
 """Activation of the head, by `model_type`; else tanh."""
@@ -369,7 +373,7 @@ def classify(
     if getattr(weights.config, "classifier_pooling", "cls") == "mean":
         last = last_states(embedding, layers)
         normed = [weights.layer_norm("final_norm", x) for x in last.values()]
-        read = sum(normed) / len(normed)
+        read = np.asarray(sum(normed) / len(normed))
     else:
         read = weights.layer_norm("final_norm", layers[-1].hidden[0])
     activation = ACTIVATIONS[HEADS.get(weights.config.model_type, "tanh")]

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from ltp_core.encoder.model import Encoder
+from ltp_core.pruning.base import SoftMaskForm
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
 from ltp_core.runners.base import Inputs, RunOutput
-from ltp_core.runners.masked import SoftMaskForm, run_masked
+from ltp_core.runners.masked import run_masked
 from ltp_core.runners.packed import run_packed
 from ltp_core.runners.repadded import run_repadded
 from tests import reference, reference_soft, tiny

@@ -171,7 +171,7 @@ class Workplace:
         """Trains in this process, in bfloat16 where that is asked for, whatever the processor has."""
         from ltp_core.training import train as training
 
-        place = {"data_dir": self.folder / "data", "destination": self.store}
+        place: dict[str, Any] = {"data_dir": self.folder / "data", "destination": self.store}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(training, "emulates_bfloat16", lambda: False)
             return training.train(config, **place, **options)

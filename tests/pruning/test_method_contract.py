@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ltp_core.pruning import METHODS, load_method
@@ -38,6 +38,9 @@ removing_method = pytest.mark.parametrize(
     "name", [n for n, method in METHODS.items() if method.is_learned and method.soft_form is None]
 )
 """Learned methods whose soft stage may fade tokens inside the softmax."""
+
+unchecked = pytest.mark.unchecked
+"""Passes like those of `test_masks_are_sound`, whose types and shapes are checked there."""
 
 LONGEST = 9
 """Tokens of the longest training row that the methods saw."""
@@ -171,6 +174,7 @@ def layer_entry(states: list[torch.Tensor], layer_index: int) -> LayerEntry:
 # --- both runners -------------------------------------------------------------------------------
 
 
+@unchecked
 @every_variant
 @given(case=strategies.cases, thresholds=strategies.thresholds)
 def test_masked_equals_the_others(name: str, case: Case, thresholds: tuple[float, ...]) -> None:
@@ -185,7 +189,6 @@ def test_masked_equals_the_others(name: str, case: Case, thresholds: tuple[float
 @every_variant
 @both_runners
 @given(case=strategies.cases)
-@settings(max_examples=20)
 def test_masks_are_sound(name: str, runner: str, case: Case) -> None:
     """Pruned tokens stay away, padding is never kept, the first token lives, counts fit masks."""
     method = make(name)
@@ -205,10 +208,10 @@ def test_masks_are_sound(name: str, runner: str, case: Case) -> None:
         assert not lengths[:, absent].any()
 
 
+@unchecked
 @every_variant
 @both_runners
 @given(case=strategies.cases, order=st.randoms(use_true_random=False))
-@settings(max_examples=20)
 def test_alone_equals_padded_equals_shuffled(
     name: str, runner: str, case: Case, order: object
 ) -> None:
@@ -228,10 +231,10 @@ def test_alone_equals_padded_equals_shuffled(
             assert alone.layers[-1].retained[0].tolist() == kept
 
 
+@unchecked
 @every_method
 @both_runners
 @given(case=strategies.cases)
-@settings(max_examples=15)
 def test_the_neutral_method_prunes_nothing(name: str, runner: str, case: Case) -> None:
     """The neutral instance keeps every token and gives the unpruned logits."""
     neutral = run(runner, case.encoder, case.inputs, METHODS[name].neutral(NUM_LAYERS).double())
@@ -240,6 +243,7 @@ def test_the_neutral_method_prunes_nothing(name: str, runner: str, case: Case) -
     torch.testing.assert_close(neutral.logits, unpruned.logits, rtol=0, atol=1e-12)
 
 
+@unchecked
 @every_variant
 @both_runners
 def test_saved_method_decides_bit_equal(name: str, runner: str) -> None:
@@ -282,10 +286,10 @@ def test_some_positions_can_be_forced(name: str, runner: str) -> None:
 # --- pruning more and less ----------------------------------------------------------------------
 
 
+@unchecked
 @every_variant
 @both_runners
 @given(case=strategies.cases, factors=st.tuples(st.floats(0, 3), st.floats(0, 3)))
-@settings(max_examples=20)
 def test_scaled_prunes_more_and_less(
     name: str, runner: str, case: Case, factors: tuple[float, float]
 ) -> None:
@@ -317,7 +321,7 @@ def test_gradients_reach_every_parameter(name: str) -> None:
         temperature=0.128,
         form=form,
     )
-    output.weights[1:].mean().backward()
+    output.weights[1:].mean().backward()  # type: ignore[no-untyped-call]
     for parameter in method.parameters():
         assert parameter.grad is not None
         assert bool((parameter.grad != 0).all())
@@ -325,7 +329,6 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 @removing_method
 @given(case=strategies.cases)
-@settings(max_examples=20)
 def test_cold_soft_stage_is_hard_pruning(name: str, case: Case) -> None:
     """Towards T = 0 the soft stage is what the packed runner does."""
     method = make(name)

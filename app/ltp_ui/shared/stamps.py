@@ -16,11 +16,6 @@ def of_run(folder: Path) -> float:
     return path.stat().st_mtime if path.is_file() else 0.0
 
 
-def of_runs() -> Stamp:
-    """All complete runs of the stores."""
-    return of_files(f"runs/*/{store.MANIFEST}")
-
-
 def of_files(pattern: str) -> Stamp:
     """Files of the stores by a pattern below a store."""
     paths = (path for place in store.stores() for path in place.glob(pattern))

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ltp_core import store
 from ltp_core.calibration.calibrate import agreement, calibrate, divergence, measure_on
-from ltp_core.checkpoint import PrunedModel, load_checkpoint
+from ltp_core.checkpoint import ProblemType, PrunedModel, load_checkpoint
 from ltp_core.checkpoint_places import (
     PRUNING_FILE,
     holds_weights,
@@ -67,7 +67,7 @@ def test_independent_labels_are_compared_one_by_one() -> None:
     """The sum over labels of the divergence of "holds" and "does not"; equal only where all are."""
     unpruned, pruned = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[0.0, 0.0]])
     second = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    multi = "multi_label_classification"
+    multi: ProblemType = "multi_label_classification"
     assert pytest.approx(second) == divergence(unpruned, pruned, multi)
     assert agreement(unpruned, pruned, multi) == 1.0
     assert agreement(unpruned, -1 - pruned, multi) == 0.0
@@ -183,7 +183,8 @@ def test_a_calibrated_run_has_its_parents_weights(place: Workplace, kind: str) -
     parent = store.run_folder(place.store, dense.name)
     manifest = store.read_manifest(folder)
     assert (dense.name, dense.name) == (manifest.parent, manifest.dense)
-    assert manifest.config["select"] == dataclasses.asdict(config.select)  # type: ignore[call-overload]
+    assert config.select is not None
+    assert manifest.config["select"] == dataclasses.asdict(config.select)
     mine, dense_model = (load_checkpoint(str(path)) for path in (folder, parent))
     for own, other in zip(
         mine.encoder.state_dict().values(), dense_model.encoder.state_dict().values(), strict=True
