@@ -21,7 +21,7 @@ from ltp_core.environment import cpp_compiler, processor
 from ltp_core.records import UserError
 
 VARIABLE = "LTP_NATIVE"
-"""Environment variable; 0 switches the native pass off."""
+"""Environment variable; 0 switches the native pass off, and on a GPU attention without blanks."""
 
 SOURCES = Path(__file__).resolve().parent / "runners" / "cpp"
 
@@ -51,7 +51,7 @@ class NativeState:
 def native_state() -> NativeState:
     """What `doctor` says."""
     path = built_file()
-    if _is_switched_off():
+    if is_switched_off():
         return NativeState(is_used=False, detail=f"switched off by {VARIABLE}=0")
     if load_library() is not None:
         return NativeState(is_used=True, detail=str(path))
@@ -132,7 +132,7 @@ def build_library() -> Path:
 
 def load_library() -> ctypes.CDLL | None:
     """The library; None where it is not built, or switched off."""
-    return None if _is_switched_off() else _opened(built_file())
+    return None if is_switched_off() else _opened(built_file())
 
 
 def multiplies_bfloat16() -> bool:
@@ -144,7 +144,8 @@ def multiplies_bfloat16() -> bool:
     return library is not None and bool(library.has_bfloat16()) and "amx_bf16" not in processor()
 
 
-def _is_switched_off() -> bool:
+def is_switched_off() -> bool:
+    """Whether plain PyTorch alone is wanted."""
     return os.environ.get(VARIABLE, "") == "0"
 
 

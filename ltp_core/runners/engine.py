@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from ltp_core.environment import is_intels
+from ltp_core.native_build import is_switched_off
 
 Engine = Literal["plain", "mkl", "onednn"]
 """Who multiplies: PyTorch's own choice, or a library from weights in its own layout."""
@@ -53,9 +54,10 @@ def fastest_engine(weight: Tensor) -> Engine:
 def attends_without_blanks(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether attention of states of this type runs in `triton_attention` there, else in PyTorch.
 
-    Triton comes with PyTorch for CUDA, and compiles for GPUs from Ampere on.
+    Triton comes with PyTorch for CUDA, and compiles for GPUs from Ampere on; `LTP_NATIVE=0` does
+    without.
     """
-    if device.type != "cuda" or dtype.itemsize > 4:
+    if device.type != "cuda" or dtype.itemsize > 4 or is_switched_off():
         return False
     is_there = importlib.util.find_spec("triton") is not None
     return is_there and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -11,6 +11,7 @@ import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from ltp_core import native_build
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import RunOutput
 from ltp_core.runners.masked import run_masked
@@ -330,8 +331,11 @@ def test_score_comes_before_dropout() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_cuda_equals_cpu(runner: str, dtype: torch.dtype, tolerance: float) -> None:
+def test_cuda_equals_cpu(
+    runner: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The runners give on CUDA what they give on the CPU; packed in float32 with compiled kernels."""
+    monkeypatch.delenv(native_build.VARIABLE)
     encoder = tiny.copy_of(tiny.encoder("mpnet", 5)).to(dtype)
     inputs, method = tiny.inputs((12, 1, 7, 30), 6, family="mpnet"), ltp((0.4, 0.6, 0.8))
     expected = run(runner, encoder, inputs, method)

@@ -19,6 +19,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from ltp_core import native_build
 from ltp_core.encoder.model import PositionBias
 from ltp_core.pruning.base import ThresholdMethod
 from ltp_core.runners import packed
@@ -235,8 +236,12 @@ def test_where_attention_has_no_blanks(
     expected: Limits,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On GPUs that Triton compiles for, where it is installed, up to float32."""
+    """On GPUs that Triton compiles for, where it is installed and not switched off, up to float32."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     spec = SimpleNamespace() if is_installed else None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.delenv(native_build.VARIABLE)
     assert expected == packed._usual_limits(torch.device(device), dtype)
+    monkeypatch.setenv(native_build.VARIABLE, "0")
+    switched_off = PROCESSOR if device == "cpu" else ACCELERATOR
+    assert switched_off == packed._usual_limits(torch.device(device), dtype)
