@@ -42,7 +42,10 @@ def test_figures_and_pictures_save(visit: Visit, tmp_path: Path) -> None:
             for figures in ("JSON", "CSV"):
                 with page.expect_download() as download:
                     page.get_by_role("button", name=figures, exact=True).click()
-                assert download.value.suggested_filename == f"throughput-a.{figures.lower()}"
+                assert (
+                    download.value.suggested_filename
+                    == f"throughput-a-measurements.{figures.lower()}"
+                )
             page.get_by_text("SVG", exact=True).click()
             watched.settle()
             page.keyboard.press("Escape")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app.ltp_ui.shared import blocks
+from app.ltp_ui.shared import blocks, exports_panel
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.shared.method_style import title_of
@@ -404,21 +404,13 @@ def chart(figure: Any, *, alt: str, name: str = "throughput") -> None:
 
 def _export(bench: Bench) -> None:
     with st.popover("Export", icon=":material/download:"):
-        with st.container(horizontal=True):
-            for label, mime, make in (
-                ("JSON", "application/json", bench_json),
-                ("CSV", "text/csv", bench_csv),
-            ):
-                st.download_button(
-                    label,
-                    data=lambda make=make: make(bench),  # type: ignore[misc]
-                    file_name=f"{bench.name}.{label.lower()}",
-                    mime=mime,
-                    on_click="ignore",
-                    key=f"throughput.export.{label}",
-                )
+        files: exports_panel.Files = {
+            "JSON": ("json", "application/json", lambda: bench_json(bench)),
+            "CSV": ("csv", "text/csv", lambda: bench_csv(bench)),
+        }
+        exports_panel.row("Measurements", bench.name, files, key="throughput.export")
         st.segmented_control(
-            "Pictures as",
+            "**Charts** as",
             ["png", "svg"],
             default="png",
             required=True,
