@@ -74,8 +74,8 @@ EQUATIONS = (
     Equation(
         "12",
         r"\begin{gathered}\mathcal L_\mathrm{new} = \mathcal L + \lambda \mathcal L_\mathrm{reg}\\"
-        r"\mathcal L_\mathrm{reg} = \frac{1}{L}\sum_{l=1}^{L}\big\lVert\tilde M^{(l)}(x)\big\rVert_1\;"
-        r"\end{gathered}",
+        r"\mathcal L_\mathrm{reg} = \frac{1}{L}\sum_{l=1}^{L}\big\lVert\tilde M^{(l)}(x)\big\rVert_1"
+        r"\end{gathered}\,",
         "The regulariser charges for every token that is kept; λ is the price.",
     ),
     Equation(
