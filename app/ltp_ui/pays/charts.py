@@ -38,9 +38,7 @@ def change_chart(frame: pd.DataFrame) -> Figure:
 def _time_spec(limit: float) -> dict[str, Any]:
     base = alt.Chart(alt.NamedData("table")).encode(
         y=alt.Y("title:N", sort=None, title=None, axis=alt.Axis(labelLimit=210)),
-        x=alt.X(
-            "minutes:Q", title="minutes for a million texts", scale=alt.Scale(domain=[0, limit])
-        ),
+        x=alt.X("minutes:Q", title="minutes per million texts", scale=alt.Scale(domain=[0, limit])),
         tooltip=[alt.Tooltip("title:N"), alt.Tooltip("label:N", title="a million texts")],
     )
     kinds = [PRUNED, NOT_PRUNED]
@@ -67,10 +65,10 @@ def _change_spec() -> dict[str, Any]:
             alt.Tooltip("label:N", title="points"),
         ],
     )
-    x = alt.X("value:Q", title="points against the dense counterpart", scale=alt.Scale(zero=True))
+    x = alt.X("value:Q", title="points against dense", scale=alt.Scale(zero=True))
     zero = alt.Chart(alt.NamedData("table")).mark_rule(color="gray", strokeDash=[4, 4], aria=False)
     whiskers = base.mark_rule(strokeWidth=2.5, color="gray").encode(
-        x=alt.X("low:Q", title="points against the dense counterpart"), x2="high:Q"
+        x=alt.X("low:Q", title="points against dense"), x2="high:Q"
     )
     dots = base.mark_point(filled=True, size=110, opacity=1).encode(x=x)
     return without_data(alt.layer(zero.encode(x=alt.datum(0)), whiskers, dots))

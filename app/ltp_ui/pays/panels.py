@@ -96,24 +96,21 @@ def _metric(label: str, before_after: list[str], about: str) -> None:
 def pictures(decision: Decision) -> None:
     """Time of a million texts, and the change of accuracy with its interval."""
     times, changes = time_frame(decision), change_frame(decision)
-    left, right = st.columns(2, gap="large")
     if len(times):
-        with left:
-            timing = decision.timing
-            assert timing is not None
-            st.markdown(f"**Time, batch {timing.batch_size}**")
-            alt = "; ".join(f"{row.title}: {row.label}" for row in times.itertuples())
-            show(charts.time_chart(times), alt=f"Time of a million texts. {alt}.")
-            st.caption(plain(f"{timing.machine}, benchmark {timing.bench}"))
+        timing = decision.timing
+        assert timing is not None
+        st.markdown(f"**Time, batch {timing.batch_size}**")
+        alt = "; ".join(f"{row.title}: {row.label}" for row in times.itertuples())
+        show(charts.time_chart(times), alt=f"Time of a million texts. {alt}.")
+        st.caption(plain(f"{timing.machine}, benchmark {timing.bench}"))
     if len(changes):
-        with right if len(times) else left:
-            metric = next(iter(decision.changes.values())).metric.replace("_", " ")
-            st.markdown(f"**Change of {plain(metric)}**")
-            alt = "; ".join(f"{row.title}: {row.label}" for row in changes.itertuples())
-            show(charts.change_chart(changes), alt=f"Points against the dense counterpart. {alt}.")
-            st.caption(
-                "Lines: the 95 % interval of a paired bootstrap, where every example was recorded."
-            )
+        metric = next(iter(decision.changes.values())).metric.replace("_", " ")
+        st.markdown(f"**Change of {plain(metric)}**")
+        alt = "; ".join(f"{row.title}: {row.label}" for row in changes.itertuples())
+        show(charts.change_chart(changes), alt=f"Points against the dense counterpart. {alt}.")
+        st.caption(
+            "Lines: the 95 % interval of a paired bootstrap, where every example was recorded."
+        )
 
 
 def time_frame(decision: Decision) -> pd.DataFrame:

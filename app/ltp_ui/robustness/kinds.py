@@ -88,7 +88,7 @@ def _empty(choice: Choice) -> None:
 def _grouping() -> str:
     return str(
         st.segmented_control(
-            "By",
+            "Group by",
             list(GROUPINGS),
             format_func=GROUPING_TITLES.__getitem__,
             default="kind",
@@ -145,7 +145,7 @@ def kinds_chart(surviving: pd.DataFrame, grouping: str) -> Figure:
     """Share of the tokens of each kind that are live, by layer."""
     names = [kind for kind in GROUPINGS[grouping] if kind in set(surviving["kind"])]
     frame = surviving.assign(series=surviving["kind"].map(TITLES))
-    return Figure(spec=_spec(tuple(TITLES[name] for name in names)) | {"height": 340}, frame=frame)
+    return Figure(spec=_spec(tuple(TITLES[name] for name in names)) | {"height": 380}, frame=frame)
 
 
 @cache
@@ -155,7 +155,7 @@ def _spec(names: tuple[str, ...]) -> dict[str, Any]:
         orient="top",
         symbolType="stroke",
         symbolSize=600,
-        columns=charts.legend_columns(),
+        columns=alt.ExprRef("width < 420 ? 2 : 5"),
     )
     color = alt.Color("series:N", scale=alt.Scale(domain=list(names)), legend=legend)
     dashes = alt.Scale(domain=list(names), range=DASHES[: len(names)])

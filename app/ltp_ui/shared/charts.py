@@ -284,17 +284,12 @@ def legend_height(titles: Sequence[str]) -> int:
     return LEGEND_ROW * len(titles)
 
 
-def legend_columns() -> alt.ExprRef:
-    """As many columns of a legend as fit."""
-    return alt.ExprRef(f"max(1, floor(width / {LEGEND_COLUMN}))")
-
-
 def method_legend(titles: Sequence[str]) -> alt.Legend:
     """The same in every layer and channel, so that they share one; as many columns as fit."""
     return alt.Legend(
         title=None,
         orient="top",
-        columns=legend_columns(),
+        columns=alt.ExprRef(f"max(1, floor(width / {LEGEND_COLUMN}))"),
         labelLimit=LEGEND_LABEL,
         values=list(titles),
         symbolSize=140,

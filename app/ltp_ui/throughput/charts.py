@@ -106,7 +106,7 @@ def promise_chart(bench: Bench, place: str) -> go.Figure:
     }
     figure = figure_of(
         [bars, promised],
-        x={"title": f"speed, times {title_of(bench, CONTROL)}", "rangemode": "tozero"},
+        x={"title": f"× {title_of(bench, CONTROL)}", "rangemode": "tozero"},
         y={"title": "", "automargin": True},
         height=120 + ROW_HEIGHT * max(2, len(frame)),
     )
