@@ -46,7 +46,7 @@ BEST = "best"
 
 def ask() -> Asked | None:
     """Checkpoint, strength, lengths and price; None where there is no checkpoint."""
-    left, middle, right = st.columns(3, gap="large")
+    left, middle, right = st.columns(3, vertical_alignment="bottom")
     with left:
         name = choose_checkpoint()
     if name is None:
@@ -57,7 +57,7 @@ def ask() -> Asked | None:
         lengths, key = _lengths(folder.name)
     with right:
         price = st.number_input(
-            "Price of an hour of the machine",
+            "Price of a machine hour",
             min_value=0.0,
             value=None,
             step=0.1,
