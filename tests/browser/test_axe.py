@@ -22,9 +22,13 @@ COLORS = {
 }
 """The other rules see the same in both appearances."""
 
-STATES = (
+CHIPS = (
     explore(scale="1.5", keep="3", drop="4", token="5"),
     compare(layer="3", token="2"),
+)
+"""What-ifs and pinned tokens, which have colours of their own."""
+
+STATES = (
     "robustness?robustness.tab=Trajectories",
     "robustness?robustness.tab=Token%20kinds",
     "throughput?what=scaling",
@@ -32,7 +36,7 @@ STATES = (
     "train?what=prune",
     f"runs?run={app_samples.MOVIES}",
 )
-"""What a page becomes when it is used; every page is also looked at as it opens."""
+"""What a page becomes when it is used, in the colours that it has anyway."""
 
 
 def test_axe_finds_nothing(visit: Visit, tmp_path: Path) -> None:
@@ -41,27 +45,34 @@ def test_axe_finds_nothing(visit: Visit, tmp_path: Path) -> None:
     watched.page.set_viewport_size({"width": 1_440, "height": 900})
     found: dict[str, list[str]] = {}
     pages = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-    for path in ["" if name == "start" else name for name in pages] + list(STATES):
-        watched.open(path, chips="text=" in path)
+    for path in ["" if name == "start" else name for name in pages] + list(CHIPS):
+        watched.open(path, chips=path in CHIPS)
+        found |= _findings(watched, path) | _findings_in_dark(watched, path)
+    for path in STATES:
+        watched.open(path)
         found |= _findings(watched, path)
     file = tmp_path / "texts.csv"
     file.write_text(f"text\n{TEXT}\nnot a good film\n", encoding="utf-8")
     watched.open("score").get_by_label("path on this machine").fill(str(file))
     watched.page.keyboard.press("Enter")
-    watched.page.get_by_text("Select a row").wait_for()
+    watched.page.get_by_text("Every row of the file").wait_for()
     found |= _findings(watched, "score with a file")
     assert {} == found
 
 
 def _findings(watched: Watched, name: str) -> dict[str, list[str]]:
-    """What axe finds, by page and appearance."""
-    light = _run(watched, EVERYTHING)
+    """What axe finds, by page."""
+    found = _run(watched, EVERYTHING)
+    return {name: found} if found else {}
+
+
+def _findings_in_dark(watched: Watched, name: str) -> dict[str, list[str]]:
     watched.page.emulate_media(color_scheme="dark")
     # The theme reaches the page and then the drawings in shadow trees.
     watched.page.wait_for_function(_IS_DARK)
-    dark = _run(watched, COLORS)
+    found = _run(watched, COLORS)
     watched.page.emulate_media(color_scheme="light")
-    return {f"{name}, {scheme}": x for scheme, x in (("light", light), ("dark", dark)) if x}
+    return {f"{name}, dark": found} if found else {}
 
 
 _IS_DARK = """() => {

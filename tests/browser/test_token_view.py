@@ -183,15 +183,6 @@ def test_reload_restores_the_picture(visit: Visit) -> None:
         watched.settle(chips=True)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("params", [{}, {"scale": "1.5", "keep": "3", "drop": "4", "token": "2"}])
-def test_axe_finds_nothing_serious(visit: Visit, scheme: str, params: dict[str, str]) -> None:
-    """Names, roles and contrast, at rest and with a what-if, in both themes."""
-    watched = visit(scheme=scheme)
-    watched.open(explore(**params), chips=True)
-    assert [] == serious(watched)
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_512_tokens(visit: Visit, width: int) -> None:
     """All chips and cells are there, the page does not scroll sideways, a repaint takes a blink."""
