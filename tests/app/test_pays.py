@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.pays import controls, panels
 from ltp_core import store
-from ltp_core.analysis.pays.decision import decide
+from ltp_core.analysis.pays.decision import Decision, decide
 from ltp_core.analysis.pays.sentence import sentence
 from tests import bench_samples
 from tests.analysis.test_pays import bench_of, save
@@ -45,19 +45,24 @@ def said(at: AppTest) -> str:
     return " ".join(texts).replace("\\", "")
 
 
+def quoted(decision: Decision) -> str:
+    """The core's sentence with the task by its name on screen."""
+    return sentence(decision, "LTP").replace("sst2/validation", "SST-2 validation")
+
+
 def test_the_page_says_what_the_core_says_and_prices_it(run: str, tmp_path: Path) -> None:
     """The sentence, the figures before and after, and a cost that is the user's number times time."""
     bench_samples.save(tmp_path, bench_of(run).document or {}, "throughput-a")
     at = page(model=run, **{"pays.price": "2.0"})
     decision = decide(run)
-    assert sentence(decision, "LTP") in said(at)
+    assert quoted(decision) in said(at)
     assert decision.timing is not None
     cost = decision.timing.speeds["packed"].cost(2.0)
     metrics = {metric.label: metric.value for metric in at.metric}
     assert metrics["Cost per million"].endswith(f"{cost:,.2f}")
     assert "--price 2" in at.code[0].value
     linked = page(model=run, **{controls.BATCH: "1"})
-    assert sentence(decide(run, batch_size=1), "LTP") in said(linked)
+    assert quoted(decide(run, batch_size=1)) in said(linked)
 
 
 def test_without_a_benchmark_nothing_is_said_of_time(run: str) -> None:
@@ -78,4 +83,4 @@ def test_a_run_that_removes_nothing_is_a_sentence(run: str) -> None:
 def test_the_panel_of_a_run_says_the_same(run: str) -> None:
     """In Runs, with the way to the page."""
     at = page(str(ROOT / "pages" / "runs.py"), run=run)
-    assert sentence(decide(run), "LTP") in said(at)
+    assert quoted(decide(run)) in said(at)
