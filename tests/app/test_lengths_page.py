@@ -597,7 +597,7 @@ def test_a_cleaning_that_fails_stops_no_page(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(uploads, "forget_stale", fail)
     at = page()
-    assert "Removing old uploads met a fault" in words(at)
+    assert "Removing old uploads failed through an error" in words(at)
     assert "Length shift" == at.title[0].value
 
 
