@@ -21,6 +21,8 @@ from ltp_core.pruning.base import (
     ThresholdConfig,
     ThresholdMethod,
     ThresholdRule,
+    tensor_json,
+    tensor_of_json,
 )
 
 BOUND = 2.0
@@ -102,16 +104,17 @@ class ScoredTokenPruning(ThresholdMethod):
         return copy
 
     def state_json(self) -> dict[str, Any]:
-        """Adds the directions; JSON keeps every bit of a float32."""
-        direction = self.direction
-        rows = None if direction is None else direction.detach().cpu().double().tolist()
-        return {**super().state_json(), "direction": rows}
+        """Adds the directions."""
+        direction = None if self.direction is None else tensor_json(self.direction)
+        return {**super().state_json(), "direction": direction}
 
     @classmethod
     def from_state_json(cls, state: dict[str, Any]) -> ScoredTokenPruning:
         """Rebuilds the method with bit-equal decisions."""
         method = super().from_state_json(state)
         assert isinstance(method, ScoredTokenPruning)
-        if (rows := state["direction"]) is not None:
+        if isinstance(rows := state["direction"], list):  # as an earlier version wrote them
             method.direction = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
+        elif rows is not None:
+            method.direction = nn.Parameter(tensor_of_json(rows))
         return method

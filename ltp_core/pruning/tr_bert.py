@@ -5,11 +5,9 @@ Source: Ye, Lin, Huang, Sun: TR-BERT: Dynamic Token Reduction for Accelerating B
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,6 +20,8 @@ from ltp_core.pruning.base import (
     MethodConfig,
     Objective,
     PruningMethod,
+    tensor_json,
+    tensor_of_json,
 )
 from ltp_core.strict import require, require_above_zero, require_between
 
@@ -143,8 +143,8 @@ class TokenReduction(PruningMethod):
         return BOUND if layer_index in self.entry_layers else None
 
     def state_json(self) -> dict[str, Any]:
-        """Adds the policies: of each tensor its shape, and its bytes as little-endian float32 in base64."""
-        weights = {key: _packed(value) for key, value in self.policies.state_dict().items()}
+        """Adds the policies."""
+        weights = {key: tensor_json(value) for key, value in self.policies.state_dict().items()}
         return {**super().state_json(), "policies": weights}
 
     @classmethod
@@ -153,20 +153,8 @@ class TokenReduction(PruningMethod):
         layers = tuple(state["config"].get("layers", ()))  # JSON knows no tuples
         method = super().from_state_json({**state, "config": {**state["config"], "layers": layers}})
         assert isinstance(method, TokenReduction)
-        weights = {key: _unpacked(value) for key, value in state["policies"].items()}
+        weights = {key: tensor_of_json(value) for key, value in state["policies"].items()}
         if weights:
             method.fit_width_(weights[f"{method.entry_layers[0]}.inner.weight"].shape[1])
             method.policies.load_state_dict(weights)
         return method
-
-
-def _packed(tensor: Tensor) -> dict[str, Any]:
-    """25,000 numbers as text that is four thirds of their size."""
-    array = tensor.detach().float().cpu().numpy().astype("<f4")
-    return {"shape": list(array.shape), "float32": base64.b64encode(array.tobytes()).decode()}
-
-
-def _unpacked(packed: dict[str, Any]) -> Tensor:
-    """The tensor again, to the last bit."""
-    array = np.frombuffer(base64.b64decode(packed["float32"], validate=True), dtype="<f4")
-    return torch.from_numpy(array.reshape(packed["shape"]).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
+from ltp_core.pruning import load_method
 from ltp_core.pruning.base import ThresholdMethod, decide
 from ltp_core.pruning.importance import importance_score, relative_to_mean
 from ltp_core.pruning.ltp import LearnedTokenPruning, LTPConfig
@@ -129,6 +131,18 @@ def test_the_learned_factor_is_counted() -> None:
         for accounting in ("paper", "executed")
     }
     assert added == {"paper": 5 * 8, "executed": 5 * 8 + 2 * (5 * 8 + 8 * 8)}
+
+
+def test_directions_are_kept_to_the_last_bit() -> None:
+    """As bytes, and as the numbers that an earlier version wrote."""
+    method = scored([0.8, 0.9, 0.7]).float()
+    assert method.direction is not None
+    state = json.loads(json.dumps(method.state_json()))
+    for direction in (state["direction"], method.direction.tolist()):
+        loaded = load_method({**state, "direction": direction})
+        assert isinstance(loaded, ScoredTokenPruning)
+        assert loaded.direction is not None
+        assert torch.equal(loaded.direction, method.direction)
 
 
 # --- straight-through masks -----------------------------------------------------------------------
