@@ -22,7 +22,7 @@ def test_a_link_shows_its_lengths_and_every_export_is_complete(
 ) -> None:
     """The link carries the sets, the view and the rule; five files come out."""
     watched = visit(height=1_600)
-    page = watched.open("lengths?train_set=stsb%2Ftrain&view=Cumulative&kl=evaluation+‖+train")
+    page = watched.open("lengths?train_set=STS-B+·+train&view=Cumulative&kl=evaluation+‖+train")
     page.get_by_text("KL(evaluation ‖ train)").first.wait_for(state="attached")  # in a table
     page.get_by_text("0.1281 nats").first.wait_for(state="attached")
     page.get_by_text("Hollow marks").wait_for()
@@ -47,7 +47,7 @@ def test_the_evaluation_set_follows_and_the_link_with_it(visit: Visit) -> None:
     page.get_by_role("option", name="IMDB · train").click()
     page.get_by_text("they say nothing about a shift").wait_for()
     watched.settle()
-    assert "train_set=imdb" in page.url
+    assert "train_set=IMDB" in page.url
     page.reload()
     page.get_by_text("IMDB · validation").first.wait_for()
     watched.settle()
