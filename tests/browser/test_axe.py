@@ -39,6 +39,7 @@ STATES = (
 """What a page becomes when it is used, in the colours that it has anyway."""
 
 
+@pytest.mark.slow  # some twenty states of the pages, a hundred seconds
 def test_axe_finds_nothing(visit: Visit, tmp_path: Path) -> None:
     """WCAG A and AA and the order of headings, on all of the page, Streamlit's own parts included."""
     watched = visit()

@@ -150,7 +150,13 @@ def pictures(found: pd.DataFrame, view: View) -> None:
         return
     titles = [title_of(m) for m in in_order(found["method"])]
     st.html(legend_html(titles))
-    ranges = charts.axis_ranges(pd.concat([frame for _, frame in drawn]), view)
+    # Of each base model: what a larger one loses would squeeze the others.
+    of_base = {
+        base: charts.axis_ranges(
+            pd.concat([f for g, f in drawn if (g["base"] == base).all()]), view
+        )
+        for base in {group["base"].iloc[0] for group, _ in drawn}
+    }
     if view.x == "bops":
         st.caption(
             "Paper, Figure 7, not measured here: INT8 LTP on RoBERTa-base needs up to 10 times fewer bit "
@@ -159,14 +165,15 @@ def pictures(found: pd.DataFrame, view: View) -> None:
     is_one_task = found["task"].nunique() == 1
     if is_one_task:
         (group, frame), *drawn = drawn
-        _picture(group, frame, view, height=360, ranges=ranges)
+        _picture(group, frame, view, height=360, ranges=of_base[group["base"].iloc[0]])
     for start in range(0, len(drawn), 2):
         pair = drawn[start : start + 2]
         for column, (group, frame) in zip(st.columns(2, gap="medium"), pair, strict=False):
             with column:
                 # Metrics of several tasks have no common level; differences and costs have.
                 is_shared = is_one_task or view.y == "difference"
-                own = ranges if is_shared else charts.axis_ranges(frame, view)
+                shared = of_base[group["base"].iloc[0]]
+                own = shared if is_shared else charts.axis_ranges(frame, view)
                 _picture(group, frame, view, height=300, ranges=own)
 
 
