@@ -119,7 +119,9 @@ def test_the_papers_observation_is_checked() -> None:
     assert observation("ltp", groups_of(entry(pruned(), 0.5, 0.7, 0.4))).endswith(
         "not as in the paper."
     )
-    assert "not both groups" in observation("ltp", groups[groups["group"] == "all"])
+    assert "one of the two groups has no dense counterpart" in observation(
+        "ltp", groups[groups["group"] == "all"]
+    )
 
 
 def test_never_answering_is_what_it_would_reach(tmp_path: Path) -> None:

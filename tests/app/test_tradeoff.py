@@ -357,8 +357,9 @@ def test_bit_operations_bring_int8_and_floating_point_together(
     ]
     lines = {row["recipe"]: row["text"] for row in marks if row["text"]}
     assert {"INT8", "FP16"} == set(lines.values())
-    int8 = [row["x"] for row in marks if lines[row["recipe"]] == "INT8"]
-    floating = [row["x"] for row in marks if lines[row["recipe"]] == "FP16"]
+    int8, floating = (
+        [row["x"] for row in marks if lines.get(row["recipe"]) == name] for name in ("INT8", "FP16")
+    )
     assert 0 < max(int8) < 0.15 < min(floating) < 1
     assert any("Figure 7" in caption.value for caption in at.caption)
     separate = page(task="sst2", paper="false")

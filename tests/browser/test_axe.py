@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import app_samples
 from tests.browser.conftest import ROOT, Visit, Watched
 from tests.browser.test_compare import compare
