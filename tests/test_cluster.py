@@ -28,7 +28,7 @@ from ltp_core.records import UserError
 from tests import tiny
 from tests.checkpoints import REVIEWS
 from tests.commands import run
-from tests.training.test_sweep import command, stored_states, workplace, write_sweep
+from tests.sweep.test_sweep import command, stored_states, workplace, write_sweep
 from tests.trainings import Workplace
 
 __all__ = ["workplace"]
