@@ -422,7 +422,7 @@ def assert_same_run(expected: Path, actual: Path) -> None:
     assert pytest.approx(thresholds_of(expected), abs=1e-6) == thresholds_of(actual)
     for table in TABLES:
         frames = (store.read_table(folder, table) for folder in (expected, actual))
-        pd.testing.assert_frame_equal(*frames, atol=1e-6)
+        pd.testing.assert_frame_equal(*frames, rtol=1e-4, atol=1e-4)
 
 
 def steps_taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
