@@ -30,6 +30,8 @@ WAITING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
 On two quiet cores 10,000 turns cost nothing; sleeping at once (`OMP_WAIT_POLICY=PASSIVE`) costs 35 %.
 """
 
+GIVEN = "OMP_NUM_THREADS says so"
+
 LOOKS, LOOK_S = 5, 0.002
 
 
@@ -55,7 +57,9 @@ def fit_threads() -> Threads:
     chosen = choose_threads()
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)
-    os.environ["OMP_NUM_THREADS"] = os.environ[CHOSEN] = str(chosen.number)
+    # A number that a person gave stays unmarked, so that it holds for every later command as well.
+    if chosen.reason != GIVEN:
+        os.environ["OMP_NUM_THREADS"] = os.environ[CHOSEN] = str(chosen.number)
     if "torch" in sys.modules:
         import torch
 
@@ -80,7 +84,7 @@ def choose_threads() -> Threads:
         return Threads(number=number, reason=f"{VARIABLE} says so")
     given = os.environ.get("OMP_NUM_THREADS", "")
     if (said := _number(given, most)) is not None and os.environ.get(CHOSEN) != given:
-        return Threads(number=said, reason="OMP_NUM_THREADS says so")
+        return Threads(number=said, reason=GIVEN)
     others = min(cores, round(busy_cores() * cores / (os.cpu_count() or cores)))
     number = max(1, cores - others)
     if not others:

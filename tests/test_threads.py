@@ -56,6 +56,14 @@ def test_who_says_a_number_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
             choose_threads()
 
 
+def test_a_given_number_is_given_to_whatever_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands of one process and all that they start: nobody mistakes the wish for a choice."""
+    monkeypatch.setattr(threads, "busy_cores", lambda: 0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert [1, 1] == [threads.fit_threads().number for _ in range(2)]
+    assert not os.environ[CHOSEN]
+
+
 def test_torch_takes_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Imported later, in this process and in those that it starts; their waits are short."""
     code = """

@@ -417,12 +417,11 @@ def assert_same_run(expected: Path, actual: Path) -> None:
     left, right = weights_of(expected), weights_of(actual)
     assert list(left) == list(right)
     for name, tensor in left.items():
-        # Weights are stored in half the width: rounding may fall to either side by one step, 2**-10.
-        torch.testing.assert_close(right[name].double(), tensor.double(), rtol=2**-10, atol=1e-6)
+        torch.testing.assert_close(right[name], tensor, rtol=0, atol=1e-6)
     assert pytest.approx(thresholds_of(expected), abs=1e-6) == thresholds_of(actual)
     for table in TABLES:
         frames = (store.read_table(folder, table) for folder in (expected, actual))
-        pd.testing.assert_frame_equal(*frames, rtol=1e-4, atol=1e-4)
+        pd.testing.assert_frame_equal(*frames, atol=1e-6)
 
 
 def steps_taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
