@@ -113,8 +113,6 @@ class ScoredTokenPruning(ThresholdMethod):
         """Rebuilds the method with bit-equal decisions."""
         method = super().from_state_json(state)
         assert isinstance(method, ScoredTokenPruning)
-        if isinstance(rows := state["direction"], list):  # as an earlier version wrote them
-            method.direction = nn.Parameter(torch.tensor(rows, dtype=torch.float32))
-        elif rows is not None:
-            method.direction = nn.Parameter(tensor_of_json(rows))
+        if state["direction"] is not None:
+            method.direction = nn.Parameter(tensor_of_json(state["direction"]))
         return method
