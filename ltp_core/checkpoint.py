@@ -350,9 +350,8 @@ def _load_adapter(folder: Path, pruning: _Pruning) -> tuple[Path, Encoder]:
     from ltp_core.encoder.adapter import merge_adapter
     from ltp_core.encoder.bases import KNOWN_BASES, base_sha256, find_base
     from ltp_core.encoder.loading import load_encoder
-    from ltp_core.environment import downloads_allowed
 
-    source = find_base(pruning.base, allow_downloads=downloads_allowed())
+    source = find_base(pruning.base)
     expected = None if pruning.base in KNOWN_BASES else pruning.base_sha256  # checked already
     if expected and base_sha256(source) != expected:
         raise CheckpointError(

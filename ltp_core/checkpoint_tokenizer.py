@@ -49,7 +49,6 @@ def load_tokenizer_of(checkpoint: str | None) -> tuple[Tokenizer, TokenizerFacts
     from ltp_core.encoder.bases import find_base
     from ltp_core.encoder.errors import ModelError
     from ltp_core.encoder.tokenizer import load_tokenizer
-    from ltp_core.environment import downloads_allowed
 
     facts = tokenizer_facts(checkpoint)
     folder = None if checkpoint is None else _folder(checkpoint)
@@ -57,7 +56,7 @@ def load_tokenizer_of(checkpoint: str | None) -> tuple[Tokenizer, TokenizerFacts
     if file is not None:
         return load_tokenizer(file.parent), facts
     try:
-        place = find_base(facts.name, allow_downloads=downloads_allowed())
+        place = find_base(facts.name)
     except ModelError:
         if checkpoint is not None and folder is None:
             store.find_run(checkpoint)  # says that there is no such run, and which one is near

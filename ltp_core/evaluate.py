@@ -17,7 +17,6 @@ import pandas as pd
 from jaxtyping import Int
 
 from ltp_core import environment, store
-from ltp_core.environment import downloads_allowed
 from ltp_core.inference import Predictions, input_batches, predict
 from ltp_core.records import QuestionSettings, RunManifest, UserError
 from ltp_core.tasks.catalogue import find_task
@@ -131,14 +130,7 @@ def evaluate_checkpoint(
     if name is None:
         raise UserError(f"{model.name} does not say what task it is for; give one with --task.")
     spec, settings = find_task(name), model.questions or QuestionSettings()
-    rows = load_rows(
-        name,
-        split,
-        data_dir=data_dir,
-        limit=limit,
-        allow_downloads=downloads_allowed(),
-        questions=settings,
-    )
+    rows = load_rows(name, split, data_dir=data_dir, limit=limit, questions=settings)
     order = _check_head(model, spec)
     inputs = spec.encode(model.tokenizer, rows.texts, model.max_length, settings.stride)
     method = method or model.method

@@ -21,7 +21,6 @@ from ltp_core.bench.document import card
 from ltp_core.bench.measure import Probe, Report, spread, take_turns, using_threads
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.environment import downloads_allowed
 from ltp_core.export import export_hugging_face
 from ltp_core.predicting.predict import predict_file
 from ltp_core.predicting.scoring import Scorer
@@ -73,13 +72,7 @@ def bench_predict(
     task = settings.task or model.task
     if task is None:
         raise UserError(f"{model.name} names no task: name one with --task.")
-    rows = load_rows(
-        task,
-        settings.split,
-        data_dir=data_dir,
-        limit=settings.limit,
-        allow_downloads=downloads_allowed(),
-    )
+    rows = load_rows(task, settings.split, data_dir=data_dir, limit=settings.limit)
     config = model.encoder.config
     lines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name, using_threads(settings.threads):

@@ -18,7 +18,6 @@ from ltp_core import store
 from ltp_core.bench.settings import BenchSettings
 from ltp_core.bench.workload import with_lengths
 from ltp_core.checkpoint import PrunedModel
-from ltp_core.environment import downloads_allowed
 from ltp_core.records import UserError
 from ltp_core.tables import read_table
 from ltp_core.tasks.catalogue import known_task
@@ -63,13 +62,7 @@ def sequences_of(
     if settings.task is not None or known_task(task) is not None:
         assert task is not None
         try:
-            rows = load_rows(
-                task,
-                settings.split,
-                data_dir=data_dir,
-                limit=settings.limit,
-                allow_downloads=downloads_allowed(),
-            )
+            rows = load_rows(task, settings.split, data_dir=data_dir, limit=settings.limit)
         except AbsentDataError:
             if settings.task is not None or data_dir is not None:
                 raise

@@ -79,7 +79,7 @@ def _base() -> dict[str, Any]:
     from ltp_core.encoder.bases import DEFAULT_BASE, find_base
 
     try:
-        folder = find_base(DEFAULT_BASE)
+        folder = find_base(DEFAULT_BASE, allow_downloads=False)
     except UserError as error:
         return {"name": DEFAULT_BASE, "found": False, "detail": str(error)}
     return {"name": DEFAULT_BASE, "found": True, "detail": str(folder)}
@@ -131,11 +131,11 @@ def _data(data_dir: Path | None) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for task in TASKS:
         try:
-            source = load_rows(task, "validation", data_dir=data_dir, limit=1).source
+            rows = load_rows(task, "validation", data_dir=data_dir, limit=1, allow_downloads=False)
         except UserError as error:
             found[task] = {"found": False, "detail": str(error)}
         else:
-            found[task] = {"found": True, "detail": source}
+            found[task] = {"found": True, "detail": rows.source}
     return found
 
 

@@ -7,7 +7,6 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ltp_core import environment
 from ltp_core.cli import events
 from ltp_core.cli.base import Command, Output, add_data, columns, factor, percent, positive
 from ltp_core.records import UserError
@@ -148,6 +147,7 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
     from ltp_core.lengths import sources
     from ltp_core.tasks import hub
     from ltp_core.tasks.catalogue import find_task, known_task
+    from ltp_core.tasks.files import SUFFIXES
 
     name = arguments.source
     if known_task(name) is not None:
@@ -165,7 +165,6 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
             tokenizer,
             facts,
             data_dir=arguments.data_dir,
-            allow_downloads=environment.downloads_allowed(),
             report=_report(arguments),
         )
         return counts, True
@@ -183,7 +182,7 @@ def _count(arguments: Namespace) -> tuple[LengthSet, bool]:
         if path.is_file() and arguments.splits:
             raise UserError(f"--splits is for a folder: {path.name} is one file, leave it out.")
         return _count_own(arguments, path)
-    if not sources.is_data_file(Path(name)) and "/" not in name:
+    if Path(name).suffix.lower() not in SUFFIXES and "/" not in name:
         find_task(name)  # says which task is near
     raise UserError(f"There is no file or folder {name[:200]!r}: correct its path.")
 
@@ -258,8 +257,7 @@ def _count_hub(arguments: Namespace, name: str) -> LengthSet:
     from ltp_core.lengths import sources
     from ltp_core.tasks import hub
 
-    allowed = environment.downloads_allowed()
-    hub.check(name, allow_downloads=allowed)
+    hub.check(name)
     if not arguments.columns:
         raise UserError(f"Name the columns of {name} that hold the texts with --columns.")
     tokenizer, facts = checkpoint_tokenizer.load_tokenizer_of(arguments.checkpoint)
@@ -269,7 +267,6 @@ def _count_hub(arguments: Namespace, name: str) -> LengthSet:
         _one_or_two(arguments.columns),
         tokenizer,
         facts,
-        allow_downloads=allowed,
         report=_report(arguments),
     )
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ltp_core import store
 from ltp_core.encoder.errors import ModelError, reason
+from ltp_core.environment import downloads_allowed
 
 DEFAULT_BASE = "sentence-transformers/all-MiniLM-L6-v2"
 MPNET_BASE = "sentence-transformers/all-mpnet-base-v2"
@@ -52,12 +53,12 @@ class KnownBase:
     packaged: Callable[[], Path | None]
 
 
-def find_base(name: str, *, allow_downloads: bool = False) -> Path:
+def find_base(name: str, *, allow_downloads: bool | None = None) -> Path:
     """Folder with the weights of a base model, without touching the network unless allowed.
 
     Looked for in this order: a local folder; the Hugging Face cache; for a base in `KNOWN_BASES`, its
-    pip packages; the hub if `allow_downloads`. A known base's SHA-256 is checked wherever it comes
-    from, unless it was given as a folder.
+    pip packages; the hub if `allow_downloads` (None: `LTP_ALLOW_DOWNLOADS` says it). A known base's
+    SHA-256 is checked wherever it comes from, unless it was given as a folder.
 
     Raises:
         ModelError: Not found, or a known base's weights have another hash.
@@ -66,6 +67,7 @@ def find_base(name: str, *, allow_downloads: bool = False) -> Path:
         return Path(name)
     known = KNOWN_BASES.get(name)
     folder = _cached(name) or (known.packaged() if known else None)
+    allow_downloads = downloads_allowed() if allow_downloads is None else allow_downloads
     if folder is None and allow_downloads:
         folder = _download(name)
     if folder is None:

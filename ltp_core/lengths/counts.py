@@ -37,6 +37,12 @@ class LengthCounts:
         length, count = np.unique(lengths, return_counts=True)
         return cls(length=length, count=count)
 
+    @classmethod
+    def tallied(cls, tally: Mapping[int, int]) -> LengthCounts:
+        """The counts of whole lengths, by length."""
+        length = np.array(sorted(tally), dtype=np.int64)
+        return cls(length=length, count=np.array([tally[n] for n in length.tolist()]))
+
     @property
     def rows(self) -> int:
         """Number of inputs."""
@@ -93,8 +99,6 @@ def integer_edges(low: int, high: int, *, max_bins: int = 60) -> Int[np.ndarray,
 
 
 FORMAT_VERSION = 1
-
-
 FOLDER = "lengths"
 
 
@@ -117,7 +121,8 @@ class TokenizerFacts:
     @property
     def slug(self) -> str:
         """For file names: the last part of the name, and the beginning of the hash."""
-        short = _slug(self.name.rstrip("/").rsplit("/", 1)[-1])
+        last = self.name.rstrip("/").rsplit("/", 1)[-1]
+        short = re.sub(r"[^A-Za-z0-9._-]+", "_", last).strip("._-") or "tokenizer"
         return f"{short}-{self.sha256[:8]}" if self.sha256 else short
 
     def is_same(self, other: TokenizerFacts) -> bool:
@@ -206,11 +211,6 @@ class LengthSet:
         return lists.sub(lambda found: re.sub(r"\s+", "", found[0]), text) + "\n"
 
 
-def task_key(task: str, tokenizer: TokenizerFacts) -> str:
-    """Name of the file of a task's counts."""
-    return f"{task}-{tokenizer.slug}"
-
-
 def own_key(content: str, tokenizer: TokenizerFacts) -> str:
     """Name of the file of own data's counts.
 
@@ -218,20 +218,12 @@ def own_key(content: str, tokenizer: TokenizerFacts) -> str:
         content: Hash of everything that the counts depend on.
         tokenizer: What counts.
     """
-    return f"{_own_prefix(content)}{tokenizer.slug}"
+    return f"{own_prefix(content)}{tokenizer.slug}"
 
 
-def is_own_key(key: str, content: str) -> bool:
-    """Whether counts of this name are of this content, with whatever tokenizer."""
-    return key.startswith(_own_prefix(content))
-
-
-def _own_prefix(content: str) -> str:
+def own_prefix(content: str) -> str:
+    """What the names of counts of this content begin with, whatever the tokenizer."""
     return f"own-{content[:16]}-"
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-") or "tokenizer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,7 +333,7 @@ def _whole_numbers(values: Any) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
-_PUBLISHED_ROWS: dict[str, dict[str, int]] = {
+PUBLISHED_ROWS: dict[str, dict[str, int]] = {
     "mnli": {"train": 392_702, "validation": 9_815, "validation_mismatched": 9_832},
     "qqp": {"train": 363_846, "validation": 40_430},
     "qnli": {"train": 104_743, "validation": 5_463},
@@ -350,8 +342,4 @@ _PUBLISHED_ROWS: dict[str, dict[str, int]] = {
     "mrpc": {"train": 3_668, "validation": 408},
     "rte": {"train": 2_490, "validation": 277},
 }
-
-
-def published_rows(task: str, split: str) -> int | None:
-    """Labelled rows of the split that GLUE published; None where there is no such thing."""
-    return _PUBLISHED_ROWS.get(task, {}).get(split)
+"""Labelled rows of the splits that GLUE published, by task."""

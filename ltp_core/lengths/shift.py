@@ -22,9 +22,6 @@ from ltp_core.lengths.counts import (
     share_longer,
 )
 
-_FEW_BINS = frozenset({"rte", "mrpc", "stsb"})
-
-
 MAX_TOKEN_BINS = 4_096
 """Bins of `DivergenceRule.bins = None`; sets that span more tokens get wider ones."""
 
@@ -50,7 +47,7 @@ class DivergenceRule:
 
 def kl_bins(task: str) -> int:
     """Number of bins that the paper's Table 2 uses for a task: 20 for rte, mrpc, stsb, else 50."""
-    return 20 if task in _FEW_BINS else 50
+    return 20 if task in {"rte", "mrpc", "stsb"} else 50
 
 
 def rule_edges(
@@ -75,16 +72,11 @@ def bin_counts(
     counts: LengthCounts, edges: Float[np.ndarray, " edges"]
 ) -> Int[np.ndarray, " bins"]:
     """Inputs in each bin; a length on an inner edge belongs to the bin on its right."""
+    # Lengths outside of all bins go to the nearest one.
+    index = np.clip(np.searchsorted(edges, counts.length, side="right") - 1, 0, len(edges) - 2)
     binned = np.zeros(len(edges) - 1, dtype=np.int64)
-    np.add.at(binned, bin_index(counts.length, edges), counts.count)
+    np.add.at(binned, index, counts.count)
     return binned
-
-
-def bin_index(
-    lengths: Num[np.ndarray, " distinct"], edges: Float[np.ndarray, " edges"]
-) -> Int[np.ndarray, " distinct"]:
-    """The bin of each length, from 0; lengths outside of all bins go to the nearest one."""
-    return np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, len(edges) - 2)
 
 
 def kl_divergence(
@@ -145,20 +137,11 @@ def wasserstein(train: LengthCounts, evaluation: LengthCounts) -> float:
 
 
 KL, REVERSE_KL = "kl_train_to_evaluation", "kl_evaluation_to_train"
-
-
 JENSEN_SHANNON, WASSERSTEIN = "jensen_shannon", "wasserstein"
-
-
 MEASURES = (KL, REVERSE_KL, JENSEN_SHANNON, WASSERSTEIN)
 
-
 RESAMPLES = 500
-
-
 HIGH = 0.95
-
-
 MAX_DISTINCT = 4_096
 """Different lengths that are drawn from; where there are more, neighbours are taken together."""
 
@@ -323,7 +306,14 @@ def sampling_floors(
     p, q = (np.cumsum(drawn, axis=1) for drawn in _draw(lengths.count, sizes, resamples, random))
     gaps = np.abs(p / train.rows - q / evaluation.rows)
     values[WASSERSTEIN] = gaps[:, :-1] @ np.diff(lengths.length)
-    return {name: _floor(values[name], measured[name]) for name in MEASURES}
+    return {
+        name: Floor(
+            median=float(np.median(values[name])),
+            high=float(np.quantile(values[name], HIGH, method="higher")),
+            share_as_great=float(np.mean(values[name] >= measured[name])),
+        )
+        for name in MEASURES
+    }
 
 
 def _draw(
@@ -348,59 +338,40 @@ def _coarse(counts: LengthCounts) -> LengthCounts:
     return LengthCounts(length=middle, count=np.bincount(where, counts.count).astype(np.int64))
 
 
-def _floor(values: Float[np.ndarray, " resamples"], measured: float) -> Floor:
-    return Floor(
-        median=float(np.median(values)),
-        high=float(np.quantile(values, HIGH, method="higher")),
-        share_as_great=float(np.mean(values >= measured)),
-    )
-
-
 Quartiles = tuple[int, int, int]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Table2Row:
     """One line of the paper's Table 2, in RoBERTa's tokens.
 
     Attributes:
         label: Name of the task there.
         task: Our name of the task.
-        split: Our name of the evaluation split.
         train: Q1, Q2 and Q3 of the training lengths.
         evaluation: The same of the evaluation lengths.
         kl: Divergence of the two, in nats as far as can be told; the paper states neither the
             direction nor the edges of its bins nor its smoothing.
+        split: Our name of the evaluation split.
     """
 
     label: str
     task: str
-    split: str
     train: Quartiles
     evaluation: Quartiles
     kl: float
-
-
-def _row(
-    label: str,
-    task: str,
-    train: Quartiles,
-    evaluation: Quartiles,
-    kl: float,
-    split: str = "validation",
-) -> Table2Row:
-    return Table2Row(label=label, task=task, split=split, train=train, evaluation=evaluation, kl=kl)
+    split: str = "validation"
 
 
 TABLE_2: tuple[Table2Row, ...] = (
-    _row("MNLI-m", "mnli", (27, 38, 50), (26, 37, 50), 0.0055),
-    _row("MNLI-mm", "mnli", (27, 38, 50), (29, 39, 51), 0.0042, "validation_mismatched"),
-    _row("QQP", "qqp", (23, 28, 36), (23, 28, 36), 0.0006),
-    _row("QNLI", "qnli", (39, 48, 59), (39, 49, 61), 0.0092),
-    _row("SST-2", "sst2", (7, 11, 19), (18, 25, 33), 1.2250),
-    _row("STS-B", "stsb", (20, 24, 32), (21, 29, 41), 0.0925),
-    _row("MRPC", "mrpc", (45, 54, 63), (45, 54, 64), 0.0033),
-    _row("RTE", "rte", (44, 57, 86), (42, 54, 78), 0.0261),
+    Table2Row("MNLI-m", "mnli", (27, 38, 50), (26, 37, 50), 0.0055),
+    Table2Row("MNLI-mm", "mnli", (27, 38, 50), (29, 39, 51), 0.0042, "validation_mismatched"),
+    Table2Row("QQP", "qqp", (23, 28, 36), (23, 28, 36), 0.0006),
+    Table2Row("QNLI", "qnli", (39, 48, 59), (39, 49, 61), 0.0092),
+    Table2Row("SST-2", "sst2", (7, 11, 19), (18, 25, 33), 1.2250),
+    Table2Row("STS-B", "stsb", (20, 24, 32), (21, 29, 41), 0.0925),
+    Table2Row("MRPC", "mrpc", (45, 54, 63), (45, 54, 64), 0.0033),
+    Table2Row("RTE", "rte", (44, 57, 86), (42, 54, 78), 0.0261),
 )
 """Source: Kim et al., Learned Token Pruning for Transformers, KDD 2022, Table 2."""
 
@@ -411,8 +382,6 @@ def table_2_row(task: str, split: str) -> Table2Row | None:
 
 
 TRAIN = "train"
-
-
 EVALUATION_SPLITS = ("validation", "validation_matched", "dev", "test")
 """What the evaluation split of own data may be called, the likeliest first."""
 

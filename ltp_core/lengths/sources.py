@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +18,19 @@ import numpy as np
 
 from ltp_core import environment
 from ltp_core.lengths.counts import (
+    PUBLISHED_ROWS,
     LengthCounts,
     LengthSet,
     SplitLengths,
     TokenizerFacts,
-    is_own_key,
     list_sets,
     own_key,
-    published_rows,
-    task_key,
+    own_prefix,
 )
 from ltp_core.records import UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import (
     CHUNK_ROWS,
-    SUFFIXES,
     Chunk,
     DataError,
     read_chunks,
@@ -107,9 +106,8 @@ def count_lengths(
         on_progress(found.total(), chunk.fraction)
     if not found:
         raise UserError(f"{source} holds no text: nothing can be counted.")
-    length = np.array(sorted(found), dtype=np.int64)
     return SplitLengths(
-        counts=LengthCounts(length=length, count=np.array([found[n] for n in length.tolist()])),
+        counts=LengthCounts.tallied(found),
         source=source,
         sha256=digest.hexdigest(),
         published_rows=published_rows,
@@ -123,7 +121,6 @@ def count_task(
     facts: TokenizerFacts,
     *,
     data_dir: Path | None = None,
-    allow_downloads: bool = False,
     report: Report = lambda split, rows, fraction: None,
 ) -> LengthSet:
     """Counts every split of a task; `train` is the source's whole split, held-out rows included.
@@ -136,7 +133,7 @@ def count_task(
     for split in ("train", "validation", *spec.extra_splits):
         try:
             parts = [
-                load_rows(task, part, data_dir=data_dir, allow_downloads=allow_downloads)
+                load_rows(task, part, data_dir=data_dir)
                 for part in (("train", "heldout") if split == "train" else (split,))
             ]
         except DataError:
@@ -157,10 +154,11 @@ def count_task(
                 for start in range(0, len(texts), CHUNK_ROWS)
             ),
             source=parts[0].source,
-            published_rows=published_rows(task, split),
-            on_progress=_for_split(report, split),
+            published_rows=PUBLISHED_ROWS.get(task, {}).get(split),
+            on_progress=partial(report, split),
         )
-    return _length_set(task, task_key(task, facts), spec.text_columns, facts, splits, is_task=True)
+    key = f"{task}-{facts.slug}"
+    return _length_set(task, key, spec.text_columns, facts, splits, is_task=True)
 
 
 def own_files(source: Path, splits: Sequence[str] | None) -> dict[str, list[Path]]:
@@ -209,10 +207,7 @@ def stated_lengths(path: Path) -> LengthCounts | None:
             )
         elif number > 1:
             return None
-    if not found:
-        return None
-    length = np.array(sorted(found), dtype=np.int64)
-    return LengthCounts(length=length, count=np.array([found[n] for n in length.tolist()]))
+    return LengthCounts.tallied(found) if found else None
 
 
 def typed_lengths(text: str) -> LengthCounts:
@@ -261,7 +256,8 @@ def find_own_set(
     """Stored counts of this content with this tokenizer; None where it has not been counted."""
     for entry in list_sets(stores):
         found = entry.counts
-        if found and is_own_key(found.key, content) and found.tokenizer.is_same(tokenizer):
+        is_it = found is not None and found.key.startswith(own_prefix(content))
+        if found and is_it and found.tokenizer.is_same(tokenizer):
             return found
     return None
 
@@ -286,7 +282,7 @@ def count_files(
             tokenizer,
             _chunks(paths, columns),
             source=", ".join(path.name for path in paths),
-            on_progress=_for_split(report, split),
+            on_progress=partial(report, split),
         )
         for split, paths in files.items()
     }
@@ -300,7 +296,6 @@ def count_hub(
     tokenizer: Tokenizer,
     facts: TokenizerFacts,
     *,
-    allow_downloads: bool = False,
     report: Report = lambda split, rows, fraction: None,
 ) -> LengthSet:
     """Counts a data set of the hub, from its local cache unless downloads are allowed.
@@ -311,7 +306,6 @@ def count_hub(
         columns: One or two columns with texts.
         tokenizer: What counts.
         facts: Which that is.
-        allow_downloads: Ask the hub for what is not on this machine.
         report: Called as counting goes on.
 
     Raises:
@@ -320,9 +314,9 @@ def count_hub(
     counted = {
         split: count_lengths(
             tokenizer,
-            _hub_chunks(name, split, columns, allow_downloads),
+            _hub_chunks(name, split, columns),
             source=f"hub data set {name}, {split}",
-            on_progress=_for_split(report, split),
+            on_progress=partial(report, split),
         )
         for split in splits
     }
@@ -330,14 +324,12 @@ def count_hub(
     return _length_set(name, key, columns, facts, counted, is_task=False)
 
 
-def _hub_chunks(
-    name: str, split: str, columns: Sequence[str], allow_downloads: bool
-) -> Iterator[Chunk]:
-    from ltp_core.tasks.hub import check, parse, read_split
+def _hub_chunks(name: str, split: str, columns: Sequence[str]) -> Iterator[Chunk]:
+    from ltp_core.tasks.hub import parse, read_split
 
-    check(name, allow_downloads=allow_downloads)
     try:
-        table = read_split(*parse(name), split, allow_downloads=allow_downloads)
+        allowed = environment.downloads_allowed()
+        table = read_split(*parse(name), split, allow_downloads=allowed)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"The split {split} of {name} cannot be had: {reason}") from error
@@ -356,10 +348,6 @@ def _chunks(paths: Sequence[Path], columns: Sequence[str]) -> Iterator[Chunk]:
         for chunk in read_chunks(path, columns):
             fraction = (index + (chunk.fraction or 0.0)) / len(paths)
             yield Chunk(texts=chunk.texts, fraction=fraction, left_out=chunk.left_out)
-
-
-def _for_split(report: Report, split: str) -> Callable[[int, float | None], None]:
-    return lambda rows, fraction: report(split, rows, fraction)
 
 
 def _length_set(
@@ -404,11 +392,6 @@ def join_names(names: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(names)
     return line.getvalue()
-
-
-def is_data_file(path: Path) -> bool:
-    """Whether a path looks like a file of data."""
-    return path.suffix.lower() in SUFFIXES
 
 
 def _sha256(paths: Sequence[Path]) -> str:

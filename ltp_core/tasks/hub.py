@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ltp_core.environment import downloads_allowed
 from ltp_core.tasks.files import DataError
 
 HUB = "hub:"
@@ -33,13 +34,13 @@ def parse(name: str) -> tuple[str, str]:
     return path, config or DEFAULT_CONFIG
 
 
-def check(name: str, *, allow_downloads: bool) -> None:
-    """Refuses a data set that is not on this machine; looks at folders only.
+def check(name: str) -> None:
+    """Refuses a data set that is not on this machine, unless downloads are allowed; looks at folders only.
 
     Raises:
         DataError: It is no name of a data set, or neither here nor allowed to be fetched.
     """
-    if not allow_downloads and not is_cached(*parse(name)):
+    if not downloads_allowed() and not is_cached(*parse(name)):
         raise DataError(
             f"The data set {name} is not in the Hugging Face cache of this machine: allow downloads with "
             "LTP_ALLOW_DOWNLOADS=1, or give its files as a folder."
@@ -73,23 +74,22 @@ def read_split(path: str, config: str, split: str, *, allow_downloads: bool) -> 
     return loaded.with_format("arrow")[:]
 
 
-def save_splits(name: str, columns: Sequence[str], folder: Path, *, allow_downloads: bool) -> None:
+def save_splits(name: str, columns: Sequence[str], folder: Path) -> None:
     """Writes these columns of every split as `SPLIT.jsonl`; classes by name, hidden labels as null.
 
     Args:
         name: `owner/name` or `owner/name:configuration`.
         columns: What is kept.
         folder: Where to, a folder that is there.
-        allow_downloads: Ask the hub for what is not on this machine.
 
     Raises:
         DataError: It is not at hand, or a split lacks a column.
     """
-    check(name, allow_downloads=allow_downloads)
+    check(name)
     import datasets
 
     try:
-        with _hub_access(allow_downloads):
+        with _hub_access(downloads_allowed()):
             loaded = datasets.load_dataset(*parse(name))
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

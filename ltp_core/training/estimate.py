@@ -16,7 +16,6 @@ from typing import Any
 
 from ltp_core.budget import FACTORS
 from ltp_core.config import StageConfig, TrainConfig, lineage, stages_of
-from ltp_core.environment import downloads_allowed
 from ltp_core.records import UserError
 from ltp_core.tasks.loading import load_rows
 from ltp_core.training.loop import num_steps, run_stage
@@ -153,15 +152,7 @@ def _rows(config: TrainConfig, split: str, data_dir: Path | None) -> int:
         "heldout": config.data.heldout_rows,
         "validation": config.data.validation_rows,
     }[split]
-    return len(
-        load_rows(
-            config.task,
-            split,
-            data_dir=data_dir,
-            limit=limit,
-            allow_downloads=downloads_allowed(),
-        )
-    )
+    return len(load_rows(config.task, split, data_dir=data_dir, limit=limit))
 
 
 def within(config: TrainConfig, limit_s: float, expected: Estimate) -> TrainConfig:

@@ -19,7 +19,6 @@ from ltp_core.encoder.int8 import InputRecorder, quantize_
 from ltp_core.encoder.loading import load_encoder
 from ltp_core.encoder.model import Encoder
 from ltp_core.encoder.tokenizer import load_tokenizer, separator_id
-from ltp_core.environment import downloads_allowed
 from ltp_core.inference import model_inputs
 from ltp_core.pruning import METHODS, PruningMethod, Unpruned, method_config
 from ltp_core.records import QuestionSettings, UserError
@@ -71,7 +70,7 @@ def prepare(
     """
     task = find_task(config.task)
     torch.manual_seed(config.seed)
-    base = find_base(config.base, allow_downloads=downloads_allowed())
+    base = find_base(config.base)
     encoder = load_encoder(base, num_labels=task.num_labels, head=task.head)
     method = make_method(config, encoder.config.num_layers)
     method.fit_width_(encoder.config.hidden_size)
@@ -198,7 +197,6 @@ def training_rows(
         data_dir=data_dir,
         limit=settings.train_rows,
         seed=config.seed,
-        allow_downloads=downloads_allowed(),
         questions=question_settings(config),
     )
     inputs = task.encode(tokenizer, rows.texts, settings.max_length, settings.stride)

@@ -252,7 +252,6 @@ def _traces(
             split,
             data_dir=data_dir,
             limit=limits[split],
-            allow_downloads=environment.downloads_allowed(),
             questions=model.questions,
         )
         texts = rows.texts[: TRACED_ROWS if rows.answers is None else TRACED_QUESTIONS]

@@ -16,7 +16,6 @@ import pandas as pd
 from ltp_core.calibration.calibrate import calibrate
 from ltp_core.checkpoint import PrunedModel
 from ltp_core.config import UNTRAINED, DataConfig, SelectConfig, TrainConfig
-from ltp_core.environment import downloads_allowed
 from ltp_core.inference import predict
 from ltp_core.pruning import METHODS, PruningMethod
 from ltp_core.pruning.base import ThresholdMethod
@@ -226,7 +225,6 @@ def heldout_rows(config: TrainConfig, model: PrunedModel, data_dir: Path | None)
         data_dir=data_dir,
         limit=limit if longest is None else None,
         seed=config.seed,
-        allow_downloads=downloads_allowed(),
     )
     if longest is None:
         return rows

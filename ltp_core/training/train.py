@@ -182,7 +182,7 @@ def _check_base(config: TrainConfig, folder: Path) -> None:
         return  # its weights are known
     trained_on = store.read_manifest(folder).base.get("sha256")
     try:
-        base = find_base(config.base)
+        base = find_base(config.base, allow_downloads=False)
     except ModelError:
         return
     if trained_on is not None and base_sha256(base) != trained_on:

@@ -17,7 +17,7 @@ from app.ltp_ui.lengths.job import Role
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.jobs import OnEnd
 from app.ltp_ui.shared.wording import counted
-from ltp_core import environment, store
+from ltp_core import store
 from ltp_core.files import atomic_write
 from ltp_core.lengths import sources
 from ltp_core.lengths.counts import LengthCounts, LengthSet, set_path
@@ -289,7 +289,7 @@ def _hub() -> Source | None:
             "LTP_ALLOW_DOWNLOADS=1 allows them."
         )
         return None
-    hub.check(name, allow_downloads=environment.downloads_allowed())
+    hub.check(name)
     chosen = ("--columns", columns, "--splits", splits)
     return Source(arguments=(f"{hub.HUB}{name}", *chosen))
 

@@ -189,5 +189,5 @@ def text_of(run: Row, split: str, row: int) -> Text:
 
 @st.cache_data(max_entries=4, show_spinner=False)
 def _texts(task: str, split: str) -> tuple[dict[int, tuple[str, ...]], str]:
-    rows = load_rows(task, split)
+    rows = load_rows(task, split, allow_downloads=False)
     return dict(zip(rows.row.tolist(), rows.texts, strict=True)), rows.sha256
