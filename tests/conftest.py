@@ -18,7 +18,7 @@ os.environ["LTP_NATIVE"] = "0"
 os.environ["TRITON_INTERPRET"] = "1"
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,14 @@ def _small_heap() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _disk_is_trusted() -> Iterator[None]:
+    """A test ends before the power fails: nothing waits until a file is on the disk itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> Tokenizer:
     """A word-level tokenizer with BERT's special tokens and about fifty words."""
@@ -119,6 +127,14 @@ def trained_workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     return Workplace.trained(folder / "trained")
+
+
+@pytest.fixture(scope="session")
+def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of made-up records of several methods; read-only, copy it to change it."""
+    from tests import length_runs
+
+    return length_runs.save_store(tmp_path_factory.mktemp("records"))
 
 
 @pytest.fixture(scope="session")

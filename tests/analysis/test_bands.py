@@ -150,10 +150,9 @@ def test_every_task_has_its_metric(task: str) -> None:
 # --- differences ------------------------------------------------------------------------------------
 
 
-def test_differences_are_paired_over_common_rows(tmp_path: Path) -> None:
+def test_differences_are_paired_over_common_rows(records_folder: Path) -> None:
     """Against itself nothing; against another the difference of accuracies on the same examples."""
-    length_runs.save_store(tmp_path)
-    ltp, lat = (length_runs.read(tmp_path, name) for name in (length_runs.LTP, length_runs.LAT))
+    ltp, lat = (length_runs.read(records_folder, n) for n in (length_runs.LTP, length_runs.LAT))
     cut = length_bands(ltp.length)
     assert all(d and (0, 0, 0) == (d.value, d.low, d.high) for d in differences(ltp, ltp, cut))
     half = np.arange(0, 120, 2)

@@ -25,9 +25,9 @@ from tests.length_runs import DENSE, LAT, LTP, LTP_DEAR, REVIEWS, SPATTEN
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with QQP and reviews, as the one that the program uses."""
-    length_runs.save_store(tmp_path)
+    shutil.copytree(records_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("LTP_STORE", str(tmp_path))
     return tmp_path
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 
 from tests import app_samples
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _components_are_found_once() -> Iterator[None]:
+    """Every session of `AppTest` looks for components in all installed packages, for longer than it runs."""
+    found = functools.cache(manifest_scanner.scan_component_manifests)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", found)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +35,6 @@ def own_models(models: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def models_in_use(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The store that the pages see, and caches of its own for every test."""
+def models_in_use(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store that the pages see."""
     monkeypatch.setenv("LTP_STORE", str(models))
-    yield
-    st.cache_data.clear()

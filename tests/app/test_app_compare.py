@@ -14,7 +14,7 @@ from app.ltp_ui.shared.live import Question
 from ltp_core.pruning.spatten import SpAtten
 from ltp_core.records import WhatIf
 from tests import app_samples, tiny
-from tests.app.test_pages import EXPLORE, ROOT, app, healthy, metrics, reasons, shown
+from tests.app.test_pages import ANY_TEXTS, EXPLORE, ROOT, app, healthy, metrics, reasons, shown
 from tests.app_samples import MOVIES, MOVIES_DENSE, PAIRS, SHALLOW, SPATTEN
 
 pytestmark = pytest.mark.usefixtures("models_in_use")
@@ -191,36 +191,18 @@ def test_pairs() -> None:
     assert 2 == shown(at)["names"].count("[SEP]")
 
 
-@pytest.mark.parametrize("text", ["", "   \n\t "])
-def test_empty_text(text: str) -> None:
-    """A sentence says what to do; nothing runs."""
+def test_any_text() -> None:
+    """Markup, other scripts, signs and invisible characters, and none at all."""
     at = compare()
-    at.text_area[0].set_value(text)
+    for text in ANY_TEXTS:
+        at.text_area[0].set_value(text)
+        assert not healthy(at.run()).error, text
+        assert shown(at)["num_tokens"] >= 2, text
+    at.text_area[0].set_value("")
     healthy(at.run())
     assert ["Write a text above or click an example."] == [info.value for info in at.info]
     assert ["address"] == [each.key for each in at.get("bidi_component")]
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<script>alert('x')</script> **bold** $x^2$ :red[x]",
-        "שלום עולם, זה סרט טוב",
-        "日本語の映画🙂🎬 👩‍🎤",
-        "a\0b \u202e c",
-        "good",
-    ],
-)
-def test_any_text(text: str) -> None:
-    """Markup, other scripts, signs and invisible characters."""
-    at = compare(text=text)
-    assert not at.error
-    assert shown(at)["num_tokens"] >= 3
-
-
-def test_a_huge_text_is_cut_visibly() -> None:
-    """512 tokens of 10,000 words; the link stays short."""
-    at = compare()
+    # A huge text is cut visibly, and the link stays short.
     at.text_area[0].set_value("good film " * 5_000)
     healthy(at.run())
     assert 512 == shown(at)["num_tokens"]

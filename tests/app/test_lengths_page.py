@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.lengths import charts as lengths_charts
@@ -33,11 +32,9 @@ PAGE = str(ROOT / "pages" / "lengths.py")
 
 
 @pytest.fixture(autouse=True)
-def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty writable store beside the shipped one, and caches of its own for every test."""
+def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty writable store beside the shipped one; what is kept of others is kept by content."""
     monkeypatch.setenv("LTP_STORE", str(tmp_path / "store"))
-    yield
-    st.cache_data.clear()
 
 
 def page(**params: str) -> AppTest:
@@ -462,27 +459,24 @@ def test_a_folder_becomes_a_pair(tmp_path: Path, background: Recorded) -> None:
     assert ["--splits", '"dev","train"'] == background.started[0][4:6]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "part"),
-    [
+def test_a_bad_file_is_one_sentence(tmp_path: Path) -> None:
+    """And the rest of the page is there."""
+    at = page(own="Folder or file")
+    for name, content, part in (
         ("empty.csv", b"", "has no row"),
         ("latin.csv", b"text\ncaf\xe9\n", "not UTF-8"),
         ("numbers.csv", b"a,b\n1,2\n", "no column of text"),
         ("broken.parquet", b"PAR1", "cannot be read"),
         ("absent.csv", None, "There is no file or folder"),
         ("<b>.csv", b"", "<b>.csv has no row"),
-    ],
-)
-def test_a_bad_file_is_one_sentence(
-    tmp_path: Path, name: str, content: bytes | None, part: str
-) -> None:
-    """And the rest of the page is there."""
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    at = asked_for(tmp_path / name)
-    assert ["That did not work"] == [e.proto.title for e in at.error]
-    assert part in words(at)
-    assert "1.2438 nats" in measured(at).values()
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        at.text_input(key="lengths.path").set_value(str(tmp_path / name))
+        healthy(at.run())
+        assert ["That did not work"] == [e.proto.title for e in at.error], name
+        assert part in words(at)
+        assert "1.2438 nats" in measured(at).values()
 
 
 def test_the_hub_is_closed_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -521,11 +515,8 @@ def test_an_upload_is_on_the_disk_only_while_it_is_read(background: Recorded) ->
     assert [] == list_sets([store.default_store()])
 
 
-@pytest.mark.parametrize("state", ["done", "failed", "stopped"])
-def test_an_upload_goes_with_its_job(
-    state: str, background: Recorded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However that ends, with no page open; other sessions' files stay, whatever is done meanwhile."""
+def test_an_upload_goes_with_its_job(background: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no page open; other sessions' files stay. That every end is told is a promise of the jobs."""
     monkeypatch.setattr(own.st, "file_uploader", lambda *_, **__: uploaded(b"text\na\n"))
     at = page()
     button(at, "Count tokens").click()
@@ -535,7 +526,7 @@ def test_an_upload_goes_with_its_job(
     page()
     healthy(at.run())
     assert [place] == on_disk()
-    background.end(state)
+    background.end("failed")
     assert [] == on_disk()
 
 

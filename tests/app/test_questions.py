@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from app.ltp_ui.compare import component as compare_component
@@ -50,11 +48,9 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This store, and caches of its own for every test."""
+def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This store."""
     monkeypatch.setenv("LTP_STORE", str(store_folder))
-    yield
-    st.cache_data.clear()
 
 
 def explore(text: str, pair: str, **params: str) -> AppTest:

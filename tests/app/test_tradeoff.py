@@ -38,14 +38,20 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tradeoff_samples.save_store(tmp_path_factory.mktemp("store"), budgets=(0.3, 0.45, 0.8))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _quick_intervals() -> Iterator[None]:
+    """Rough ones, which nothing keeps for other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tradeoff, "NUM_RESAMPLES", 50)
+        yield
+    st.cache_data.clear()
+
+
 @pytest.fixture(autouse=True)
-def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This store alone, caches of its own for every test, and quick intervals."""
-    monkeypatch.setattr(tradeoff, "NUM_RESAMPLES", 50)
+def _environment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This store alone."""
     monkeypatch.setenv("LTP_STORE", str(store_folder))
     monkeypatch.setattr(store, "_DATA_CACHE", store_folder / "none")
-    yield
-    st.cache_data.clear()
 
 
 def points(task: str = "sst2") -> pd.DataFrame:

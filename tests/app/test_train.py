@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from ltp_core.cli.main import build_parser
 from ltp_core.config import dense_config, lineage, load_config, stages_of, to_dict
 from ltp_core.records import UserError
 from tests import app_samples, tiny
+from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = str(ROOT / "pages" / "train.py")
@@ -317,10 +319,15 @@ def test_an_unpruned_model_leads_to_where_it_is_pruned(
     at = page(None, what=state.PRUNE, model=app_samples.MOVIES_DENSE, **{"prune.path": str(texts)})
     typed = command(at)
     assert ["calibrate", app_samples.MOVIES_DENSE, "--data", str(texts)] == typed[:4]
-    monkeypatch.setattr(jobs, "_environment", lambda: {**os.environ, "PYTHONPATH": str(ROOT)})
+    # What the command leaves and prints stands for the process, which takes seconds to begin.
+    ran = run(*typed, "--json")
+    assert 0 == ran.status, ran.stderr
+    end = json.dumps({"event": "end", "document": json.loads(ran.stdout)})
+    monkeypatch.setattr(jobs, "_command", lambda _: [sys.executable, "-c", f"print({end!r})"])
     at.button(key="prune.start").click().run()
     job = jobs.current("calibrate")
     assert job is not None
+    assert [*typed, "--events"] == list(job.arguments)
     deadline = time.monotonic() + 300
     while job.is_running and time.monotonic() < deadline:
         time.sleep(0.2)
