@@ -311,13 +311,6 @@ def test_settings_of_shipped_runs_are_written_in_the_one_way() -> None:
         assert resolve(from_dict(entry.manifest.config)).name == entry.name
 
 
-def test_shipped_runs_keep_their_identity() -> None:
-    """The configurations of the committed runs still load, and name the same runs."""
-    for entry in list_runs([SAMPLE]):
-        assert entry.manifest is not None
-        assert entry.name == from_dict(entry.manifest.config).name
-
-
 def shuffled(table: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """The same table with its keys in any order, at both levels."""
     items = {k: shuffled(v) if isinstance(v, dict) else st.just(v) for k, v in table.items()}

@@ -194,17 +194,9 @@ class Workplace:
             with pytest.raises(KeyboardInterrupt):
                 self.train(config, **options)
 
-    def train_until_killed(self, config: TrainConfig, stage: str, step: int, where: str) -> None:
-        """Trains in a process that gets SIGKILL in this step.
-
-        Args:
-            config: The run.
-            stage: Stage of the fatal step.
-            step: The fatal step.
-            where: "step": after the optimizer's step; "snapshot": when the history is written and
-                the snapshot is not.
-        """
-        done = self._process([sys.executable], [config], stage, str(step), where)
+    def train_until_killed(self, config: TrainConfig, stage: str, step: int) -> None:
+        """Trains in a process that gets SIGKILL in this step: the history is written, no snapshot."""
+        done = self._process([sys.executable], [config], stage, str(step))
         assert -signal.SIGKILL == done.returncode, done.stderr
 
     def launch(self, *configs: TrainConfig, num_processes: int) -> None:
@@ -237,32 +229,20 @@ class Workplace:
 
 
 def train_alone(folder: str, configs: str, *fatal: str) -> None:
-    """Body of another process that trains; `fatal` are stage, step and place of its death."""
+    """Body of another process that trains; `fatal` are stage and step of its death."""
     if fatal:
         _die_at(*fatal)
     for config in json.loads(configs):
         Workplace(Path(folder), Path(config["base"])).train(from_dict(config), snapshot_every=4)
 
 
-def _die_at(stage: str, step: str, where: str) -> None:
+def _die_at(stage: str, step: str) -> None:
     from ltp_core.training import loop
-    from ltp_core.training.resume import Journal, save_snapshot
-
-    def die(name: str, at: int) -> None:
-        if (name, at) == (stage, int(step)):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    log = Journal.log
-
-    def log_or_die(self: Journal, name: str, at: int, *rest: Any) -> None:
-        die(name, at)
-        log(self, name, at, *rest)
+    from ltp_core.training.resume import save_snapshot
 
     def save_or_die(path: Path, student: Any, optimizer: Any, position: Any, scaler: Any) -> None:
-        die(position.stage, position.step)
+        if (position.stage, position.step) == (stage, int(step)):
+            os.kill(os.getpid(), signal.SIGKILL)
         save_snapshot(path, student, optimizer, position, scaler)
 
-    if where == "step":
-        Journal.log = log_or_die  # type: ignore[assignment, method-assign]
-    else:
-        loop.save_snapshot = save_or_die  # type: ignore[attr-defined, assignment]
+    loop.save_snapshot = save_or_die  # type: ignore[attr-defined, assignment]

@@ -525,12 +525,11 @@ def test_nothing_private_and_no_text_is_kept(model: PrunedModel, tmp_path: Path)
     assert "input_ids" not in text
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_other_types(dtype: Any, model: PrunedModel) -> None:
+def test_another_type(model: PrunedModel) -> None:
     """The same variants in another type of number."""
-    found = bench(small(dtype=dtype), model)
+    found = bench(small(dtype="bfloat16"), model)
     assert 4 == len(found["results"])
-    assert dtype == found["settings"]["dtype"]
+    assert "bfloat16" == found["settings"]["dtype"]
 
 
 def test_training_steps(model: PrunedModel, tmp_path: Path) -> None:

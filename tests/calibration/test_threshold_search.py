@@ -53,16 +53,16 @@ def limited(probe: Probe, most: int) -> Probe:
 # --- one set of ratios --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", [0.25, 0.4, 0.5, 0.75, 0.9, 0.99, 1.0])
-@pytest.mark.parametrize("multiplier", [0.15, 0.64, 3.0])
-def test_one_multiplier_meets_the_budget(target: float, multiplier: float) -> None:
+def test_one_multiplier_meets_the_budget() -> None:
     """From far below and far above, at the budget or up to the tolerance below it."""
-    probe = made_up((1.0, 1.0, 1.0))
-    found = reach(probe, (0.5, 0.7, 1.0), target, multiplier)
-    assert found is not None
-    assert target - TOLERANCE <= found.cost <= target
-    assert found.thresholds[1] == pytest.approx(0.7 * found.thresholds[2])
-    assert len(probe.found) <= 8
+    targets, multipliers = (0.25, 0.4, 0.5, 0.75, 0.9, 0.99, 1.0), (0.15, 0.64, 3.0)
+    for target, multiplier in itertools.product(targets, multipliers):
+        probe = made_up((1.0, 1.0, 1.0))
+        found = reach(probe, (0.5, 0.7, 1.0), target, multiplier)
+        assert found is not None
+        assert target - TOLERANCE <= found.cost <= target
+        assert found.thresholds[1] == pytest.approx(0.7 * found.thresholds[2])
+        assert len(probe.found) <= 8
 
 
 def test_a_budget_out_of_reach_gives_nothing() -> None:
@@ -130,7 +130,7 @@ def test_the_choice_is_near_the_best_there_is(damage: tuple[float, float]) -> No
     probe = made_up(damage)
     chosen = search([Probes(probe, probe)], 2, 0.6)
     grid = [
-        outcome(pair, damage, 0.1) for pair in itertools.product(np.linspace(0, 3, 301), repeat=2)
+        outcome(pair, damage, 0.1) for pair in itertools.product(np.linspace(0, 3, 151), repeat=2)
     ]
     best = min((c for c in grid if 0.595 <= c.cost <= 0.6), key=lambda c: c.divergence)
     assert chosen.divergence <= 1.1 * best.divergence

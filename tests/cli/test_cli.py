@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,8 +20,6 @@ from ltp_core.records import LayerTrace, Trace, UserError
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
 from tests.source_trees import ROOT
-
-every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 
 
 def document(ran: Ran) -> Any:
@@ -60,24 +59,18 @@ def test_help_imports_no_torch() -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
-@every_command
-def test_help_shows_two_examples(command: Command) -> None:
-    """Two calls that can be copied."""
-    shown = run(command.name, "--help")
-    assert (0, "") == (shown.status, shown.stderr)
-    _, _, examples = shown.stdout.partition("examples:\n")
-    assert 2 == len(examples.splitlines())
-    assert all(f" {command.name}" in line for line in examples.splitlines())
-
-
-@every_command
-def test_examples_can_be_parsed(command: Command) -> None:
-    """The examples of the help are calls that the parser accepts."""
-    import shlex
-
-    for line in command.examples:
-        words = shlex.split(line.partition(">")[0])
-        assert cli.build_parser().parse_args([command.name, *words]).command == command
+def test_help_shows_two_examples_that_can_be_copied() -> None:
+    """The parser accepts them."""
+    parser = cli.build_parser()
+    for command in COMMANDS:
+        shown = run(command.name, "--help")
+        assert (0, "") == (shown.status, shown.stderr)
+        _, _, examples = shown.stdout.partition("examples:\n")
+        assert 2 == len(examples.splitlines()) == len(command.examples)
+        assert all(f" {command.name}" in line for line in examples.splitlines())
+        for line in command.examples:
+            words = shlex.split(line.partition(">")[0])
+            assert command == parser.parse_args([command.name, *words]).command
 
 
 def test_help_lists_every_command() -> None:
@@ -184,7 +177,10 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 
 
 def test_another_encoding_gets_the_same_document(tiny_store: Path) -> None:
-    """Where the terminal is not UTF-8, JSON is escaped and text stays readable."""
+    """The module is the program: on stdout there is the document and nothing else.
+
+    Where the terminal is not UTF-8, JSON is escaped and text stays readable.
+    """
     for arguments in (["--json"], []):
         done = subprocess.run(
             [sys.executable, "-m", "ltp_core", "runs", "--method", "ltp", *arguments],
@@ -194,6 +190,7 @@ def test_another_encoding_gets_the_same_document(tiny_store: Path) -> None:
         )
         assert (0, b"") == (done.returncode, done.stderr)
         assert REVIEWS.encode() in done.stdout
+        assert not arguments or REVIEWS in [run["name"] for run in json.loads(done.stdout)]
 
 
 # --- the documents --------------------------------------------------------------------------------
@@ -448,18 +445,6 @@ def test_doctor_document(tiny_store: Path, tmp_path: Path) -> None:
     }.items()
     assert "torch" in found["packages"]
     assert "cpu" == found["devices"][0]
-
-
-def test_the_module_is_the_program(tiny_store: Path) -> None:
-    """`python -m ltp_core` prints the document on stdout and nothing else there."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ltp_core", "checkpoints", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert REVIEWS in [entry["name"] for entry in json.loads(done.stdout)]
 
 
 @pytest.mark.parametrize(

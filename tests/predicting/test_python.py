@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -48,25 +49,17 @@ def close(found: Any, expected: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": None}])
-@pytest.mark.parametrize("given", [TEXTS[0], TEXTS, [TEXTS[0]], PAIR, [PAIR, PAIR]])
-def test_it_is_called_like_a_pipeline(
-    hugging_face_folder: Callable[[str], Path], given: Any, options: dict[str, Any]
-) -> None:
-    """Texts, lists, pairs and `top_k` give what transformers gives, in the same shapes."""
+def test_it_is_called_like_a_pipeline(hugging_face_folder: Callable[[str], Path]) -> None:
+    """Texts, lists, pairs, `top_k` and a function give what transformers gives, in the same shapes."""
     folder = hugging_face_folder("bert")
-    found = ltp_core.load(str(folder))(given, **options)
-    assert close(found, pipeline_of(folder)(given, **options))
-
-
-@pytest.mark.parametrize("function", ["softmax", "sigmoid", "none"])
-def test_the_function_can_be_named(
-    hugging_face_folder: Callable[[str], Path], function: Any
-) -> None:
-    """Scores by another function than the head's own."""
-    folder = hugging_face_folder("bert")
-    found = ltp_core.load(str(folder))(TEXTS, top_k=None, function_to_apply=function, batch_size=5)
-    assert close(found, pipeline_of(folder)(TEXTS, top_k=None, function_to_apply=function))
+    ours, theirs = ltp_core.load(str(folder)), pipeline_of(folder)
+    asked: list[Any] = [TEXTS[0], TEXTS, [TEXTS[0]], PAIR, [PAIR, PAIR]]
+    several: list[dict[str, Any]] = [{}, {"top_k": 1}, {"top_k": 2}, {"top_k": None}]
+    for given, options in itertools.product(asked, several):
+        assert close(ours(given, **options), theirs(given, **options)), (given, options)
+    for function in ("softmax", "sigmoid", "none"):
+        named: dict[str, Any] = {"top_k": None, "function_to_apply": function}
+        assert close(ours(TEXTS, batch_size=5, **named), theirs(TEXTS, **named)), function
 
 
 def test_an_iterator_gives_an_iterator(tiny_store: Path) -> None:
@@ -78,18 +71,16 @@ def test_an_iterator_gives_an_iterator(tiny_store: Path) -> None:
     assert [] == classifier([])
 
 
-@pytest.mark.parametrize("given", [3, [3], [["a", "b"]], {"txt": "a"}, {"text_pair": "a"}, [None]])
-def test_what_is_no_input_is_refused(tiny_store: Path, given: Any) -> None:
-    """An error that says what an input is."""
-    with pytest.raises(UserError, match=r"An input (is|has)"):
-        ltp_core.load(REVIEWS)(given)
-
-
-@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": -1}, {"batch_size": 0}])
-def test_numbers_below_one_are_refused(tiny_store: Path, options: dict[str, Any]) -> None:
-    """-1 labels are not all but the last one."""
-    with pytest.raises(UserError, match="must be at least 1"):
-        ltp_core.load(REVIEWS)(TEXTS, **options)
+def test_what_is_no_input_is_refused(tiny_store: Path) -> None:
+    """An error that says what an input is; -1 labels are not all but the last one."""
+    classifier = ltp_core.load(REVIEWS)
+    wrongs: list[Any] = [3, [3], [["a", "b"]], {"txt": "a"}, {"text_pair": "a"}, [None]]
+    for given in wrongs:
+        with pytest.raises(UserError, match=r"An input (is|has)"):
+            classifier(given)
+    for options in ({"top_k": 0}, {"top_k": -1}, {"batch_size": 0}):
+        with pytest.raises(UserError, match="must be at least 1"):
+            classifier(TEXTS, **options)
 
 
 def test_what_cannot_compute_is_refused(tiny_store: Path) -> None:

@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ltp_core.pruning import METHODS, load_method
@@ -177,6 +177,17 @@ def layer_entry(states: list[torch.Tensor], layer_index: int) -> LayerEntry:
 @unchecked
 @every_variant
 @given(case=strategies.cases, thresholds=strategies.thresholds)
+@example(
+    case=Case(
+        family="bert",
+        model_seed=0,
+        num_heads=2,
+        lengths=(1, 2),
+        data_seed=0,
+        extra_padding=0,
+    ),
+    thresholds=(strategies.EVERYTHING_BELOW,) * NUM_LAYERS,
+)
 def test_masked_equals_the_others(name: str, case: Case, thresholds: tuple[float, ...]) -> None:
     """The runners agree on logits, kept sets, scores and lengths for this method."""
     method = make(name, thresholds)
@@ -188,17 +199,19 @@ def test_masked_equals_the_others(name: str, case: Case, thresholds: tuple[float
 
 @every_variant
 @both_runners
-@given(case=strategies.cases)
-def test_masks_are_sound(name: str, runner: str, case: Case) -> None:
+@given(case=strategies.cases, thresholds=strategies.thresholds)
+def test_masks_are_sound(name: str, runner: str, case: Case, thresholds: tuple[float, ...]) -> None:
     """Pruned tokens stay away, padding is never kept, the first token lives, counts fit masks."""
-    method = make(name)
+    method = make(name, thresholds)
     output = run(runner, case.encoder, case.inputs, method)
+    assert bool(output.logits.isfinite().all())
     live = case.inputs.attention_mask
     running = [index for index in range(NUM_LAYERS) if method.runs_layer(index)]
     for index, record in zip(running, output.layers, strict=True):
         assert live.tolist() == record.live.tolist()
         assert not bool((record.retained & ~live).any())
         assert bool(record.retained[:, 0].all())
+        assert not bool(record.score[~record.live].nan_to_num().any())
         entered = record.retained if index in method.entry_layers else live
         assert entered.sum(1).tolist() == output.attention_length[:, index].tolist()
         assert record.retained.sum(1).tolist() == output.ffn_length[:, index].tolist()
@@ -227,8 +240,10 @@ def test_alone_equals_padded_equals_shuffled(
         for other, index in ((batched, row), (shuffled, place)):
             torch.testing.assert_close(other.logits[index], alone.logits[0], rtol=0, atol=1e-9)
             assert alone.ffn_length[0].tolist() == other.ffn_length[index].tolist()
-            kept = other.layers[-1].retained[index, : case.lengths[row]].tolist()
-            assert alone.layers[-1].retained[0].tolist() == kept
+            for one, many in zip(alone.layers, other.layers, strict=True):
+                kept, score = (t[index, : case.lengths[row]] for t in (many.retained, many.score))
+                assert one.retained[0].tolist() == kept.tolist()
+                torch.testing.assert_close(score, one.score[0], rtol=0, atol=1e-9, equal_nan=True)
 
 
 @unchecked
@@ -261,15 +276,15 @@ def test_saved_method_decides_bit_equal(name: str, runner: str) -> None:
 
 @every_variant
 @both_runners
-@pytest.mark.parametrize("lengths", [(1,), (2,), (3,), (1, 1), (1, 2), (2, 3, 1, 9)])
-def test_shortest_inputs(name: str, runner: str, lengths: tuple[int, ...]) -> None:
+def test_shortest_inputs(name: str, runner: str) -> None:
     """Sequences of one, two and three tokens give finite logits and keep at least one token."""
     method = make(name, (1e3, 1e3, 1e3))
-    output = run(runner, tiny.encoder(), tiny.inputs(lengths), method)
     running = torch.tensor([method.runs_layer(index) for index in range(NUM_LAYERS)])
-    assert bool(output.logits.isfinite().all())
-    assert bool((output.ffn_length[:, running] >= 1).all())
-    assert bool((output.ffn_length <= torch.tensor(lengths)[:, None]).all())
+    for lengths in ((1,), (2,), (3,), (1, 1), (1, 2), (2, 3, 1, 9)):
+        output = run(runner, tiny.encoder(), tiny.inputs(lengths), method)
+        assert bool(output.logits.isfinite().all()), lengths
+        assert bool((output.ffn_length[:, running] >= 1).all()), lengths
+        assert bool((output.ffn_length <= torch.tensor(lengths)[:, None]).all()), lengths
 
 
 @every_variant

@@ -69,6 +69,7 @@ def assume_clear(output: RunOutput, method: PruningMethod) -> None:
 # --- one answer -------------------------------------------------------------------------------------
 
 
+@pytest.mark.unchecked
 @every_variant
 @given(
     case=strategies.post_ln_cases,

@@ -174,6 +174,7 @@ def test_kernels_compile_for_a_gpu(kernels: Any, tmp_path: Path) -> None:
     assert not [line for line in found if line["stack"]]
 
 
+@pytest.mark.unchecked
 @every_variant
 @given(
     case=strategies.cases,

@@ -26,6 +26,7 @@ def place(tmp_path: Path) -> Workplace:
     return Workplace.make(tmp_path)
 
 
+@pytest.mark.unchecked
 def test_a_training_says_how_far_it_is(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run begins, tells its stages with all steps, its evaluation, and that it is finished."""
     monkeypatch.setattr("ltp_core.training.watch.LEAST_S", 0.0)
@@ -56,6 +57,7 @@ def test_steps_are_told_ever_more_seldom() -> None:
         assert [False, True, False, True, False, True] == [watch.is_due() for _ in range(6)]
 
 
+@pytest.mark.unchecked
 def test_a_slow_training_is_kept_by_the_clock_too(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +71,7 @@ def test_a_slow_training_is_kept_by_the_clock_too(
     assert 0 < position.step <= 12
 
 
+@pytest.mark.unchecked
 def test_a_few_steps_are_measured_and_nothing_is_kept(place: Workplace) -> None:
     """Every stage of the run and its parent has its steps; the store stays empty."""
     config = place.config()

@@ -262,6 +262,7 @@ def test_a_policy_that_keeps_nothing_did_not_converge(
             assert not found["converged"]
 
 
+@pytest.mark.unchecked
 def test_a_killed_training_goes_on_to_the_same_result(place: Workplace, tmp_path: Path) -> None:
     """Whatever a step draws follows from the seed and its number."""
     config = config_of(place)
