@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,6 +157,32 @@ class Watched:
             self.page.wait_for_selector(state, timeout=READY_TIMEOUT_MS)
         self.page.wait_for_timeout(150)
         return self.page
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        found: int = self.page.evaluate(
+            "() => { const m = document.querySelector('[data-testid=stMain]');"
+            " return m.scrollWidth - m.clientWidth }"
+        )
+        return found
+
+    def repaint_ms(self) -> float:
+        """Milliseconds until the token view has moved to the first layer."""
+        found: float = self.page.locator("[data-part=scrubber]").evaluate(
+            "s => { const t = performance.now(); s.value = 1; s.dispatchEvent(new Event('input'));"
+            " s.getBoundingClientRect(); return performance.now() - t }"
+        )
+        return found
+
+    def exported(self, key: str, names: Iterable[str], folder: Path) -> dict[str, Path]:
+        """Downloads these files from the open list of exports."""
+        for name in names:
+            row = self.page.locator(f".st-key-{key}-export-{name.replace('.', '-')}")
+            with self.page.expect_download() as download:
+                row.get_by_role("button").click()
+            assert name == download.value.suggested_filename
+            download.value.save_as(folder / name)
+        return {name: folder / name for name in names}
 
     def click_mark(self, mark: Locator) -> None:
         """Clicks a mark of a chart, once the chart stands still: it is drawn again when data come."""

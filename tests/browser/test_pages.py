@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from playwright.sync_api import expect
 from ltp_core.records import Trace
 from tests import app_samples
 from tests.browser.conftest import ROOT, Visit, serve
-from tests.browser.test_token_view import TEXT, explore
+from tests.browser.test_token_view import explore
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -90,11 +89,8 @@ def test_back_needs_one_press_and_the_link_can_be_copied(visit: Visit) -> None:
     page.get_by_role("heading", name="Token Pruning Explorer").wait_for()
 
 
-EXPORTS = {
-    "trace": ("JSON", "CSV"),
-    "token-view": ("HTML", "SVG", "PNG"),
-    "survivors-chart": ("SVG", "PNG"),
-}
+EXPORTS = ["trace.json", "trace.csv", "survivors-chart.svg", "survivors-chart.png"]
+EXPORTS += [f"token-view.{kind}" for kind in ("html", "svg", "png")]
 
 
 def test_exports_are_complete(visit: Visit, tmp_path: Path) -> None:
@@ -102,23 +98,15 @@ def test_exports_are_complete(visit: Visit, tmp_path: Path) -> None:
     watched = visit()
     page = watched.open(explore(), chips=True)
     page.get_by_role("button", name="Export").click()
-    files: dict[str, Path] = {}
-    for title, kinds in EXPORTS.items():
-        for kind in kinds:
-            name = f"{app_samples.MOVIES}-{title}.{kind.lower()}"
-            row = page.locator(f".st-key-explore-export-{name.replace('.', '-')}")
-            with page.expect_download() as download:
-                row.get_by_role("button").click()
-            assert name == download.value.suggested_filename
-            files[f"{title}.{kind}"] = tmp_path / name
-            download.value.save_as(tmp_path / name)
+    names = [f"{app_samples.MOVIES}-{name}" for name in EXPORTS]
+    files = watched.exported("explore", names, tmp_path)
     assert all(path.stat().st_size > 500 for path in files.values())
-    trace = Trace.from_json(files["trace.JSON"].read_text(encoding="utf-8"))
+    trace = Trace.from_json(files[f"{app_samples.MOVIES}-trace.json"].read_text(encoding="utf-8"))
     assert 18 == len(trace.tokens)
-    assert json.loads(files["trace.JSON"].read_text(encoding="utf-8"))["checkpoint"]
+    assert trace.checkpoint
     alone = visit()
     alone.server = "file://"
-    alone.page.goto(files["token-view.HTML"].as_uri())
+    alone.page.goto(files[f"{app_samples.MOVIES}-token-view.html"].as_uri())
     final = alone.page.locator(".chip.gone, .chip.here").count()
     assert 18 - trace.lengths[-1] == final
     alone.page.get_by_role("radio", name="input").check()
@@ -141,14 +129,6 @@ def test_a_huge_text_survives_a_reload(visit: Visit) -> None:
     assert answer
     assert answer.ok
     watched.settle(chips=True)
-
-
-def test_unknown_checkpoint_is_a_sentence(visit: Visit) -> None:
-    """One box that says what to do; the selector is still there."""
-    watched = visit()
-    page = watched.open(explore(TEXT, "sst2-ltp-00000000ab"))
-    page.get_by_text("did you mean").wait_for()
-    page.get_by_role("combobox", name="Checkpoint").wait_for()
 
 
 def test_starts_from_any_folder(chromium: str, store_folder: Path, tmp_path: Path) -> None:

@@ -40,19 +40,12 @@ def test_the_answer_stands_out_in_its_context(visit: Visit, scheme: str) -> None
     assert [] == serious(watched)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_long_context_stays_readable(visit: Visit, width: int) -> None:
+def test_a_long_context_stays_readable(visit: Visit) -> None:
     """600 words wrap, nothing scrolls sideways, and the page says that it was read in windows."""
-    watched = visit(width=width)
+    watched = visit(width=390)
     page = watched.open(explore(CONTEXT * 35), chips=True)
     assert page.get_by_text("windows that overlap").is_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     box = page.locator("mark").bounding_box()
     assert box
     assert box["x"] >= 0
-
-
-def test_markup_in_a_context_is_text(visit: Visit) -> None:
-    """A script in the context is shown and never runs."""
-    page = visit().open(explore("<script>alert(1)</script> " + CONTEXT), chips=True)
-    assert page.get_by_text("<script>alert(1)</script>").first.is_visible()
