@@ -355,7 +355,9 @@ def test_strange_label_names_are_refused(tmp_path: Path) -> None:
         assert_refused(folder, "id2label")
 
 
-@pytest.mark.parametrize("name", ["", " ", "a\0b", "x" * 5000, "~nobody-here/x", "../..", "no"])
+@pytest.mark.parametrize(
+    "name", ["", " ", "a\0b", "x" * 5000, "\udcff", "~nobody-here/x", "../..", "/", "no"]
+)
 def test_an_impossible_name_is_refused(name: str, tiny_store: Path) -> None:
     """Whatever is asked for, the answer is a sentence."""
     with pytest.raises(UserError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import socket
 import time
@@ -16,8 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltp_core.cli import COMMANDS
-from ltp_core.config import load_config
-from ltp_core.store import lock_run, run_folder
 from tests import tiny
 from tests.checkpoints import PAIRS, REVIEWS, REVIEWS_DENSE
 from tests.commands import Ran, run
@@ -97,18 +94,10 @@ def test_a_pair_task_wants_two_texts(tiny_store: Path) -> None:
 # --- checkpoints ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["trace", "evaluate", "bench"])
-def test_an_unknown_checkpoint_names_its_neighbour(tiny_store: Path, command: str) -> None:
+def test_an_unknown_checkpoint_names_its_neighbour(tiny_store: Path) -> None:
     """A misspelt name is answered with the nearest one."""
-    texts = ["text"] if command == "trace" else []
-    ran = run(command, REVIEWS.replace("tomatoes", "potatoes"), *texts)
+    ran = run("evaluate", REVIEWS.replace("tomatoes", "potatoes"))
     assert_refused(ran, "potatoes", f"did you mean '{REVIEWS}'?")
-
-
-@pytest.mark.parametrize("name", ["", " ", "a\0b", "x" * 5000, "\udcff", "~nobody/x", "../..", "/"])
-def test_an_impossible_checkpoint_is_refused(tiny_store: Path, name: str) -> None:
-    """Names that no run and no model folder can have."""
-    assert_refused(run("trace", name, "text"))
 
 
 def test_a_beginning_of_several_runs_is_refused(tiny_store: Path) -> None:
@@ -141,21 +130,6 @@ def test_weights_of_another_shape_are_refused(broken: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "hidden_size": 32}), encoding="utf-8")
     assert_refused(run("trace", REVIEWS, "text"), "do not fit")
-
-
-def test_another_architecture_is_refused(tmp_path: Path) -> None:
-    """A folder of another family is answered with the families that work."""
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")
-    assert_refused(run("trace", str(tmp_path), "text"), "'gpt2'", "bert, roberta")
-
-
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"method": {"name": "nothing"}}', "\udcff", "[" * 100_000]
-)
-def test_a_damaged_pruning_file_is_refused(broken: Path, content: str) -> None:
-    """What is no `pruning.json` of this program is named."""
-    (broken / "pruning.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    assert_refused(run("trace", REVIEWS, "text"), "pruning.json")
 
 
 def test_a_newer_manifest_is_listed_with_the_reason(broken: Path) -> None:
@@ -258,15 +232,6 @@ def test_doctor_says_that_a_store_is_not_writable(monkeypatch: pytest.MonkeyPatc
     found = json.loads(run("doctor", "--json").stdout)["stores"][0]
     assert ("/proc/store", False) == (found["folder"], found["writable"])
     assert "/proc/store: 0 runs, 0 GB free, not writable" in run("doctor").stdout
-
-
-def test_two_trainings_of_one_run_do_not_meet(broken: Path, preset: str) -> None:
-    """The second one is told which process has the run; the first one loses nothing."""
-    folder = run_folder(broken.parent.parent, load_config(preset).name)
-    with lock_run(folder):
-        ran = run("train", preset)
-    assert 2 == ran.status
-    assert f"is being trained by process {os.getpid()}" in ran.stderr.splitlines()[-1]
 
 
 def test_a_store_that_cannot_be_written_is_named(
