@@ -42,10 +42,12 @@ class NativeState:
     Attributes:
         is_used: It is built, and not switched off.
         detail: Where it is, or what would have to be done.
+        types: Of weights that it computes in; none where it is not used.
     """
 
     is_used: bool
     detail: str
+    types: tuple[str, ...] = ()
 
 
 def native_state() -> NativeState:
@@ -54,7 +56,9 @@ def native_state() -> NativeState:
     if is_switched_off():
         return NativeState(is_used=False, detail=f"switched off by {VARIABLE}=0")
     if load_library() is not None:
-        return NativeState(is_used=True, detail=str(path))
+        has = {"float32": True, "bfloat16": multiplies_bfloat16(), "int8": multiplies_int8()}
+        types = tuple(name for name, is_there in has.items() if is_there)
+        return NativeState(is_used=True, detail=str(path), types=types)
     if path.exists():
         return NativeState(
             is_used=False, detail=f"{path} cannot be loaded: build it again, {BUILD_COMMAND}"
@@ -142,6 +146,12 @@ def multiplies_bfloat16() -> bool:
     """
     library = load_library()
     return library is not None and bool(library.has_bfloat16()) and "amx_bf16" not in processor()
+
+
+def multiplies_int8() -> bool:
+    """Whether native code computes in int8 here: where the processor adds products of four bytes."""
+    library = load_library()
+    return library is not None and bool(library.has_int8())
 
 
 def is_switched_off() -> bool:

@@ -207,7 +207,7 @@ def _native(model: PrunedModel, variant: Variant) -> Pass:
 
 def _dtype(variant: Variant) -> torch.dtype | None:
     """Type of the layers' weights; None: that of the model."""
-    return torch.bfloat16 if variant.precision == "bfloat16" else None
+    return {"bfloat16": torch.bfloat16, "int8": torch.int8}.get(variant.precision)
 
 
 def _products(model: PrunedModel, variant: Variant) -> MatrixProducts:

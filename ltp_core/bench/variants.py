@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ltp_core.environment import cpp_compiler
-from ltp_core.native_build import multiplies_bfloat16, native_state
+from ltp_core.native_build import multiplies_bfloat16, multiplies_int8, native_state
 
 Padding = Literal["none", "input", "survivors", "attention"]
 LastLayer = Literal["all", "first"]
@@ -55,6 +55,7 @@ class Engine:
         meaning: What it is, in a few words.
         modes: Whether it prunes: False nothing, True the checkpoint's method.
         precisions: Types of weights and matrix products that it is measured in.
+        quantised: How it comes to int8, in a few words.
         orders: Whether its batches are sorted by length, in the precision of the settings; in others
             they are sorted wherever that is possible.
         padding: Padding that is computed on, without pruning and with it.
@@ -68,6 +69,7 @@ class Engine:
     meaning: str
     modes: tuple[bool, ...] = (False,)
     precisions: tuple[Precision, ...] = ("settings",)
+    quantised: str = ""
     orders: tuple[bool, ...] = (False,)
     padding: tuple[Padding, Padding] = ("input", "input")
     last_layers: tuple[LastLayer, ...] = ("all",)
@@ -111,6 +113,7 @@ ENGINES = {
         meaning="the exported file in ONNX Runtime",
         modes=(False, True),
         precisions=("settings", "int8"),
+        quantised="dynamically quantised",
         orders=(False, True),
         padding=("input", "attention"),
         packages=("onnxruntime", "onnx"),
@@ -135,7 +138,8 @@ ENGINES = {
         title="native",
         meaning="the packed runner's pass in native code, where that has method and weights (else packed)",
         modes=(True, False),
-        precisions=("settings", "bfloat16"),
+        precisions=("settings", "bfloat16", "int8"),
+        quantised="maps quantised, activations token by token as they come",
         padding=("none", "none"),
         last_layers=("first",),
     ),
@@ -151,7 +155,7 @@ ENGINES = {
 
 _MODES = {True: "pruned tokens removed", False: "nothing pruned"}
 _ORDERS = {True: "batches sorted by length", False: "batches shuffled"}
-_PRECISIONS = {"settings": "", "bfloat16": "in bfloat16", "int8": "dynamically quantised to int8"}
+_PRECISIONS = {"settings": "", "bfloat16": "in bfloat16", "int8": "in int8"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +210,7 @@ class Variant:
             ENGINES[self.engine].meaning,
             _MODES[self.is_pruned] if len(ENGINES[self.engine].modes) > 1 else "",
             _PRECISIONS[self.precision],
+            ENGINES[self.engine].quantised if self.precision == "int8" else "",
             "" if self.last_layer == "all" else "the last layer finishes only the first token",
             _ORDERS[self.is_sorted] if True in ENGINES[self.engine].orders else "",
         ]
@@ -294,6 +299,8 @@ def _missing_native(variant: Variant) -> str | None:
         return f"needs native code: {state.detail}"
     if variant.precision == "bfloat16" and not multiplies_bfloat16():
         return "needs a processor with AVX-512 in bfloat16 and no AMX: take packed_bfloat16"
+    if variant.precision == "int8" and not multiplies_int8():
+        return "needs a processor with AVX-512 VNNI"
     return None
 
 

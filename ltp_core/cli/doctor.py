@@ -147,7 +147,7 @@ def _card(document: dict[str, Any]) -> str:
         *((name, version) for name, version in document["packages"].items()),
         ("processor", document["hardware"]["processor"]),
         ("threads", f"{document['threads']['number']}: {document['threads']['reason']}"),
-        ("native pass", ("in use: " if native["is_used"] else "") + native["detail"]),
+        ("native pass", _native_line(native)),
         ("devices", ", ".join(document["devices"])),
         ("downloads", "allowed" if document["downloads_allowed"] else "not allowed"),
         *((f"store {i}", _store_line(s)) for i, s in enumerate(document["stores"], start=1)),
@@ -155,6 +155,11 @@ def _card(document: dict[str, Any]) -> str:
     ]
     problems = [problem for s in document["stores"] for problem in s["problems"]]
     return "\n".join([columns(("what", "state"), rows), *problems])
+
+
+def _native_line(native: dict[str, Any]) -> str:
+    types = ", ".join(native["types"])
+    return f"in use, {types}: {native['detail']}" if native["is_used"] else native["detail"]
 
 
 def _store_line(found: dict[str, Any]) -> str:

@@ -40,9 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="of the layers' weights and states; scores are in float32 (default: float32)",
+        help="of the layers' weights; scores are in float32; int8 where `doctor` names it (default: float32)",
     )
     parser.add_argument(
         "--scales",

@@ -74,7 +74,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "bfloat16", "float16", "int8"),
         default="float32",
-        help="of the layers' weights: packed takes all but int8, onnx float32 and int8, masked float32",
+        help="of the layers' weights: packed takes all of them, int8 where `doctor` names it; onnx float32 "
+        "and int8, masked float32",
     )
     parser.add_argument(
         "--batch-size", type=positive, default=32, metavar="N", help="texts a pass (default: 32)"

@@ -204,7 +204,7 @@ def load(
         name_or_path: As every command takes it.
         device: Where it runs.
         runner: What computes: `packed` removes tokens, `onnx` in ONNX Runtime, `masked` only masks.
-        dtype: Of the layers' weights: float32; packed also bfloat16 and float16, onnx int8.
+        dtype: Of the layers' weights: float32; packed also bfloat16, float16 and int8, onnx int8.
         batch_size: Inputs of a pass.
         budget: Prune as much as spends this share of the unpruned FLOPs, 0..1.
         max_loss: Prune as much as loses this fraction of the metric on held-out rows.

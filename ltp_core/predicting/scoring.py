@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RunnerName = Literal["packed", "onnx", "masked"]
 RUNNERS: dict[str, tuple[str, ...]] = {
-    "packed": ("float32", "bfloat16", "float16"),
+    "packed": ("float32", "bfloat16", "float16", "int8"),
     "onnx": ("float32", "int8"),
     "masked": ("float32",),
 }

@@ -17,11 +17,13 @@ from torch.nn import functional
 
 from ltp_core.encoder.int8 import input_scales
 from ltp_core.encoder.model import Encoder, EncoderLayer
-from ltp_core.native_build import load_library, multiplies_bfloat16
+from ltp_core.native_build import load_library, multiplies_bfloat16, multiplies_int8
 from ltp_core.pruning.base import PruningMethod, ThresholdRule
+from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, LastLayer, LayerRecord, Runner, RunOutput
 from ltp_core.runners.head import head_logits, is_answerable
 from ltp_core.runners.native_layout import (
+    TYPES,
     BatchFields,
     LayerFields,
     MapFields,
@@ -29,6 +31,7 @@ from ltp_core.runners.native_layout import (
     NormFields,
     RuleFields,
     in_panels,
+    in_steps,
 )
 from ltp_core.runners.packed import PackedRunner, check_call
 
@@ -39,15 +42,23 @@ def fastest_runner(encoder: Encoder, dtype: torch.dtype | None = None) -> Runner
     Args:
         encoder: Whose weights.
         dtype: Type of the layers' weights; None takes the encoder's.
+
+    Raises:
+        UserError: Only native code computes in int8, and it does not take this.
     """
     library = load_library()
-    if library is None or not takes(encoder, dtype):
-        return PackedRunner(encoder, dtype=dtype)
-    return NativeRunner(library, encoder, dtype=dtype)
+    if library is not None and takes(encoder, dtype):
+        return NativeRunner(library, encoder, dtype=dtype)
+    if dtype == torch.int8:
+        raise UserError(
+            "int8 needs the native pass (`doctor` says whether it is in use), a processor with AVX-512 "
+            "VNNI, and a model without gates and rotations that was not trained in INT8: take float32."
+        )
+    return PackedRunner(encoder, dtype=dtype)
 
 
 def takes(encoder: Encoder, dtype: torch.dtype | None = None) -> bool:
-    """Whether native code takes an encoder with layers of this type: float32, or bfloat16 where it has that.
+    """Whether native code takes an encoder with layers of this type: float32, or another that it has here.
 
     It computes post-LN layers without a gate and without rotations.
     """
@@ -60,6 +71,8 @@ def takes(encoder: Encoder, dtype: torch.dtype | None = None) -> bool:
         return False
     if dtype == torch.bfloat16:
         return multiplies_bfloat16()
+    if dtype == torch.int8:
+        return multiplies_int8()
     return dtype in (None, torch.float32)
 
 
@@ -67,12 +80,12 @@ class NativeRunner:
     """A snapshot of an encoder's weights laid out for native code.
 
     A method that is more than thresholds on its score (`PruningMethod.rule`) goes through the packed
-    runner.
+    runner, which has no int8.
 
     Args:
         library: What `native_build` built.
         encoder: Whose weights; native code `takes` it.
-        dtype: Type of the layers' weights, float32 or bfloat16; None takes float32. States, sums and
+        dtype: Type of the layers' weights, float32, bfloat16 or int8; None takes float32. States and
             scores are in float32 always.
     """
 
@@ -106,10 +119,15 @@ class NativeRunner:
         Raises:
             RuntimeError: The encoder is in training mode.
             ValueError: A span head names tokens, and only the first one is to be finished.
+            UserError: The method needs the packed runner, which has no int8.
             MemoryError: There is too little of it.
         """
         rule = method.rule()
         if rule is None and method.prunes:
+            if self._dtype == torch.int8:
+                raise UserError(
+                    f"int8 is for methods with thresholds, and {method.name} has none: take float32."
+                )
             return self._packed(inputs, method, record=record, last_layer=last_layer)
         check_call(self.encoder, last_layer)
         directions = None if rule is None else rule.direction
@@ -135,7 +153,7 @@ class NativeRunner:
             heads=config.num_heads,
             intermediate=config.intermediate_size,
             eps=config.layer_norm_eps,
-            is_bfloat16=self._dtype == torch.bfloat16,
+            type=TYPES.index(self._dtype),
             by_distance=self._by_distance,
             reach=0 if self._bias is None else self._bias.reach,
         )
@@ -200,12 +218,17 @@ class NativeRunner:
     ) -> MapFields:
         outer, inner = weight.shape
         width = self._library.panel_width()
-        return MapFields(
-            panels=self._keep(in_panels(weight, self._dtype, width)),
-            bias=self._keep(functional.pad(bias, (0, -outer % width))),
-            inner=inner,
-            outer=outer,
-        )
+
+        def by_column(values: Float[Tensor, "... outer"]) -> int:
+            return self._keep(functional.pad(values, (0, -outer % width)))
+
+        fields = MapFields(bias=by_column(bias), inner=inner, outer=outer)
+        if self._dtype == torch.int8:
+            fields.weights = by_column(weight.T)
+            weight, steps, totals = in_steps(weight)
+            fields.steps, fields.totals = by_column(steps), by_column(totals)
+        fields.panels = self._keep(in_panels(weight.to(self._dtype), width))
+        return fields
 
     def _norm(self, module: nn.Module) -> NormFields:
         assert isinstance(module, nn.LayerNorm)

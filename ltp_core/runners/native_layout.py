@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8, Num
 from torch import Tensor
 from torch.nn import functional
+
+from ltp_core.encoder.int8 import to_integers, weight_scales
 
 Pointer, Int32, Int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 
@@ -15,7 +17,10 @@ Pointer, Int32, Int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 class MapFields(ctypes.Structure):
     """A linear map."""
 
-    _fields_ = (("panels", Pointer), ("bias", Pointer), ("inner", Int64), ("outer", Int64))
+    _fields_ = (
+        *((name, Pointer) for name in ("panels", "bias", "steps", "totals", "weights")),
+        *((name, Int64) for name in ("inner", "outer")),
+    )
 
 
 class NormFields(ctypes.Structure):
@@ -43,7 +48,7 @@ class ModelFields(ctypes.Structure):
         ("layers", ctypes.POINTER(LayerFields)),
         *((name, Int64) for name in ("num_layers", "hidden", "heads", "intermediate")),
         ("eps", ctypes.c_float),
-        ("is_bfloat16", Int32),
+        ("type", Int32),
         ("by_distance", Pointer),
         ("reach", Int64),
     )
@@ -79,21 +84,36 @@ class BatchFields(ctypes.Structure):
     )
 
 
+TYPES = (torch.float32, torch.bfloat16, torch.int8)
+"""Of weights, by the number that stands for each."""
+
+TOGETHER = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
+"""Inputs that the processor multiplies at once."""
+
+
 def in_panels(
-    weight: Float[Tensor, "outer inner"], dtype: torch.dtype, width: int
-) -> Float[Tensor, "panel depth column"]:
+    weight: Num[Tensor, "outer inner"], width: int
+) -> Num[Tensor, "panel depth column"]:
     """Weights in panels of some outputs, the inputs one after another in each.
 
-    Outputs beyond the last are zeros. In bfloat16 two inputs stand together, so that a column is a
-    pair, and an odd number of inputs has one more, of zeros.
+    Outputs beyond the last are zeros. In bfloat16 two inputs stand together and in int8 four, so that
+    a column is a pair or four; where inputs are missing for that, there are zeros.
 
     Args:
-        weight: A linear map's.
-        dtype: float32 or bfloat16.
+        weight: A linear map's, of one of the `TYPES`.
         width: Outputs of a panel.
     """
     outer, inner = weight.shape
-    pair = 2 if dtype == torch.bfloat16 else 1
-    padded = functional.pad(weight.detach().to(dtype), (0, -inner % pair, 0, -outer % width))
-    split = padded.view(-1, width, padded.shape[1] // pair, pair)
-    return split.transpose(1, 2).reshape(len(split), -1, width * pair)
+    together = TOGETHER[weight.dtype]
+    padded = functional.pad(weight, (0, -inner % together, 0, -outer % width))
+    split = padded.view(-1, width, padded.shape[1] // together, together)
+    return split.transpose(1, 2).reshape(len(split), -1, width * together)
+
+
+def in_steps(
+    weight: Float[Tensor, "outer inner"],
+) -> tuple[Int8[Tensor, "outer inner"], Float[Tensor, " outer"], Float[Tensor, " outer"]]:
+    """A map's weights in int8, the value of one step of each output, and its weights' sum."""
+    steps = weight_scales(weight)
+    whole = to_integers(weight, 1 / steps[:, None]).to(torch.int8)
+    return whole, steps, whole.sum(dim=1) * steps

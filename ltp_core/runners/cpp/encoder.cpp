@@ -28,7 +28,7 @@ struct Model {
   const Layer* layers;  // those that run, L of them
   int64_t num_layers, hidden, heads, intermediate;
   float eps;
-  int32_t is_bfloat16;       // weights in pairs of bfloat16
+  int32_t type;              // of the weights: 0 float32, 1 bfloat16, 2 int8
   const float* by_distance;  // heads x (2 reach + 1); null: nothing depends on distance
   int64_t reach;
 };
@@ -423,17 +423,27 @@ int has_bfloat16() {
 #endif
 }
 
-// 0 done, 1 no memory for it, 2 weights of a type that `has_bfloat16` denies.
+// Whether it multiplies bytes in fours.
+int has_int8() {
+#if defined(__AVX512VNNI__)
+  return 1;
+#else
+  return 0;
+#endif
+}
+
+// 0 done, 1 no memory for it, 2 weights of a type that `has_bfloat16` or `has_int8` denies.
 int run_encoder(const Model* model, const Rule* rule, const Batch* batch) {
   try {
-    if (!model->is_bfloat16) {
-      run<Float32>(*model, *rule, *batch);
-      return 0;
-    }
+    switch (model->type) {
+      case 0: run<Float32>(*model, *rule, *batch); return 0;
 #if defined(__AVX512BF16__)
-    run<Bfloat16>(*model, *rule, *batch);
-    return 0;
+      case 1: run<Bfloat16>(*model, *rule, *batch); return 0;
 #endif
+#if defined(__AVX512VNNI__)
+      case 2: run<Int8>(*model, *rule, *batch); return 0;
+#endif
+    }
     return 2;
   } catch (const std::bad_alloc&) {
     return 1;

@@ -2,8 +2,8 @@
 //
 // A linear map's weights lie in panels of WIDE outputs, one panel after another, so that a tile reads
 // them in order: panel[k][j] is the weight from input k to the panel's output j. In bfloat16 an element
-// is a pair, of inputs 2k and 2k + 1, and the processor adds the products of both at once; sums are in
-// float32 always.
+// is a pair, of inputs 2k and 2k + 1, and the processor adds the products of both at once, into sums in
+// float32. In int8 it is four whole numbers, and so are the sums, which are exact.
 
 #pragma once
 
@@ -12,14 +12,36 @@
 #include "vectors.h"
 #include "workspace.h"
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
+// A linear map, as the caller lays it out.
+struct Map {
+  const void* panels;
+  const float* bias;  // as many as the panels have columns, and likewise
+  // of an output's weights in int8: value of one step, and their sum; and the weights in float32
+  const float *steps, *totals, *weights;
+  int64_t inner, outer;
+  int64_t columns() const { return (outer + WIDE - 1) / WIDE * WIDE; }
+};
+
+// What the whole numbers of a row stand for, and the number that is none of them.
+struct Scale {
+  float step, least, farthest;
+  int place;  // of the farthest
+};
+
+// What a type of numbers does: `pack` lays out a row, `add` adds products to sums, and `scale` gives the
+// sums of a row and a panel their value, the bias not added yet.
 struct Float32 {
   using Element = float;
   static int elements(int inner) { return inner; }
-  static void pack(const float* row, int inner, Element* to) { std::copy(row, row + inner, to); }
+  static Scale pack(const float* row, int inner, Element* to) {
+    std::copy(row, row + inner, to);
+    return {};
+  }
+  static void scale(float*, const Scale&, const Map&, int) {}
   static void add(Vector& total, Vector weights, Element value) { total += weights * value; }
 };
 
@@ -27,7 +49,7 @@ struct Float32 {
 struct Bfloat16 {
   using Element = uint32_t;  // two numbers
   static int elements(int inner) { return (inner + 1) / 2; }
-  static void pack(const float* row, int inner, Element* to) {
+  static Scale pack(const float* row, int inner, Element* to) {
     uint16_t* halves = reinterpret_cast<uint16_t*>(to);
     if (inner % 2) halves[inner] = 0;
     for (int i = 0; i < inner; ++i) {  // the nearest; of two equally near the even one
@@ -35,9 +57,71 @@ struct Bfloat16 {
       std::memcpy(&bits, row + i, 4);
       halves[i] = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     }
+    return {};
   }
+  static void scale(float*, const Scale&, const Map&, int) {}
   static void add(Vector& total, Vector weights, Element pair) {
     total = _mm512_dpbf16_ps(total, (__m512bh)weights, (__m512bh)_mm512_set1_epi32(pair));
+  }
+};
+#endif
+
+#if defined(__AVX512VNNI__)
+// An output's weights are whole numbers from -127 to 127 of its own step. A row is its least number plus 0
+// to 255 of its own step, which is finer than as many on both sides of 0. Its number that is farthest
+// from 0 goes by itself, in float32: such a one (25 behind a GELU where others are below 6) would make the
+// steps coarse, and the rounding of the weights that it meets large. So a sum of products is
+// row.step * map.steps[j] * (sum of products of whole numbers) + row.least * map.totals[j]
+// + row.farthest * map.weights[row.place][j].
+struct Int8 {
+  using Element = uint32_t;  // four numbers
+  static int elements(int inner) { return (inner + 3) / 4; }
+  static Scale pack(const float* row, int inner, Element* to) {
+    const int place = farthest_of(row, inner);
+    // Numbers without that one; 0 stands in its place, and beyond the row's end.
+    auto others = [&](int i) {
+      const __mmask16 is_it = place - i >= 0 && place - i < LANES ? 1 << (place - i) : 0;
+      return _mm512_maskz_loadu_ps(there(inner - i) & ~is_it, row + i);
+    };
+    __m512 low = _mm512_setzero_ps(), high = low;
+    for (int i = 0; i < inner; i += LANES) {
+      low = _mm512_min_ps(low, others(i));
+      high = _mm512_max_ps(high, others(i));
+    }
+    const float least = _mm512_reduce_min_ps(low), range = _mm512_reduce_max_ps(high) - least;
+    const __m512 steps = _mm512_set1_ps(255 / std::max(range, 1e-30f));
+    for (int i = 0; i < inner; i += LANES) {
+      // The nearest whole numbers, of two equally near the even one.
+      __m512 above = _mm512_sub_ps(others(i), _mm512_set1_ps(least));
+      __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(above, steps));
+      _mm512_mask_cvtepi32_storeu_epi8(reinterpret_cast<uint8_t*>(to) + i, there(inner - i), whole);
+    }
+    return {range / 255, least, row[place], place};
+  }
+  static void add(Vector& total, Vector weights, Element four) {
+    total = (Vector)_mm512_dpbusd_epi32((__m512i)total, _mm512_set1_epi32(four), (__m512i)weights);
+  }
+  static void scale(float* sums, const Scale& row, const Map& map, int column) {
+    const float* weights = map.weights + row.place * map.columns() + column;
+    for (int c = 0; c < WIDE; c += LANES) {
+      Vector whole = __builtin_convertvector((Integers)load(sums + c), Vector);
+      Vector sum = whole * (load(map.steps + column + c) * row.step);
+      sum += load(map.totals + column + c) * row.least;
+      store(sums + c, sum + load(weights + c) * row.farthest);
+    }
+  }
+
+ private:
+  // Which of a vector's numbers are there where a row has `count` more; weights beyond are zeros.
+  static __mmask16 there(int count) { return count < LANES ? (1 << count) - 1 : 0xffff; }
+  static int farthest_of(const float* row, int inner) {
+    __m512 most = _mm512_setzero_ps();
+    auto size = [&](int i) { return _mm512_abs_ps(_mm512_maskz_loadu_ps(there(inner - i), row + i)); };
+    for (int i = 0; i < inner; i += LANES) most = _mm512_max_ps(most, size(i));
+    most = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    for (int i = 0; i < inner; i += LANES)
+      if (int found = _mm512_cmp_ps_mask(size(i), most, _CMP_EQ_OQ)) return i + __builtin_ctz(found);
+    return 0;
   }
 };
 #endif
@@ -85,13 +169,6 @@ void for_tiles(int count, DoTile do_tile) {
   }
 }
 
-// A linear map, as the caller lays it out.
-struct Map {
-  const void* panels;
-  const float* bias;  // as many as the panels have columns
-  int64_t inner, outer;
-};
-
 // Rows of a matrix of floats: all from the first on, or those that `index` names.
 struct Rows {
   const float* values;
@@ -119,16 +196,19 @@ void multiply(const Rows& rows, const Map& map, Workspace& space, Finish finish)
       int begin = int64_t(rows.count) * block / blocks;
       int count = int64_t(rows.count) * (block + 1) / blocks - begin;
       Element* packed = reinterpret_cast<Element*>(space.own().packed.data());
+      Scale scales[BLOCK_ROWS];
       for (int i = 0; i < count; ++i)
-        Type::pack(rows.row(begin + i), map.inner, packed + int64_t(i) * depth);
+        scales[i] = Type::pack(rows.row(begin + i), map.inner, packed + int64_t(i) * depth);
       for (int p = panels * part / parts; p < panels * (part + 1) / parts; ++p) {
         const Element* panel = static_cast<const Element*>(map.panels) + int64_t(p) * depth * WIDE;
         int width = std::min<int>(WIDE, map.outer - p * WIDE);
         for_tiles(count, [&](int first, int height) {
           float sums[TILE_ROWS * WIDE];
           any_tile<Type>(height, packed + int64_t(first) * depth, depth, panel, depth, sums, WIDE);
-          for (int i = 0; i < height; ++i)
+          for (int i = 0; i < height; ++i) {
+            Type::scale(sums + i * WIDE, scales[first + i], map, p * WIDE);
             finish(begin + first + i, p * WIDE, sums + i * WIDE, width);
+          }
         });
       }
     }
