@@ -91,9 +91,7 @@ TOGETHER = {torch.float32: 1, torch.bfloat16: 2, torch.int8: 4}
 """Inputs that the processor multiplies at once."""
 
 
-def in_panels(
-    weight: Num[Tensor, "outer inner"], width: int
-) -> Num[Tensor, "panel depth column"]:
+def in_panels(weight: Num[Tensor, "outer inner"], width: int) -> Num[Tensor, "panel depth column"]:
     """Weights in panels of some outputs, the inputs one after another in each.
 
     Outputs beyond the last are zeros. In bfloat16 two inputs stand together and in int8 four, so that

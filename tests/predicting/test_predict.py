@@ -300,7 +300,7 @@ def test_pairs(tiny_store: Path, tmp_path: Path) -> None:
         (b"text,a,a\ngood,1,2\n", ["--text", "text"], ["'a' twice"]),
         (b"text,predicted_label\ngood,1\n", ["--text", "text"], ["predicted_label", "--prefix"]),
         (b"a,b\ngood,fine\nbad,dull\n", [], ["a, b", "--text"]),
-        (b"text\ngood\n", ["--text", "text", "--dtype", "int8"], ["packed", "bfloat16"]),
+        (b"text\ngood\n", ["--text", "text", "--dtype", "int8"], ["native pass", "doctor"]),
         (b"text\ngood\n", ["--text-pair", "text"], ["--text"]),
     ],
 )

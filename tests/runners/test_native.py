@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
 
 from ltp_core import native_build
 from ltp_core.encoder import int8
@@ -24,6 +27,7 @@ from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.records import UserError
 from ltp_core.runners.base import LastLayer, RunOutput
 from ltp_core.runners.native import NativeRunner, fastest_runner
+from ltp_core.runners.native_layout import MapFields, in_panels, in_steps
 from ltp_core.runners.packed import PackedRunner, run_packed
 from tests import strategies, tiny
 from tests.pruning.test_method_contract import every_variant, make
@@ -195,6 +199,129 @@ def test_layers_in_bfloat16_are_near(
     coarse = runner(case.inputs, method, record=True)
     assert_same(expected, coarse, atol=0.5)
     assert not torch.equal(coarse.logits, expected.logits)
+
+
+# --- int8 -------------------------------------------------------------------------------------------
+
+PRODUCT = """
+#include "product.h"
+extern "C" void product(const float* rows, int count, const Map* map, float* out) {
+  Workspace space;
+  space.scratch.resize(1);
+  space.own().packed.resize(BLOCK_ROWS * map->inner);
+  multiply<Int8>({rows, map->inner, count}, *map, space, [&](int i, int j, const float* sums, int n) {
+    std::copy(sums, sums + n, out + i * map->outer + j);
+  });
+}
+"""
+"""A linear map in int8 alone, as a pass does it."""
+
+
+@pytest.fixture(scope="module")
+def product(library: ctypes.CDLL, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """`PRODUCT`, built."""
+    if not library.has_int8():
+        pytest.skip("the processor does not multiply bytes in fours")
+    folder = tmp_path_factory.mktemp("product")
+    (folder / "product.cpp").write_text(PRODUCT)
+    command = [str(cpp_compiler()), *native_build.FLAGS, "-I", str(native_build.SOURCES)]
+    subprocess.run(
+        [*command, str(folder / "product.cpp"), "-o", str(folder / "product.so")], check=True
+    )
+    return ctypes.CDLL(str(folder / "product.so"))
+
+
+@pytest.mark.parametrize("count", [1, 13, 15, 99])
+@pytest.mark.parametrize(("inner", "outer"), [(3, 5), (30, 33), (384, 64)])
+def test_int8_products_are_exact(
+    library: ctypes.CDLL, product: ctypes.CDLL, count: int, inner: int, outer: int
+) -> None:
+    """Steps of 1 on both sides: one row or an odd number, widths that fill neither vector nor panel."""
+    random = np.random.default_rng(count * inner)
+    weight = random.integers(-127, 128, (outer, inner))
+    weight[:, 0] = 127
+    rows = random.integers(-100, 156, (count, inner))
+    rows[:, 0], rows[:, 1], rows[:, 2] = -100, 155, 1000  # the last is none of the whole numbers
+    rows = random.permuted(rows, axis=1)
+    width = library.panel_width()
+    whole, steps, totals = in_steps(torch.tensor(weight).float())
+    by_column = [
+        functional.pad(values, (0, -outer % width)).contiguous()
+        for values in (steps, totals, torch.tensor(weight).float().T)
+    ]
+    panels, taken = in_panels(whole, width), torch.tensor(rows).float()
+    names, out = ("steps", "totals", "weights"), torch.empty(count, outer)
+    fields = MapFields(
+        panels=panels.data_ptr(),
+        **{name: values.data_ptr() for name, values in zip(names, by_column, strict=True)},
+        inner=inner,
+        outer=outer,
+    )
+    product.product(
+        ctypes.c_void_p(taken.data_ptr()),
+        count,
+        ctypes.byref(fields),
+        ctypes.c_void_p(out.data_ptr()),
+    )
+    assert (rows @ weight.T).tolist() == out.tolist()
+
+
+class Rounded(nn.Linear):
+    """A map of which weights and rows are rounded as native code does it, slowly.
+
+    `tie` is how near a number came to the middle between two whole ones, where float32 may go either way.
+    """
+
+    tie: float
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """The product of whole numbers, scaled, and each row's farthest number by itself."""
+        steps = self.weight.abs().amax(dim=1, keepdim=True) / 127
+        weight = (self.weight / steps).round() * steps
+        place = rows.abs().argmax(dim=-1, keepdim=True)
+        others = rows.scatter(-1, place, 0.0)
+        low = others.amin(dim=-1, keepdim=True).clamp_max(0)
+        step = (others.amax(dim=-1, keepdim=True).clamp_min(0) - low) / 255
+        scaled = (others - low) / step.clamp_min(1e-30)
+        self.tie = min(self.tie, (scaled % 1 - 0.5).abs().min().item())
+        exact = rows.gather(-1, place) * self.weight.T[place.squeeze(-1)]
+        return functional.linear(scaled.round() * step + low, weight, self.bias) + exact
+
+
+def rounded(encoder: Encoder) -> Encoder:
+    """A copy whose layers' maps are `Rounded`."""
+    copied = tiny.copy_of(encoder)
+    for _, module in int8._maps(copied):
+        assert type(module) is nn.Linear
+        module.__class__ = Rounded
+        module.tie = 0.5
+    return copied
+
+
+@every_variant
+@given(case=strategies.post_ln_cases, last_layer=st.sampled_from(["all", "first"]))
+@settings(max_examples=8)
+def test_int8_equals_rounded_maps(
+    library: ctypes.CDLL, name: str, case: Case, last_layer: LastLayer
+) -> None:
+    """What the masked runner gives of rounded maps; a method without thresholds is refused."""
+    if not library.has_int8():
+        pytest.skip("the processor does not multiply bytes in fours")
+    encoder, method = in_float32(case, make(name))
+    runner = NativeRunner(library, encoder, dtype=torch.int8)
+    if method.prunes and method.rule() is None:
+        with pytest.raises(UserError, match="thresholds"):
+            runner(case.inputs, method)
+        return
+    slow = rounded(encoder)
+    expected = run("masked", slow, case.inputs, method)
+    assume_clear(expected, method)
+    assume(min(module.tie for module in slow.modules() if isinstance(module, Rounded)) > 1e-4)
+    assert_same(expected, runner(case.inputs, method, record=True), NEAR)
+    packed = run_packed(encoder, case.inputs, method, last_layer=last_layer)
+    found = runner(case.inputs, method, last_layer=last_layer)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=NEAR)
+    assert not torch.equal(found.logits, packed.logits)
 
 
 # --- other processors -------------------------------------------------------------------------------
