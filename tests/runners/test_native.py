@@ -405,7 +405,8 @@ def test_what_native_code_lacks_runs_packed(cache: Path, monkeypatch: pytest.Mon
 def test_the_state_says_what_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In use, broken, not built, switched off: each has its sentence."""
     path = native_build.built_file()
-    assert native_build.native_state() == native_build.NativeState(is_used=True, detail=str(path))
+    state = native_build.native_state()
+    assert (state.is_used, state.detail, state.types[0]) == (True, str(path), "float32")
     assert path == native_build.build_library()
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache / "other"))
     assert "not built: python -m ltp_core doctor --build" in native_build.native_state().detail
