@@ -18,6 +18,6 @@ with answer:
     if chosen is None:
         panels.nothing_yet(what)
     else:
-        panels.answer(chosen, results.of_another(chosen, found, checkpoint))
+        figures = panels.answer(chosen, results.of_another(chosen, found, checkpoint))
 if chosen is not None:
-    panels.details(chosen, found)
+    panels.details(chosen, found, figures)

@@ -35,7 +35,7 @@ STATES = (
     "robustness?robustness.tab=Token%20kinds",
     "throughput?what=scaling",
     "throughput?what=topk",
-    "train?what=prune",
+    "train?what=Prune%20without%20training",
     f"runs?run={app_samples.MOVIES}",
 )
 """What a page becomes when it is used, in the colours that it has anyway."""

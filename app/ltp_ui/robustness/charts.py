@@ -33,6 +33,8 @@ TITLES: dict[Axis, str] = {
 }
 OURS, UNPRUNED, PAPER = "ours", "unpruned", "paper"
 HEIGHT = 280
+TWO_LINES = "split(replace(datum.label, ')', ''), ' (')"
+"""A band's name and below it its lengths, which side by side have no room."""
 
 COLUMNS = (
     "kind", "band", "order", "series", "method", "value", "low", "high", "label", "about", "run", "examples",
@@ -197,7 +199,7 @@ def _band_spec(
             "band:N",
             title="length in tokens",
             scale=alt.Scale(domain=list(bands), paddingInner=0.3, paddingOuter=0.15),
-            axis=alt.Axis(labelAngle=0),
+            axis=alt.Axis(labelAngle=0, labelExpr=TWO_LINES),
         ),
         xOffset=alt.XOffset("series:N", scale=alt.Scale(domain=list(series))),
     )

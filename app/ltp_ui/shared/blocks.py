@@ -41,8 +41,10 @@ def answer(sentence: str, more: str = "") -> None:
         sentence: Markdown, drawn strong.
         more: Markdown that follows on the same line.
     """
+    whole = f"**{sentence}** {more}".rstrip()
     with st.container(key=ANSWER):
-        st.markdown(f"**{sentence}** {more}".rstrip())
+        # A line does not begin with the unit.
+        st.markdown(whole.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def show(chart: charts.Figure, *, alt: str) -> None:

@@ -284,13 +284,15 @@ def legend_height(titles: Sequence[str]) -> int:
     return LEGEND_ROW * len(titles)
 
 
-def method_legend(titles: Sequence[str]) -> alt.Legend:
+def method_legend(
+    titles: Sequence[str], *, column: int = LEGEND_COLUMN, label: int = LEGEND_LABEL
+) -> alt.Legend:
     """The same in every layer and channel, so that they share one; as many columns as fit."""
     return alt.Legend(
         title=None,
         orient="top",
-        columns=alt.ExprRef(f"max(1, floor(width / {LEGEND_COLUMN}))"),
-        labelLimit=LEGEND_LABEL,
+        columns=alt.ExprRef(f"max(1, floor(width / {column}))"),
+        labelLimit=label,
         values=list(titles),
         symbolSize=140,
         symbolOpacity=1,

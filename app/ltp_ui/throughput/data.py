@@ -6,7 +6,6 @@ figures; its texts are taken as texts and its other fields may be absent.
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -88,7 +87,7 @@ class Who:
 
     Attributes:
         name: Its name in the results.
-        title: Short name, safe to draw.
+        title: Short name.
         meaning: What it is.
         method: Pruning method, or empty.
         quality: Its metric on validation, or empty.
@@ -249,7 +248,9 @@ def _who(name: str, said: Any) -> Who:
     known = VARIANTS.get(name)
     return Who(
         name=name,
-        title=known.title if known else _drawable(_run_title(name) or fields.get("title") or name),
+        title=known.title
+        if known
+        else str(_run_title(name) or fields.get("title") or name)[:LONGEST_TITLE],
         meaning=known.meaning if known else str(fields.get("meaning") or ""),
         method=str(fields.get("method") or ""),
         quality=_quality(fields.get("metric")),
@@ -261,11 +262,6 @@ def _run_title(name: str) -> str | None:
     run, _, strength = name.partition(AT)
     title = stored_labels().get(run)
     return f"{title}, {strength.replace('-', ' ')}" if title and strength else title
-
-
-def _drawable(text: Any) -> str:
-    """Plotly takes labels for HTML."""
-    return html.escape(str(text)[:LONGEST_TITLE])
 
 
 def _quality(metric: Any) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from app.ltp_ui.shared import blocks, exports_panel
+from app.ltp_ui.shared.blocks import show
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.jobs import Job
 from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.wording import counted, percent
@@ -20,7 +22,6 @@ from ltp_core.analysis.pays.timing import is_here
 from ltp_core.bench.noise import FEWEST_ROUNDS, NOISY_FIGURE, TOO_NOISY
 from ltp_core.bench.variants import CONTROL, METHOD
 
-PICTURE_KIND = "throughput.picture"
 MOST_COMPARED = 6
 
 
@@ -51,7 +52,7 @@ def _running(job: Job) -> None:
         st.progress(share, text=f"{text}, {job.elapsed_s:.0f} s")
         frame = data.live_table(events)
         if len(frame):
-            chart(charts.live_chart(frame), alt="Speed of each variant so far.")
+            show(charts.live_chart(frame), alt="Speed of each variant so far.")
 
 
 def nothing_yet(what: str) -> None:
@@ -69,20 +70,20 @@ def nothing_yet(what: str) -> None:
         st.caption(f"paper, Figure 6: up to about {said} (RoBERTa-base, CPU and GPU).")
 
 
-def answer(bench: Bench, of_another: str) -> None:
-    """The answer in a sentence, and the picture; before them, if need be, that it is of another model."""
+def answer(bench: Bench, of_another: str) -> dict[str, Figure]:
+    """The answer in a sentence, and the pictures; before them, if need be, that it is of another model.
+
+    Returns:
+        The pictures, by what they are called in an export.
+    """
     if of_another:
         st.info(plain(of_another), icon=":material/compare_arrows:")
     if sentence := headline(bench):
         blocks.answer(plain(sentence))
     st.caption(f"{plain(bench.subject)} · {plain(bench.machine)}")
     _warnings(bench)
-    if bench.what == "throughput":
-        _throughput(bench)
-    elif bench.what == "scaling":
-        _scaling(bench)
-    else:
-        _topk(bench)
+    draw = {"throughput": _throughput, "scaling": _scaling, "topk": _topk}[bench.what]
+    return draw(bench)
 
 
 def headline(bench: Bench) -> str:
@@ -126,11 +127,11 @@ def _topk_headline(bench: Bench) -> str:
     return f"Choosing the k best tokens takes {low:.1f} to {high:.1f} times as long as a threshold."
 
 
-def details(bench: Bench, found: Sequence[Bench]) -> None:
-    """The table, other results beside this one, and how it was measured."""
+def details(bench: Bench, found: Sequence[Bench], figures: Mapping[str, Figure]) -> None:
+    """The table, other results beside this one, and how it was measured; `figures` can be exported."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("Numbers", anchor=False)
-        _export(bench)
+        _export(bench, figures)
     st.dataframe(
         numbers(bench), hide_index=True, width="stretch", alt="Every measurement of this result."
     )
@@ -163,39 +164,41 @@ def _warnings(bench: Bench) -> None:
         st.caption(f"The time limit left out {counted(bench.num_skipped, 'measurement')}.")
 
 
-def _throughput(bench: Bench) -> None:
-    # One batch size is no line: its bars say all.
-    has_line = len(bench.places) > 1
-    left, right = st.columns(2, gap="large") if has_line else (st.empty(), st.container())
-    if has_line:
-        left.markdown("**Speed by batch size**")
+def _throughput(bench: Bench) -> dict[str, Figure]:
+    figures = {}
+    has_bars = bench.frame["speedup"].notna().any()
+    # One batch size is no line: its bars say all, where pruning was measured against its control.
+    has_lines = len(bench.places) > 1 or not has_bars
+    left, right = st.columns(2, gap="large") if has_lines and has_bars else [st.container()] * 2
+    if has_lines:
         with left:
-            chart(
-                charts.throughput_chart(bench),
-                alt=f"Throughput relative to {bench.baseline} by batch size. {headline(bench)}",
-                name=f"{bench.name}-throughput",
-            )
-    with right:
-        st.markdown("**Speed: promised by the FLOPs, and measured**")
-        place = bench.places[-1]
-        if len(bench.places) > 1:
-            place = (
-                st.segmented_control(
-                    "At",
-                    bench.places,
-                    default=place,
-                    required=True,
-                    key=f"throughput.at.{bench.name}",
-                    label_visibility="collapsed",
-                )
-                or place
-            )
-        chart(
-            charts.promise_chart(bench, place),
-            alt=f"Measured and promised speed at {place}. {summary(bench, place)}",
-            name=f"{bench.name}-promise",
-        )
-        st.markdown(summary(bench, place))
+            st.markdown("**Speed by batch size**")
+            figures["Speed by batch size"] = lines = charts.throughput_chart(bench)
+            about = f"Throughput relative to {bench.baseline} by batch size."
+            show(lines, alt=f"{about} {headline(bench)}")
+    if has_bars:
+        with right:
+            st.markdown("**Speed: promised by the FLOPs, and measured**")
+            place = bench.places[-1] if len(bench.places) == 1 else _choose_place(bench)
+            figures["Speed promised and measured"] = bars = charts.promise_chart(bench, place)
+            said = summary(bench, place)
+            show(bars, alt=f"Measured and promised speed at {place}. {said}")
+            st.markdown(said)
+    return figures
+
+
+def _choose_place(bench: Bench) -> str:
+    """One of several batch sizes and lengths; the last one until another is chosen."""
+    last = bench.places[-1]
+    chosen = st.segmented_control(
+        "At",
+        bench.places,
+        default=last,
+        required=True,
+        key=f"throughput.at.{bench.name}",
+        label_visibility="collapsed",
+    )
+    return chosen or last
 
 
 def summary(bench: Bench, place: str | None = None) -> str:
@@ -246,22 +249,21 @@ def _described(who: Who) -> str:
     return f"**{plain(who.title)}**: {plain(who.meaning)}{quality}"
 
 
-def _scaling(bench: Bench) -> None:
+def _scaling(bench: Bench) -> dict[str, Figure]:
     st.header("Time against the length", anchor=False)
-    sizes = sorted({int(size) for size in bench.frame["batch_size"]})
-    chart(
-        charts.length_chart(bench, sizes[-1]),
-        alt=f"Milliseconds per sequence by length at batch {sizes[-1]}. {summary(bench)}",
-        name=f"{bench.name}-scaling",
-    )
-    st.markdown(summary(bench))
+    largest = int(bench.frame["batch_size"].max())
+    figure = charts.length_chart(bench, largest)
+    said = summary(bench)
+    show(figure, alt=f"Milliseconds per sequence by length at batch {largest}. {said}")
+    st.markdown(said)
     st.caption(
-        f"Batch {sizes[-1]}. Dotted: the time that the executed FLOPs would take at the rate of a plain "
+        f"Batch {largest}. Dotted: the time that the executed FLOPs would take at the rate of a plain "
         "matrix product on the same machine."
     )
+    return {"Time by length": figure}
 
 
-def _topk(bench: Bench) -> None:
+def _topk(bench: Bench) -> dict[str, Figure]:
     st.header("Top-k against a threshold", anchor=False)
     names = [name for name in bench.variants if name != "threshold"]
     titles = {"topk": "positions of the best", "topk_mask": "a mask of the best"}
@@ -273,15 +275,16 @@ def _topk(bench: Bench) -> None:
         format_func=lambda name: titles.get(name, name),
         key=f"throughput.selection.{bench.name}",
     )
-    chart(
-        charts.topk_chart(bench, selection or names[0]),
+    figure = charts.topk_chart(bench, selection or names[0])
+    show(
+        figure,
         alt="Time of top-k over the time of a comparison, by length and share of tokens kept.",
-        name=f"{bench.name}-topk",
     )
     st.caption(
         "The selection alone, without the network around it. A comparison reads each score once, "
         "whatever share passes. PyTorch's implementation on this machine, not the paper's."
     )
+    return {"Top-k by length": figure}
 
 
 def _compare(bench: Bench, found: Sequence[Bench]) -> None:
@@ -314,10 +317,9 @@ def _compare(bench: Bench, found: Sequence[Bench]) -> None:
         key=f"throughput.figure.{bench.what}",
     )
     variant = "topk" if bench.what == "topk" else "packed"
-    chart(
+    show(
         charts.machines_chart(picked, variant, figure or figures[0]),
         alt=f"{counted(len(picked), 'result')} side by side.",
-        name="compared",
     )
     for index, each in enumerate(picked, start=1):
         st.caption(f"{index}: {plain(each.title)}")
@@ -389,32 +391,16 @@ def _provenance(bench: Bench) -> dict[str, Any]:
     return {key: bench.document.get(key) for key in keys}
 
 
-def chart(figure: Any, *, alt: str, name: str = "throughput") -> None:
-    """A Plotly chart whose camera button saves it in the chosen format."""
-    kind = st.session_state.get(PICTURE_KIND) or "png"
-    st.plotly_chart(
-        figure,
-        alt=alt,
-        config={
-            "displaylogo": False,
-            "toImageButtonOptions": {"format": kind, "filename": name, "scale": 2},
-        },
-    )
-
-
-def _export(bench: Bench) -> None:
+def _export(bench: Bench, figures: Mapping[str, Figure]) -> None:
     with st.popover("Export", icon=":material/download:"):
-        files: exports_panel.Files = {
-            "JSON": ("json", "application/json", lambda: bench_json(bench)),
-            "CSV": ("csv", "text/csv", lambda: bench_csv(bench)),
+        rows: dict[str, exports_panel.Files] = {
+            "Measurements": {
+                "JSON": ("json", "application/json", lambda: bench_json(bench)),
+                "CSV": ("csv", "text/csv", lambda: bench_csv(bench)),
+            }
         }
-        exports_panel.row("Measurements", bench.name, files, key="throughput.export")
-        st.segmented_control(
-            "**Charts** as",
-            ["png", "svg"],
-            default="png",
-            required=True,
-            format_func=str.upper,
-            key=PICTURE_KIND,
-        )
-        st.caption("The camera above each chart saves it in this format, in the browser.")
+        caption = (bench.subject, bench.machine)
+        for title, figure in figures.items():
+            rows[title] = exports_panel.chart_files(figure, width=720, caption=caption)
+        for title, files in rows.items():
+            exports_panel.row(title, bench.name, files, key="throughput.export")

@@ -168,7 +168,9 @@ def pictures(found: pd.DataFrame, view: View) -> None:
         _picture(group, frame, view, height=360, ranges=of_base[group["base"].iloc[0]])
     for start in range(0, len(drawn), 2):
         pair = drawn[start : start + 2]
-        for column, (group, frame) in zip(st.columns(2, gap="medium"), pair, strict=False):
+        # Below titles of one line and of two, the charts stand level.
+        columns = st.columns(2, gap="medium", vertical_alignment="bottom")
+        for column, (group, frame) in zip(columns, pair, strict=False):
             with column:
                 # Metrics of several tasks have no common level; differences and costs have.
                 is_shared = is_one_task or view.y == "difference"

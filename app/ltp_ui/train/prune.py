@@ -12,14 +12,43 @@ from app.ltp_ui.lengths import uploads
 from app.ltp_ui.shared import blocks, jobs, kept, live
 from app.ltp_ui.shared.boundary import boundary, plain
 from app.ltp_ui.shared.jobs import Job
+from app.ltp_ui.shared.labels import task_label
 from app.ltp_ui.shared.method_style import title_of
+from app.ltp_ui.shared.stored import points
+from app.ltp_ui.shared.wording import percent
+from app.ltp_ui.shared.wording import points as in_points
 from app.ltp_ui.train import finished
+from ltp_core.analysis.runs import rows
 from ltp_core.tasks.catalogue import known_task
 from ltp_core.tasks.own_texts import LINES
 
 KIND = "calibrate"
 ROWS = (100, 300, 1_000)
 DEFAULT_BUDGET, DEFAULT_ROWS = 0.6, 300
+
+
+def answer() -> None:
+    """What to expect, in one sentence: what stored thresholds that nothing was trained for came to."""
+    found = points()
+    found = found[(found["method"] == "calibrated") & found["difference_validation"].notna()]
+    if found.empty:
+        return
+    # Of the set of comparable points that was validated on most rows.
+    best = found.loc[found["rows_validation"].idxmax(), "comparable"]
+    mine = found[found["comparable"] == best].sort_values("paper_validation", ascending=False)
+    first, *others = rows(mine)
+    blocks.answer(
+        plain(
+            f"On {task_label(first.task)}, thresholds chosen without training change "
+            f"{first.metric_name.replace('_', ' ')} by {in_points(first.difference_validation)} at "
+            f"{percent(first.paper_validation, 0)} of the FLOPs"
+            + "".join(
+                f", by {in_points(each.difference_validation)} at {percent(each.paper_validation, 0)}"
+                for each in others
+            )
+            + "."
+        )
+    )
 
 
 def panel() -> None:
