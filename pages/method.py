@@ -56,7 +56,7 @@ with picture_slot:
 
 st.header("Equations", anchor="equations")
 for equation in method_text.EQUATIONS:
-    number_of, formula, text = st.columns([1, 6, 4], vertical_alignment="center")
+    number_of, formula, text = st.columns([1, 8, 4], vertical_alignment="center")
     number_of.markdown(f"({equation.number})")
     formula.latex(equation.latex)
     text.markdown(equation.text)

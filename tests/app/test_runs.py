@@ -223,6 +223,11 @@ def test_every_quantity_can_be_drawn(quantity: str) -> None:
     assert ">hard<" in svg
     assert "NaN" not in svg
     assert image(chart, "png").startswith(b"\x89PNG")
+    on_screen = charts.zoomable(chart, quantity)
+    assert chart.frame["series"].dropna().unique().tolist() == [
+        line.name for line in on_screen.data
+    ]
+    assert ["soft", "hard"] == [mark.text for mark in on_screen.layout.annotations]
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ def test_the_page_lists_runs_and_reasons() -> None:
     assert {"LTP", "SpAtten"} <= {label.partition(" · ")[0] for label in table["run"]}
     assert "2 folders not in the table" in texts(at)
     assert "is missing" in texts(at)
-    assert not at.get("vega_lite_chart")
+    assert not at.get("plotly_chart")
 
 
 def test_a_link_opens_a_run() -> None:
@@ -244,7 +249,7 @@ def test_a_link_opens_a_run() -> None:
     at = page(run=ltp())
     assert label_of(ltp()) in headings(at)
     assert any(caption.value.replace("\\", "").startswith(ltp()) for caption in at.caption)
-    assert 1 == len(at.get("vega_lite_chart"))
+    assert 1 == len(at.get("plotly_chart"))
     assert "Stored without its weights" in texts(at)
     labels = [link.proto.label for link in at.get("page_link")]
     assert {"Seed 1", "Seed 2"} <= set(labels)
@@ -270,7 +275,7 @@ def test_two_runs_stand_side_by_side() -> None:
     lines = set(frame["fact"])
     assert {"validation: accuracy", "FLOPs, paper", "took", "method.name"} <= lines
     assert "task" not in lines, "what is the same does not set them apart"
-    assert 1 == len(at.get("vega_lite_chart"))
+    assert 1 == len(at.get("plotly_chart"))
     assert "There is no run" in texts(at).replace("\\", "")
 
 

@@ -325,7 +325,7 @@ def test_methods_can_be_chosen() -> None:
     [spec, _] = charts(at)
     assert {"LTP"} == {row["method"] for row in rows_of(at) if row["kind"] == "point"}
     assert spec
-    assert "SpAtten" in at.dataframe[0].value["method"].tolist()
+    assert "SpAtten" in at.table[0].value["method"].tolist()
 
 
 def rows_of(at: AppTest, number: int = 0) -> list[dict[str, Any]]:

@@ -199,10 +199,8 @@ def tokens_section(shown: Comparison, asked: str, sentence: str) -> None:
     """
     with boundary("The difference view"):
         token, layer = _show_view(shown, asked)
-        left, right = st.columns([5, 1])
-        with left:
+        with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(plain(sentence))
-        with right:
             export.export_popover(shown, sentence, layer)
         if token is not None:
             _token_panel(shown, token)

@@ -12,6 +12,7 @@ from app.ltp_ui.shared import live, state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.checkpoint_select import checkpoint_select
 from app.ltp_ui.shared.live import Card, Question
+from app.ltp_ui.shared.method_style import title_of
 from app.ltp_ui.shared.palette import DARK, LIGHT
 from app.ltp_ui.shared.strength import BUDGET, Strength, choose_budget
 from app.ltp_ui.shared.texts import ask as ask_texts
@@ -171,10 +172,10 @@ def multiplier(card: Card, key: str, *, default: float = 1.0) -> Strength:
 def about_multiplier(card: Card) -> str:
     """What a multiplier does to a method without thresholds."""
     if not card.prunes:
-        return f"Its method, {card.method}, drops no token: there is nothing to move."
+        return f"Its method, {title_of(card.method)}, drops no token: there is nothing to move."
     if card.can_scale:
-        return f"Its method, {card.method}, has no thresholds; this moves how many tokens it drops."
-    return f"Its method, {card.method}, has no thresholds to move."
+        return f"Its method, {title_of(card.method)}, has no thresholds; this moves how many tokens it drops."
+    return f"Its method, {title_of(card.method)}, has no thresholds to move."
 
 
 def _edited(checkpoint: str, learned: tuple[float, ...], scale: float) -> tuple[float, ...]:

@@ -234,15 +234,12 @@ def _latency_card(question: Question, what_if: WhatIf, *, waits: bool) -> None:
 
 def summary_section(shown: Picture) -> None:
     """Survivors by layer, and the decisions that were closest."""
-    left, right = st.columns([5, 6], gap="large")
-    with left:
-        st.header("Survivors by layer", anchor=False)
-        lengths = ", ".join(map(str, shown.trace.lengths))
-        chart = charts.survivors_chart(shown.trace, shown.learned)
-        show(chart, alt=f"Live tokens by layer: {lengths}.")
-    with right:
-        st.header("Nearest misses", anchor=False)
-        _misses(shown)
+    st.header("Survivors by layer", anchor=False)
+    lengths = ", ".join(map(str, shown.trace.lengths))
+    chart = charts.survivors_chart(shown.trace, shown.learned)
+    show(chart, alt=f"Live tokens by layer: {lengths}.")
+    st.header("Nearest misses", anchor=False)
+    _misses(shown)
 
 
 def _misses(shown: Picture) -> None:

@@ -185,7 +185,15 @@ def numbers(decision: Decision, asked: Asked) -> None:
                 "JSON": ("json", "application/json", lambda: json_text(whole).encode())
             }
             speeds = exports_panel.frame_files(speed_frame(decision, asked.price))
-            for title, files in (("Decision", document), ("Speeds", speeds)):
+            rows = {"Decision": document, "Speeds": speeds}
+            caption = [said(decision)]
+            if len(times := time_frame(decision)):
+                figure = charts.time_chart(times)
+                rows["Time picture"] = exports_panel.chart_files(figure, caption=caption)
+            if len(changes := change_frame(decision)):
+                figure = charts.change_chart(changes)
+                rows["Accuracy picture"] = exports_panel.chart_files(figure, caption=caption)
+            for title, files in rows.items():
                 exports_panel.row(title, decision.checkpoint, files, key="pays.export")
     if decision.timing is not None:
         frame = speed_frame(decision, asked.price)
@@ -232,12 +240,13 @@ def saved_text(speed: Speed) -> str:
 
 
 _SPEED_CONFIG = {
-    "Texts/s": st.column_config.NumberColumn(format="%.0f"),
-    "Minutes per million": st.column_config.NumberColumn(format="%.1f"),
+    "Variant": st.column_config.TextColumn(width=170),
+    "Texts/s": st.column_config.NumberColumn(format="%.0f", width=60),
+    "Minutes per million": st.column_config.NumberColumn(format="%.1f", width=115),
     "Time saved": st.column_config.TextColumn(
-        help="Of the same engine with nothing pruned; quartiles over the rounds."
+        help="Of the same engine with nothing pruned; quartiles over the rounds.", width=105
     ),
-    "Cost per million": st.column_config.NumberColumn(format="%.3f"),
+    "Cost per million": st.column_config.NumberColumn(format="%.3f", width=105),
 }
 
 

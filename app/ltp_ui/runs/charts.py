@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
+from html import escape
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import pandas as pd
 
 from app.ltp_ui.shared.charts import Figure, without_data
+from app.ltp_ui.shared.method_charts import MUTED
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 QUANTITIES: Mapping[str, tuple[str, ...]] = {
     "Loss": ("loss", "task_loss", "distillation_loss", "regularizer"),
@@ -29,6 +35,8 @@ Y_TITLES = {
     "Temperature": "times uniform attention",
 }
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 2], [10, 3], [3, 1]]
+PLOTLY_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+X_TITLE = "optimizer step, all stages"
 LOSS_TICKS = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 SERIES, STAGE = "series", "stage"
 LONG_NAME = 24
@@ -91,7 +99,7 @@ def overlay_chart(histories: Mapping[str, pd.DataFrame], column: str, window: in
         if column in history
     ]
     frame = pd.concat(lines, ignore_index=True)[["total_step", STAGE, "series", "value", "kind"]]
-    quantity = next(name for name in QUANTITIES if column in _matching([column], name))
+    quantity = quantity_of(column)
     labels = tuple(frame["series"].unique())
     spec = _spec(Y_TITLES[quantity], labels, is_loss=quantity == "Loss")
     return Figure(spec=spec, frame=frame.astype(object))
@@ -112,6 +120,47 @@ def history_chart(history: pd.DataFrame, quantity: str, window: int = 1) -> Figu
     return Figure(spec=spec, frame=frame.astype(object).where(frame.notna(), None))
 
 
+def quantity_of(column: str) -> str:
+    """What a column of the history is about."""
+    return next(name for name in QUANTITIES if column in _matching([column], name))
+
+
+def zoomable(chart: Figure, quantity: str) -> go.Figure:
+    """The lines of a chart of this module in Plotly, which zooms into the box that is dragged over them.
+
+    The theme gives the colours. Losses stand on a logarithmic axis as long as none is 0.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    lines = chart.frame[chart.frame["kind"] == SERIES]
+    for (name, line), dash in zip(lines.groupby("series", sort=False), cycle(PLOTLY_DASHES)):
+        figure.add_scatter(
+            x=line["total_step"].tolist(),
+            y=line["value"].tolist(),
+            name=escape(str(name)),  # Plotly takes labels for HTML
+            mode="lines",
+            line={"width": 1.8, "dash": dash},
+            hovertemplate="%{y:.4~g} at step %{x:,}<extra>%{fullData.name}</extra>",
+        )
+    for stage in chart.frame[chart.frame["kind"] == STAGE].itertuples():
+        figure.add_vline(
+            x=stage.total_step,
+            line={"width": 1, "dash": "dash", "color": MUTED},
+            annotation={"text": escape(stage.stage), "font": {"color": MUTED}},
+            annotation_position="bottom right",
+        )
+    is_log = quantity == "Loss" and (lines["value"] > 0).all()
+    return figure.update_layout(
+        height=360,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        showlegend=lines["series"].nunique() > 1,
+        xaxis={"title": X_TITLE, "tickformat": ",d"},
+        yaxis={"title": Y_TITLES[quantity], "type": "log" if is_log else "linear"},
+    )
+
+
 def title_of_column(name: str) -> str:
     """`threshold_3` as `layer 3`, `task_loss` as `task loss`."""
     return name.replace("threshold_", "layer ").replace("_", " ")
@@ -122,7 +171,7 @@ def _spec(title: str, names: tuple[str, ...], *, is_loss: bool) -> dict[str, Any
     base = alt.Chart(alt.NamedData("table"))
     x = alt.X(
         "total_step:Q",
-        title="optimizer step, all stages",
+        title=X_TITLE,
         axis=alt.Axis(format=",d", tickCount=8),
         scale=alt.Scale(nice=False),
     )

@@ -12,6 +12,7 @@ from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
 from app.ltp_ui.shared import exports_panel
 from app.ltp_ui.shared.boundary import plain
+from app.ltp_ui.shared.charts import Figure
 from app.ltp_ui.shared.labels import label_of
 from app.ltp_ui.shared.wording import counted, duration, percent
 from ltp_core.analysis.runs import REPORTED_ON
@@ -119,8 +120,9 @@ def _curves(histories: Mapping[str, pd.DataFrame]) -> None:
         )
         window = choose_smoothing("runs.compared.smoothing")
     chart = charts.overlay_chart(histories, column or known[0], window)
-    st.vega_lite_chart(
-        spec=chart.to_dict(),
+    show_zoomable(
+        chart,
+        charts.quantity_of(column or known[0]),
         alt=f"{charts.title_of_column(column)} over the optimizer steps of {', '.join(histories)}.",
     )
     with st.popover("Export", icon=":material/download:", key="runs.compared.export"):
@@ -131,6 +133,12 @@ def _curves(histories: Mapping[str, pd.DataFrame]) -> None:
         exports_panel.row(f"History {column}", "runs", files, key="runs.compared")
     if missing := [name for name, found in histories.items() if column not in known_of(found)]:
         st.caption(plain(f"Not logged by {', '.join(missing)}."))
+
+
+def show_zoomable(chart: Figure, quantity: str, *, alt: str) -> None:
+    """Training curves that can be zoomed into; pictures of them are saved by the export beside them."""
+    st.plotly_chart(charts.zoomable(chart, quantity), alt=alt, config={"displayModeBar": False})
+    st.caption("Drag a box over the curves to zoom in; a double click shows all of them again.")
 
 
 def known_of(history: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ import streamlit as st
 from app.ltp_ui.pays import panels as pays_panels
 from app.ltp_ui.runs import charts
 from app.ltp_ui.runs import data as runs_data
-from app.ltp_ui.runs.compared import choose_smoothing
+from app.ltp_ui.runs.compared import choose_smoothing, show_zoomable
 from app.ltp_ui.shared import exports_panel, state
 from app.ltp_ui.shared.boundary import plain
 from app.ltp_ui.shared.labels import label_of, task_label
@@ -189,9 +189,7 @@ def _training(entry: RunEntry) -> None:
         quantity = choose_quantity(charts.known_quantities(history), key="runs.quantity")
         window = choose_smoothing("runs.smoothing")
     chart = charts.history_chart(history, quantity, window)
-    st.vega_lite_chart(
-        spec=chart.to_dict(), alt=f"{quantity} of {entry.name} over the optimizer steps."
-    )
+    show_zoomable(chart, quantity, alt=f"{quantity} of {entry.name} over the optimizer steps.")
     files: exports_panel.Files = {
         "CSV": exports_panel.frame_files(history)["CSV"],
         **exports_panel.chart_files(chart, width=640),

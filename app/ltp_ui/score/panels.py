@@ -81,10 +81,11 @@ def table(scored: Scored, card: Card) -> int | None:
         bind="query-params",
     )
     frame = in_order(scored.frame, order)
-    shown = [name for name in _CONFIG if name in frame]
+    known = [name for name in _CONFIG if name in frame]
     event = st.dataframe(
-        frame[shown],
-        column_config={name: _CONFIG[name] for name in shown},
+        frame[known],
+        column_config={name: _CONFIG[name] for name in known},
+        column_order=[name for name in known if name not in _ON_DEMAND],
         hide_index=True,
         height=min(TABLE_HEIGHT, 38 + 35 * len(frame)),
         on_select="rerun",
@@ -160,22 +161,25 @@ def downloads(scored: Scored, source: Source, card: Card, pruned: Strength) -> N
     st.code(f"python -m ltp_core {shlex.join(command)}", language="bash", wrap_lines=True)
 
 
+_ON_DEMAND = ("unpruned_label", "unpruned_confidence", "tokens_left")
+"""Columns that have no room on a small screen: the table's menu shows them."""
+
 _CONFIG = {
-    "flips": st.column_config.CheckboxColumn("Flips", help="Pruning changes the label."),
-    "text": st.column_config.TextColumn("Text", width="large"),
-    "text_pair": st.column_config.TextColumn("Second text", width="medium"),
-    "label": st.column_config.TextColumn(WITH_PRUNING),
+    "flips": st.column_config.CheckboxColumn("Flips", help="Pruning changes the label.", width=50),
+    "text": st.column_config.TextColumn("Text", width=150),
+    "text_pair": st.column_config.TextColumn("Second text", width=100),
+    "label": st.column_config.TextColumn(WITH_PRUNING, width=95),
     "unpruned_label": st.column_config.TextColumn(SAME_WEIGHTS),
-    "confidence": st.column_config.NumberColumn("Confidence", format="percent"),
+    "confidence": st.column_config.NumberColumn("Confidence", format="percent", width=80),
     "unpruned_confidence": st.column_config.NumberColumn("… unpruned", format="percent"),
-    "value": st.column_config.NumberColumn(WITH_PRUNING, format="%.3f"),
-    "unpruned_value": st.column_config.NumberColumn(SAME_WEIGHTS, format="%.3f"),
-    "change": st.column_config.NumberColumn("Change", format="%.3f"),
-    "tokens": st.column_config.NumberColumn("Tokens"),
+    "value": st.column_config.NumberColumn(WITH_PRUNING, format="%.3f", width=95),
+    "unpruned_value": st.column_config.NumberColumn("Unpruned", format="%.3f", width=75),
+    "change": st.column_config.NumberColumn("Change", format="%.3f", width=65),
+    "tokens": st.column_config.NumberColumn("Tokens", width=60),
     "tokens_left": st.column_config.NumberColumn(
         "Left at the end", help="Tokens behind the last layer."
     ),
     "relative_flops_paper": st.column_config.NumberColumn(
-        "Relative FLOPs", format="percent", help="Paper’s accounting."
+        "FLOPs", format="percent", help="Relative FLOPs, the paper’s accounting.", width=65
     ),
 }

@@ -240,12 +240,8 @@ def smallest_section(found: pd.DataFrame) -> None:
     st.header("Smallest FLOPs within one point of the dense model", anchor=False)
     is_one_task = found["task"].nunique() == 1
     table = tables.smallest_table(found) if is_one_task else tables.tasks_table(found)
-    st.dataframe(
-        table,
-        hide_index=True,
-        height="content",
-        alt="Relative FLOPs of the cheapest run within one point, by method.",
-    )
+    alt = "Relative FLOPs of the cheapest run within one point, by method."
+    st.table(table, hide_index=True, border="horizontal", alt=alt)
     st.caption(
         "**Held-out rule**: for each method the cheapest point that is at most one point below its dense "
         "counterpart on held-out training rows; its FLOPs and its difference are those on validation, "
