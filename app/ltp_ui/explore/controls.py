@@ -37,9 +37,11 @@ BAR_STYLE = f"""
 }}
 .st-key-{BAR} {{ flex-wrap: nowrap; }}
 .st-key-{BAR} > * {{ flex-shrink: 1; min-width: 0; }}
+[data-testid="stElementContainer"] {{ opacity: 1 !important; }}
 </style>
 """
-"""The multiplier stays in sight with the picture that it changes, however long that is."""
+"""The multiplier stays in sight with the picture that it changes, however long that is; nothing
+greys while the page computes, for the picture is what one looks at then."""
 
 MULTIPLIER_WIDTH = 260
 

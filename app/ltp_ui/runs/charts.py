@@ -147,7 +147,7 @@ def zoomable(chart: Figure, quantity: str) -> go.Figure:
         figure.add_vline(
             x=stage.total_step,
             line={"width": 1, "dash": "dash", "color": MUTED},
-            annotation={"text": escape(stage.stage), "font": {"color": MUTED}},
+            annotation={"text": escape(str(stage.stage)), "font": {"color": MUTED}},
             annotation_position="bottom right",
         )
     is_log = quantity == "Loss" and (lines["value"] > 0).all()

@@ -34,7 +34,7 @@ def answer() -> None:
     if found.empty:
         return
     # Of the set of comparable points that was validated on most rows.
-    best = found.loc[found["rows_validation"].idxmax(), "comparable"]
+    best = found.sort_values("rows_validation")["comparable"].iloc[-1]
     mine = found[found["comparable"] == best].sort_values("paper_validation", ascending=False)
     first, *others = rows(mine)
     blocks.answer(
