@@ -38,10 +38,12 @@ BAR_STYLE = f"""
 .st-key-{BAR} {{ flex-wrap: nowrap; }}
 .st-key-{BAR} > * {{ flex-shrink: 1; min-width: 0; }}
 [data-testid="stElementContainer"] {{ opacity: 1 !important; }}
+[data-testid="stTextArea"] textarea {{ max-height: 30vh; overflow-y: auto !important; }}
 </style>
 """
 """The multiplier stays in sight with the picture that it changes, however long that is; nothing
-greys while the page computes, for the picture is what one looks at then."""
+greys while the page computes, for the picture is what one looks at then; a long text leaves room for
+the answer below it."""
 
 MULTIPLIER_WIDTH = 260
 

@@ -23,7 +23,7 @@ class Equation(NamedTuple):
 STEPS = (
     Step(
         "1 · Attend",
-        "Attention among the live tokens, as in any transformer. Nothing is approximated.",
+        "Attention among the live tokens, as in any transformer. It is exact.",
     ),
     Step(
         "2 · Score",

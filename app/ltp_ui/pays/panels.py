@@ -200,7 +200,12 @@ def numbers(decision: Decision, asked: Asked) -> None:
         st.dataframe(
             frame, hide_index=True, column_config=_SPEED_CONFIG, alt="Speed and cost by variant."
         )
-    st.dataframe(accuracy_frame(decision), hide_index=True, alt="Accuracy by run and split.")
+    st.table(
+        accuracy_frame(decision),
+        hide_index=True,
+        border="horizontal",
+        alt="Accuracy by run and split.",
+    )
     cost = decision.cost
     shares = ", ".join(f"{percent(x)} ({name})" for name, x in cost.relative_flops.items())
     st.caption(

@@ -139,7 +139,8 @@ def _results(manifest: RunManifest) -> None:
         if isinstance(result, dict) and isinstance(result.get("metrics"), dict)
     ]
     if rows:
-        st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Metrics and FLOPs by split.")
+        alt = "Metrics and FLOPs by split."
+        st.table(pd.DataFrame(rows), hide_index=True, border="horizontal", alt=alt)
 
 
 def _result_row(split: str, result: dict[str, Any]) -> dict[str, str]:

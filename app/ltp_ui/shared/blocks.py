@@ -41,10 +41,8 @@ def answer(sentence: str, more: str = "") -> None:
         sentence: Markdown, drawn strong.
         more: Markdown that follows on the same line.
     """
-    whole = f"**{sentence}** {more}".rstrip()
     with st.container(key=ANSWER):
-        # A line does not begin with the unit.
-        st.markdown(whole.replace(" %", "\N{NO-BREAK SPACE}%"))
+        st.markdown(f"**{sentence}** {more}".rstrip())
 
 
 def show(chart: charts.Figure, *, alt: str) -> None:

@@ -68,7 +68,7 @@ def measure(what: str) -> str | None:
     """
     with st.container(border=True):
         st.header("Measure on this machine", anchor=False)
-        columns = st.columns(3, gap="large")
+        columns = st.columns(3, gap="small")
         arguments = _topk_arguments(columns) if what == "topk" else _arguments(what, columns)
         if arguments is None:
             return None

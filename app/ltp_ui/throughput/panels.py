@@ -132,8 +132,16 @@ def details(bench: Bench, found: Sequence[Bench], figures: Mapping[str, Figure])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("Numbers", anchor=False)
         _export(bench, figures)
+    table = numbers(bench)
     st.dataframe(
-        numbers(bench), hide_index=True, width="stretch", alt="Every measurement of this result."
+        table,
+        hide_index=True,
+        column_order=[name for name in table if name not in _on_demand(bench)],
+        column_config={
+            "Variant": st.column_config.TextColumn(width=150),
+            **{name: st.column_config.Column(width=80) for name in table if name != "Variant"},
+        },
+        alt="Every measurement of this result.",
     )
     if bench.noisy.any(axis=None):
         st.caption(
@@ -345,6 +353,12 @@ NUMBER_COLUMNS = {
     "slowdown": "× threshold",
 }
 
+SHOWN_NUMBERS = (
+    *("retain_ratio", "title", "sequences_per_s", "speedup", "theoretical_speedup"),
+    *("time_us", "slowdown"),
+)
+"""What the table shows of them at once, besides the speed relative to Hugging Face."""
+
 
 def numbers(bench: Bench) -> pd.DataFrame:
     """The results as people read them, without columns that are empty."""
@@ -370,6 +384,12 @@ def numbers(bench: Bench) -> pd.DataFrame:
             shown[ratio] = texts.astype(object).mask(bench.noisy[ratio], TOO_NOISY)
     kept = [name for name in NUMBER_COLUMNS if shown[name].notna().any()]
     return shown[kept].round(2).rename(columns=NUMBER_COLUMNS)
+
+
+def _on_demand(bench: Bench) -> set[str]:
+    """Columns that the table's menu shows: they have no room on a small screen."""
+    shown = {*SHOWN_NUMBERS, bench.relative, *(["place"] if len(bench.places) > 1 else [])}
+    return {title for name, title in NUMBER_COLUMNS.items() if name not in shown}
 
 
 def _share(row: pd.Series[Any]) -> str | None:
