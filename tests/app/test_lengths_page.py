@@ -54,7 +54,7 @@ def healthy(at: AppTest) -> AppTest:
 
 def measured(at: AppTest) -> dict[str, str]:
     """Values of the measures of shift by name, the chosen direction of KL first."""
-    frame = next(each.value for each in at.dataframe if "Measured" in each.value)
+    frame = next(each.value for each in at.table if "Measured" in each.value)
     return dict(zip(frame["Measure"], frame["Measured"], strict=True))
 
 
@@ -65,7 +65,7 @@ def metrics(at: AppTest) -> dict[str, str]:
 
 def tables(at: AppTest) -> list[Any]:
     """Summary, measures, Table 2."""
-    return [frame.value for frame in at.dataframe]
+    return [frame.value for frame in at.table]
 
 
 def words(at: AppTest) -> str:

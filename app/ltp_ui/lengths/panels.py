@@ -116,7 +116,6 @@ def table_2(sets: Sequence[LengthSet], tokenizer: str) -> None:
     _table(
         tables.table_2(sets),
         alt="Quartiles and divergence by task, ours and the paper's.",
-        first_width=125,
     )
     st.caption(
         plain(
@@ -129,21 +128,15 @@ def table_2(sets: Sequence[LengthSet], tokenizer: str) -> None:
     )
 
 
-def _table(frame: pd.DataFrame, *, alt: str, first_width: int = 165) -> None:
+def _table(frame: pd.DataFrame, *, alt: str) -> None:
     """A table of texts; the paper's columns and lines are grey."""
-    grey = f"color: {(DARK if st.context.theme.type == 'dark' else LIGHT).muted}"
+    grey = f"color: light-dark({LIGHT.muted}, {DARK.muted})"
 
     def style(line: pd.Series[str]) -> list[str]:
         is_papers = tables.PAPER in str(line.iloc[0])
         return [grey if is_papers or tables.PAPER in str(name) else "" for name in line.index]
 
-    st.dataframe(
-        frame.style.apply(style, axis=1),
-        hide_index=True,
-        height="content",
-        column_config={frame.columns[0]: st.column_config.TextColumn(width=first_width)},
-        alt=alt,
-    )
+    st.table(frame.style.apply(style, axis=1), hide_index=True, border="horizontal", alt=alt)
 
 
 def problems(found: Sequence[str]) -> None:
