@@ -147,14 +147,18 @@ def zoomable(chart: Figure, quantity: str) -> go.Figure:
         figure.add_vline(
             x=stage.total_step,
             line={"width": 1, "dash": "dash", "color": MUTED},
-            annotation={"text": escape(str(stage.stage)), "font": {"color": MUTED}},
-            annotation_position="bottom right",
+            annotation={
+                "text": escape(str(stage.stage)),
+                "font": {"color": MUTED},
+                "yanchor": "bottom",  # above the curves
+            },
+            annotation_position="top right",
         )
     is_log = quantity == "Loss" and (lines["value"] > 0).all()
     return figure.update_layout(
         height=360,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.1, "x": 0},
         showlegend=lines["series"].nunique() > 1,
         xaxis={"title": X_TITLE, "tickformat": ",d"},
         yaxis={"title": Y_TITLES[quantity], "type": "log" if is_log else "linear"},

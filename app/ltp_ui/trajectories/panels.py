@@ -134,7 +134,7 @@ def _samples(
     """One chart a pruned run, side by side, with one axis."""
     most = max(int(run.length.max()) for run in runs.values())
     figures = {}
-    columns = st.columns(min(len(runs), 3), gap="large")
+    columns = st.columns(min(len(runs), 3), gap="large", vertical_alignment="bottom")
     for number, (title, run) in enumerate(runs.items()):
         frame = charts.sample_frame(run, rows, picked)
         figure = charts.sample_chart(frame, is_log=is_log, most=most)
