@@ -32,6 +32,7 @@ from ltp_core.lengths.shift import (
 )
 
 NOTHING = "–"
+OUR_ROWS = "Our rows, train | evaluation"
 PAPER = ", paper"
 """In the names of columns and lines that hold the paper's numbers; the others are measured here."""
 
@@ -120,7 +121,7 @@ def _line(name: str, pair: tuple[Side, Side] | None, paper: Table2Row | None) ->
         "KL, ours": ours["kl"],
         "By chance": ours["floor"],
         "KL, paper": f"{paper.kl:.4f}" if paper else NOTHING,
-        "Our rows, train | evaluation": ours["rows"],
+        OUR_ROWS: ours["rows"],
     }
 
 
