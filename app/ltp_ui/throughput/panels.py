@@ -132,14 +132,14 @@ def details(bench: Bench, found: Sequence[Bench], figures: Mapping[str, Figure])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.header("Numbers", anchor=False)
         _export(bench, figures)
-    table = numbers(bench)
+    table, hidden = numbers(bench), _on_demand(bench)
     st.dataframe(
         table,
         hide_index=True,
-        column_order=[name for name in table if name not in _on_demand(bench)],
+        column_order=[name for name in map(str, table) if name not in hidden],
         column_config={
-            "Variant": st.column_config.TextColumn(width=150),
-            **{name: st.column_config.Column(width=80) for name in table if name != "Variant"},
+            name: st.column_config.Column(width=150 if name == "Variant" else 80)
+            for name in map(str, table)
         },
         alt="Every measurement of this result.",
     )
