@@ -10,6 +10,7 @@ import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ltp_core import store
 from ltp_core.encoder.bases import DEFAULT_BASE
@@ -92,18 +93,18 @@ def checkpoint_folder(name_or_path: str) -> Path:
     # Nor are runs that only chose another strength of one that matches as well.
     own = [name for name in matches if _sharing(infos[name].folder) not in matches]
     # Nor those in INT8 or on another base, where one in floating point or on the default base matches.
-    own = [name for name in own if not _is_int8(infos[name].folder)] or own
+    own = [name for name in own if "int8" not in pruning_record(infos[name].folder)] or own
     own = [name for name in own if infos[name].base == DEFAULT_BASE] or own
     return infos[own[0]].folder if len(own) == 1 else store.find_run(name_or_path)
 
 
-def _is_int8(folder: Path) -> bool:
-    """Whether its linear maps run in INT8; False where that cannot be read."""
+def pruning_record(folder: Path) -> dict[str, Any]:
+    """What `pruning.json` says, unchecked; empty where it cannot be read: loading says why."""
     try:
         raw = json.loads((folder / PRUNING_FILE).read_bytes())
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(raw, dict) and "int8" in raw
+        return {}
+    return raw if isinstance(raw, dict) else {}
 
 
 def content_stamp(name_or_path: str) -> str:
@@ -189,10 +190,10 @@ def _shared_weights(folder: Path) -> _SharedWeights | None:
     Raises:
         CheckpointError: The run is misnamed.
     """
-    try:
-        raw = json.loads((folder / PRUNING_FILE).read_bytes())["weights"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # damage is found when it is loaded
+    record = pruning_record(folder)
+    if "weights" not in record:
+        return None
+    raw = record["weights"]
     given = [raw.get(key) for key in ("run", "sha256")] if isinstance(raw, dict) else []
     named = [value for value in given if isinstance(value, str)]
     # A path could lead anywhere; of "..", pathlib says that it is a name.

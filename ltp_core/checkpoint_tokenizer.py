@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltp_core import store
 from ltp_core.checkpoint_places import (
-    PRUNING_FILE,
     existing_folder,
     list_checkpoints,
+    pruning_record,
     weights_folder,
 )
 from ltp_core.config import TrainConfig
@@ -36,8 +35,11 @@ def tokenizer_facts(checkpoint: str | None) -> TokenizerFacts:
     folder = _folder(checkpoint)
     if folder is None:
         return TokenizerFacts(name=checkpoint, sha256=None)
-    file = _tokenizer_file(folder)
-    return TokenizerFacts(name=_base_name(folder), sha256=_sha256(file) if file else None)
+    file, base = _tokenizer_file(folder), pruning_record(folder).get("base")
+    # A model folder has the name of its own; damage is found when it is loaded.
+    named = base.get("name") if isinstance(base, dict) else None
+    name = folder.resolve().name if named is None else str(named)
+    return TokenizerFacts(name=name, sha256=_sha256(file) if file else None)
 
 
 def load_tokenizer_of(checkpoint: str | None) -> tuple[Tokenizer, TokenizerFacts]:
@@ -84,13 +86,6 @@ def _folder(checkpoint: str) -> Path | None:
 def _tokenizer_file(folder: Path) -> Path | None:
     files = (weights_folder(folder) / "model" / "tokenizer.json", folder / "tokenizer.json")
     return next((file for file in files if file.is_file()), None)
-
-
-def _base_name(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / PRUNING_FILE).read_bytes())["base"]["name"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return folder.resolve().name  # a model folder; damage is found when it is loaded
 
 
 def _sha256(file: Path) -> str:

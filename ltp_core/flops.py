@@ -68,8 +68,8 @@ def layer_macs(
 ) -> Lengths:
     """MACs of one layer, in the shape of the lengths.
 
-    `paper`: `4 n_a d² + 2 n_a² d + m n_f d f`, m maps in the FFN, the rule of the authors' code: a token that this layer
-    drops costs it the full attention and no FFN.
+    `paper`: `4 n_a d² + 2 n_a² d + m n_f d f`, m maps in the FFN, the rule of the authors' code: a
+    token that this layer drops costs it the full attention and no FFN.
     `executed`: `3 n_a d² + n_a² d + n_f n_a d + n_f d² + m n_f d f`, what the packed runner does: a
     dropped token needs no attention output either. Local attention counts as it is computed: all
     products, of which those beyond the window are masked.
@@ -121,12 +121,10 @@ def total_flops(
     attention_length: Num[np.ndarray, "examples layers"],
     ffn_length: Num[np.ndarray, "examples layers"],
     *,
-    hidden: int,
-    intermediate: int,
-    ffn_maps: int = 2,
     accounting: str,
     query_length: Num[np.ndarray, "examples layers"] | None = None,
     decision: DecisionCost = NO_COST,
+    **sizes: int,
 ) -> float:
     """FLOPs of all examples through all layers; arguments as for `layer_macs`.
 
@@ -136,28 +134,18 @@ def total_flops(
     macs = layer_macs(
         np.asarray(attention_length, dtype=np.float64),
         np.asarray(ffn_length, dtype=np.float64),
-        hidden=hidden,
-        intermediate=intermediate,
-        ffn_maps=ffn_maps,
         accounting=accounting,
         query_length=None if query_length is None else np.asarray(query_length, dtype=np.float64),
         decision=decision,
+        **sizes,
     )
     return float(FLOPS_PER_MAC * macs.sum())
 
 
-def unpruned_flops(
-    length: Num[np.ndarray, " examples"],
-    *,
-    num_layers: int,
-    hidden: int,
-    intermediate: int,
-    ffn_maps: int = 2,
-) -> float:
+def unpruned_flops(length: Num[np.ndarray, " examples"], *, num_layers: int, **sizes: int) -> float:
     """FLOPs of all examples without padding and without pruning; both accountings agree here."""
     n = np.asarray(length, dtype=np.float64)
-    size: dict[str, Any] = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
-    macs = layer_macs(n, n, **size, accounting="paper")
+    macs = layer_macs(n, n, accounting="paper", query_length=None, decision=NO_COST, **sizes)
     return float(FLOPS_PER_MAC * num_layers * macs.sum())
 
 
@@ -166,12 +154,12 @@ def relative_flops(
     attention_length: Num[np.ndarray, "examples layers"],
     ffn_length: Num[np.ndarray, "examples layers"],
     *,
-    hidden: int,
-    intermediate: int,
-    ffn_maps: int = 2,
     decision: DecisionCost = NO_COST,
+    **sizes: int,
 ) -> dict[str, float]:
     """Fraction of the unpadded unpruned model's FLOPs, by accounting; sums before division.
+
+    The sizes are those of `layer_macs`.
 
     Returns:
         A fraction 0..1 for each of `ACCOUNTINGS`.
@@ -189,8 +177,7 @@ def relative_flops(
             f"lengths of {len(length)} examples do not fit layer lengths of shape "
             f"{attention_length.shape} and {ffn_length.shape}"
         )
-    size: dict[str, Any] = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
-    whole = unpruned_flops(length, num_layers=attention_length.shape[1], **size)
+    whole = unpruned_flops(length, num_layers=attention_length.shape[1], **sizes)
     if whole == 0:
         raise ValueError("relative FLOPs need at least one example and one layer")
     return {
@@ -198,8 +185,9 @@ def relative_flops(
             attention_length,
             ffn_length,
             accounting=accounting,
+            query_length=None,
             decision=decision,
-            **size,
+            **sizes,
         )
         / whole
         for accounting in ACCOUNTINGS
@@ -236,7 +224,7 @@ def relative_bops(
         >>> relative_bops(length, whole, whole, hidden=4, intermediate=16)
         0.4375
     """
-    size: dict[str, Any] = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
+    size = {"hidden": hidden, "intermediate": intermediate, "ffn_maps": ffn_maps}
     shared = relative_flops(length, attention_length, ffn_length, decision=decision, **size)
     ffn = float(ffn_maps * hidden * intermediate)
     maps = attention_length * (4.0 * hidden**2) + ffn_length * ffn

@@ -34,6 +34,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known are {', '.join(names[:MAX_LISTED])}{more}." if names else "; there are none."
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong: the first line, or where it says nothing the kind of error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 ScoreKind = Literal["attention", "factored", "probability"]
 """What a method compares with a threshold: attention received, that times a learned factor, or a
 probability of going on, before a layer."""

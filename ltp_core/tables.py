@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ltp_core.files import StoreError, atomic_write
+from ltp_core.records import first_line
 
 # What lists runs reads no table: these take a second to import.
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def read_table(folder: Path, kind: str) -> pd.DataFrame:
         raise StoreError(f"The run {folder.name} has no {path.name}.") from error
     except (OSError, pa.ArrowException) as error:
         raise StoreError(
-            f"{path.name} of the run {folder.name} is damaged ({str(error).splitlines()[0]}): "
+            f"{path.name} of the run {folder.name} is damaged ({first_line(error)}): "
             "restore it or repeat the run."
         ) from error
     missing = [c.name for c in TABLES[kind] if c.is_required and c.name not in table.column_names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,6 @@ TABLE_3 = (0.5, 0.75)
 """Quantiles between the paper's bands ~Q2, Q2~Q3 and Q3~."""
 
 QUARTILES = (0.25, 0.5, 0.75)
-
-_NAMES = {0.25: "Q1", 0.5: "Q2", 0.75: "Q3"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +78,26 @@ def length_bands(
     ends = [0.0, *quantiles, 1.0]
     if len(ends) < 3 or not all(a < b for a, b in itertools.pairwise(ends)):
         raise ValueError(f"quantiles ascend between 0 and 1, which {tuple(quantiles)} do not")
-    edges = [-math.inf, *(float(q) for q in np.quantile(length, quantiles)), math.inf]
-    names = ["", *(quantile_name(q) for q in quantiles), ""]
-    return tuple(
-        Band(name=f"{names[i]}~{names[i + 1]}", low=edges[i], high=edges[i + 1])
-        for i in range(len(edges) - 1)
-    )
+    quartiles = dict(zip(QUARTILES, ("Q1", "Q2", "Q3"), strict=True))
+    names = [quartiles.get(quantile, f"P{100 * quantile:g}") for quantile in quantiles]
+    return _between(np.quantile(length, quantiles).tolist(), names)
 
 
-def quantile_name(quantile: float) -> str:
-    """Q1, Q2 and Q3 for the quartiles, else the percentile: `P90`."""
-    return _NAMES.get(quantile, f"P{100 * quantile:g}")
+def bands_at(edges: Sequence[int]) -> tuple[Band, ...]:
+    """Bands between lengths in tokens; a length that is an edge is below it.
+
+    Raises:
+        ValueError: There is no edge, or they do not ascend from 1 on.
+    """
+    if not edges or not all(a < b for a, b in itertools.pairwise([0, *edges])):
+        raise ValueError(f"edges ascend from 1 on, which {tuple(edges)} do not")
+    return _between([float(edge) for edge in edges], [str(edge) for edge in edges])
+
+
+def _between(edges: Sequence[float], names: Sequence[str]) -> tuple[Band, ...]:
+    """The bands that these edges divide all lengths into."""
+    ends = itertools.pairwise([("", -math.inf), *zip(names, edges, strict=True), ("", math.inf)])
+    return tuple(Band(name=f"{a}~{b}", low=low, high=high) for (a, low), (b, high) in ends)
 
 
 def band_index(
@@ -118,22 +125,30 @@ def by_band(
             is less where the input was cut.
     """
     index = band_index(records.length if length is None else length, bands)
-    return [
-        _result(records.take(np.flatnonzero(index == number)), band)
-        for number, band in enumerate(bands)
-    ]
-
-
-def _result(part: ExampleRecords, band: Band) -> BandResult:
-    if not len(part):
-        return BandResult(band=band, count=0, metric=None, relative_flops={}, retained=None)
-    return BandResult(
-        band=band,
-        count=len(part),
-        metric=metric_estimate(part),
-        relative_flops=_relative_flops(part),
-        retained=ratio_estimate(part.ffn_length.sum(axis=1), part.num_layers * part.length),
-    )
+    results = []
+    for number, band in enumerate(bands):
+        part = records.take(np.flatnonzero(index == number))
+        if not len(part):
+            results.append(
+                BandResult(band=band, count=0, metric=None, relative_flops={}, retained=None)
+            )
+            continue
+        whole = part.unpruned_flops()
+        counted = {} if whole is None else {name: part.flops(name) for name in ACCOUNTINGS}
+        results.append(
+            BandResult(
+                band=band,
+                count=len(part),
+                metric=_metric_estimate(part),
+                relative_flops={
+                    name: ratio_estimate(flops, whole)
+                    for name, flops in counted.items()
+                    if whole is not None and flops is not None
+                },
+                retained=ratio_estimate(part.ffn_length.sum(axis=1), part.num_layers * part.length),
+            )
+        )
+    return results
 
 
 def shortest_cost(records: ExampleRecords, quantiles: Sequence[float] = TABLE_3) -> float:
@@ -141,22 +156,6 @@ def shortest_cost(records: ExampleRecords, quantiles: Sequence[float] = TABLE_3)
     [shortest, *_] = by_band(records, length_bands(records.length, quantiles))
     estimate = shortest.relative_flops.get("paper")
     return math.nan if estimate is None else estimate.value
-
-
-def bands_at(edges: Sequence[int]) -> tuple[Band, ...]:
-    """Bands between lengths in tokens; a length that is an edge is below it.
-
-    Raises:
-        ValueError: There is no edge, or they do not ascend from 1 on.
-    """
-    if not edges or not all(a < b for a, b in itertools.pairwise([0, *edges])):
-        raise ValueError(f"edges ascend from 1 on, which {tuple(edges)} do not")
-    ends = [-math.inf, *map(float, edges), math.inf]
-    names = ["", *map(str, edges), ""]
-    return tuple(
-        Band(name=f"{names[i]}~{names[i + 1]}", low=ends[i], high=ends[i + 1])
-        for i in range(len(ends) - 1)
-    )
 
 
 def metric_name(task: str) -> str:
@@ -169,12 +168,8 @@ def metric_name(task: str) -> str:
     return "accuracy" if "accuracy" in names else names[0]
 
 
-def metric_estimate(records: ExampleRecords) -> Estimate:
-    """That metric over all examples given.
-
-    Raises:
-        ValueError: There is no example.
-    """
+def _metric_estimate(records: ExampleRecords) -> Estimate:
+    """That metric over all examples given, of which there is one at least."""
     if records.is_correct is not None:
         return share_estimate(int(np.count_nonzero(records.is_correct)), len(records))
 
@@ -183,14 +178,6 @@ def metric_estimate(records: ExampleRecords) -> Estimate:
         return next(iter(values.values()))
 
     return bootstrap_estimate(metric, len(records))
-
-
-def _relative_flops(part: ExampleRecords) -> dict[str, Estimate]:
-    whole = part.unpruned_flops()
-    if whole is None:
-        return {}
-    counted = {accounting: part.flops(accounting) for accounting in ACCOUNTINGS}
-    return {name: ratio_estimate(x, whole) for name, x in counted.items() if x is not None}
 
 
 def differences(
@@ -257,27 +244,18 @@ def match_operating_points(
     """
     given = {method: dict(sorted(runs.items())) for method, runs in points.items() if runs}
     if target is None:
-        target = _tightest_center(given)
+        # The middle of the narrowest range that holds a run of each method; the first of equals.
+        ranges = []
+        for low in (value for runs in given.values() for value in runs.values()):
+            above = [[value for value in runs.values() if value >= low] for runs in given.values()]
+            if all(above):
+                ranges.append((low, max(map(min, above))))
+        low, high = min(ranges, key=lambda r: (round(r[1] - r[0], 12), r), default=(0.0, 0.0))
+        target = (low + high) / 2
     return {
         method: min(runs, key=lambda name: round(abs(runs[name] - target), 12))
         for method, runs in given.items()
     }
-
-
-def _tightest_center(points: Mapping[str, Mapping[str, float]]) -> float:
-    """Middle of the narrowest range that holds a run of each method; the first of equals."""
-    spans = (_span(points, value) for runs in points.values() for value in sorted(runs.values()))
-    low, high = min(spans, key=lambda span: (round(span[1] - span[0], 12), span), default=(0, 0))
-    return (low + high) / 2
-
-
-def _span(points: Mapping[str, Mapping[str, float]], low: float) -> tuple[float, float]:
-    """The narrowest range from `low` upwards; infinite where a method has nothing there."""
-    return low, max(_least_from(runs.values(), low) for runs in points.values())
-
-
-def _least_from(values: Iterable[float], low: float) -> float:
-    return min((value for value in values if value >= low), default=math.inf)
 
 
 PAPER_TABLE_3: dict[str, dict[str, dict[str, tuple[float, float]]]] = {

@@ -35,6 +35,12 @@ class ModelSize:
     ffn_maps: int = 2
     decision: flops.DecisionCost = flops.NO_COST
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What `flops.layer_macs` takes."""
+        widths = {"hidden": self.hidden, "intermediate": self.intermediate}
+        return {**widths, "ffn_maps": self.ffn_maps}
+
 
 @dataclass(frozen=True, kw_only=True)
 class WindowLengths:
@@ -134,11 +140,10 @@ class ExampleRecords:
         macs = flops.layer_macs(
             attention_length.astype(np.float64),
             ffn_length.astype(np.float64),
-            hidden=self.size.hidden,
-            intermediate=self.size.intermediate,
-            ffn_maps=self.size.ffn_maps,
             accounting=accounting,
+            query_length=None,
             decision=self.size.decision if is_pruned else flops.NO_COST,
+            **self.size.sizes,
         )
         found = np.asarray(flops.FLOPS_PER_MAC * macs.sum(axis=1))
         if self.windows is None:
@@ -173,7 +178,7 @@ def read_examples(folder: Path, split: str) -> ExampleRecords:
     """
     manifest = store.read_manifest(folder)
     tables = {kind: store.read_table(folder, kind) for kind in ("examples", "layers")}
-    examples, layers = (_of_split(frame, split) for frame in tables.values())
+    examples, layers = (frame[frame["split"] == split] for frame in tables.values())
     if examples.empty:
         raise store.StoreError(f"The run {folder.name} was not evaluated on {split}.")
     examples = examples.sort_values("row", kind="stable")
@@ -215,10 +220,6 @@ def _window_lengths(name: str, examples: pd.DataFrame, layers: pd.DataFrame) -> 
     inputs = pd.DataFrame({"row": numbers})
     attention_length, ffn_length = _layer_lengths(name, inputs, layers.assign(row=key))
     return WindowLengths(example=example, attention_length=attention_length, ffn_length=ffn_length)
-
-
-def _of_split(frame: pd.DataFrame, split: str) -> pd.DataFrame:
-    return frame[frame["split"] == split]
 
 
 def _layer_lengths(

@@ -117,11 +117,17 @@ def compare(
     kinds = {(run.task, run.split) for run in runs}
     if len(kinds) != 1:
         raise UserError("Choose at least one run, and only runs of one task and split.")
-    lengths = _longest_lengths(runs)
+    of_all = pd.concat([pd.Series(run.length, index=run.row) for run in runs])
+    lengths = of_all.groupby(level=0).max()
     length = lengths.to_numpy(dtype=np.int64)
     bands = bands_at(edges) if edges else length_bands(length, quantiles)
     cells = {
-        name: _cells([by_band(run, bands, _lengths_of(run, lengths)) for run in group])
+        name: [
+            _cell(results)
+            for results in zip(
+                *(by_band(run, bands, _lengths_of(run, lengths)) for run in group), strict=True
+            )
+        ]
         for name, group in records.items()
     }
     task, split = kinds.pop()
@@ -136,20 +142,12 @@ def compare(
     )
 
 
-def _longest_lengths(runs: Sequence[ExampleRecords]) -> pd.Series:
-    both = pd.concat([pd.Series(run.length, index=run.row) for run in runs])
-    return both.groupby(level=0).max()
-
-
 def _lengths_of(run: ExampleRecords, lengths: pd.Series) -> Int[np.ndarray, " examples"]:
     return lengths.reindex(run.row).to_numpy(dtype=np.int64)
 
 
-def _cells(results: Sequence[Sequence[BandResult]]) -> list[Cell]:
-    return [_cell(band) for band in zip(*results, strict=True)]
-
-
 def _cell(results: Sequence[BandResult]) -> Cell:
+    """Of what each seed's run came to in a band."""
     metrics = [result.metric for result in results]
     values = tuple(metric.value for metric in metrics if metric is not None)
     flops = {

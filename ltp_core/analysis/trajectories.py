@@ -93,18 +93,15 @@ def remaining_histograms(
         is_correct: Whether each prediction is right.
         max_bins: Bins at most; they hold equally many lengths, one or more.
     """
-    return [_histogram(column, is_correct, max_bins) for column in steps.T]
-
-
-def _histogram(
-    length: Int[np.ndarray, " examples"], is_correct: Bool[np.ndarray, " examples"], max_bins: int
-) -> Histogram:
-    low, high = int(length.min()), int(length.max())
-    width = -(-(high - low + 1) // max_bins)
-    edges = np.arange(low, high + width + 1, width)
-    correct, _ = np.histogram(length[is_correct], edges)
-    incorrect, _ = np.histogram(length[~is_correct], edges)
-    return Histogram(edges=edges, correct=correct, incorrect=incorrect)
+    histograms = []
+    for length in steps.T:
+        low, high = int(length.min()), int(length.max())
+        width = -(-(high - low + 1) // max_bins)
+        edges = np.arange(low, high + width + 1, width)
+        correct, _ = np.histogram(length[is_correct], edges)
+        incorrect, _ = np.histogram(length[~is_correct], edges)
+        histograms.append(Histogram(edges=edges, correct=correct, incorrect=incorrect))
+    return histograms
 
 
 def correctness_correlations(

@@ -18,12 +18,12 @@ from ltp_core.records import UserError
 def card(
     settings: BenchSettings, *, task: str | None, texts: str | None, device: str
 ) -> dict[str, Any]:
-    """Settings and environment; `plan` is what a stopped benchmark is recognised by."""
+    """Settings and environment, which a stopped benchmark is recognised by."""
     optional = {
         name for key in settings.variants for name in ENGINES[VARIANTS[key].engine].packages
     }
     versions = environment.packages() | {name: version(name) for name in sorted(optional)}
-    facts: dict[str, Any] = {
+    return {
         "format_version": FORMAT_VERSION,
         "what": settings.what,
         "checkpoint": settings.checkpoint,
@@ -33,7 +33,6 @@ def card(
         "environment": environment.hardware(device) | {"packages": versions},
         "git": environment.git_state(),
     }
-    return facts | {"plan": dict(facts)}
 
 
 def describe_variants(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:

@@ -34,7 +34,11 @@ def measure_pieces(
     Returns:
         The places that the time limit left out.
     """
-    left = [place for place in places if not _is_done(place, session)]
+    left = [
+        place
+        for place in places
+        if not any(place.items() <= piece.items() for piece in session.done)
+    ]
     turns = len(left) * settings.repeats * len(variants)
     measured = {"results": results_of(session), "turns": turns}
     report("plan", {"what": settings.what, "contenders": variants, **measured})
@@ -53,10 +57,6 @@ def measure_pieces(
     return []
 
 
-def _is_done(place: Place, session: Session) -> bool:
-    return any(all(piece[key] == place[key] for key in place) for piece in session.done)
-
-
 def results_of(session: Session) -> list[dict[str, Any]]:
     """Lines of all finished pieces."""
     return [line for piece in session.done for line in piece["results"]]
@@ -72,7 +72,7 @@ def finish(
 ) -> dict[str, Any]:
     """Puts the document together and stores it."""
     document = {
-        **{key: value for key, value in facts.items() if key != "plan"},
+        **facts,
         "name": session.folder.name if session.folder else None,
         "created_at": session.created_at,
         "measured_s": sum(line["seconds"] for piece in session.done for line in piece["rounds"]),

@@ -79,7 +79,8 @@ def bench_predict(
         facts = card(settings, task=task, texts=rows.source, device="cpu")
         probe = Probe(config.hidden_size, config.intermediate_size, model.device, torch.float32)
         source = Path(name) / "texts.csv"
-        columns = _save(source, rows.texts)
+        columns = ["text", "text_pair"][: len(rows.texts[0])]
+        pd.DataFrame(rows.texts, columns=columns).to_csv(source, index=False)
         pipeline = _pipeline(model, Path(name) / "model")
         for batch_size in settings.batch_sizes:
             turns = _turns(model, pipeline, source, columns, batch_size)
@@ -94,20 +95,12 @@ def bench_predict(
                 between=probe,
             )
             lines += _lines(taken, batch_size, len(rows.texts))
-    document = {key: value for key, value in facts.items() if key != "plan"}
-    return document | {
+    return facts | {
         "rows": len(rows.texts),
         "noise": probe.noise().to_json(),
         "contenders": CONTENDERS,
         "results": lines,
     }
-
-
-def _save(path: Path, texts: Any) -> list[str]:
-    """Writes the file; names of its columns."""
-    columns = ["text", "text_pair"][: len(texts[0])]
-    pd.DataFrame(texts, columns=columns).to_csv(path, index=False)
-    return columns
 
 
 def _pipeline(model: PrunedModel, folder: Path) -> Any:

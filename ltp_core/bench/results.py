@@ -99,7 +99,10 @@ class Session:
         if self.folder is None:
             return
         rounds = [line for piece in self.done for line in piece["rounds"]]
-        atomic_write(self.folder / ROUNDS, _parquet(rounds))
+        schema = pa.schema([(key, pa.type_for_alias(kind)) for key, kind in ROUND_COLUMNS.items()])
+        buffer = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rounds, schema=schema), buffer, compression="zstd")
+        atomic_write(self.folder / ROUNDS, buffer.getvalue())
         write_json(self.folder / DOCUMENT, document)
         (self.folder / PARTIAL).unlink(missing_ok=True)
 
@@ -121,7 +124,10 @@ def open_session(plan: dict[str, Any], folder: Path | None = None) -> Iterator[S
         yield Session(folder=None, plan=plan, created_at=now.isoformat(), done=[])
         return
     found = _unfinished(folder, plan)
-    home = found or folder / "benches" / _name(plan["settings"], now)
+    settings = plan["settings"]
+    parts = [settings["what"], settings.get("checkpoint"), f"{now:%Y%m%dT%H%M%S}"]
+    name = "-".join([*filter(None, parts), secrets.token_hex(2)])
+    home = found or folder / "benches" / name
     with lock_file(home / LOCK, f"The benchmark {home.name} is being measured"):
         saved = _partial(home) or {}
         yield Session(
@@ -130,11 +136,6 @@ def open_session(plan: dict[str, Any], folder: Path | None = None) -> Iterator[S
             created_at=saved.get("created_at", now.isoformat()),
             done=saved.get("done", []),
         )
-
-
-def _name(settings: dict[str, Any], now: datetime.datetime) -> str:
-    parts = [settings["what"], settings.get("checkpoint"), f"{now:%Y%m%dT%H%M%S}"]
-    return "-".join([*filter(None, parts), secrets.token_hex(2)])
 
 
 def _unfinished(folder: Path, plan: dict[str, Any]) -> Path | None:
@@ -154,13 +155,6 @@ def _partial(home: Path) -> dict[str, Any] | None:
     return saved if is_whole else None
 
 
-def _parquet(rounds: list[dict[str, Any]]) -> bytes:
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in ROUND_COLUMNS.items()])
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rounds, schema=schema), buffer, compression="zstd")
-    return buffer.getvalue()
-
-
 def list_benches(stores: Sequence[Path] | None = None) -> list[BenchEntry]:
     """Complete benchmarks of all stores, the newest first; broken ones come last, with the reason."""
     entries: dict[str, BenchEntry] = {}
@@ -168,11 +162,11 @@ def list_benches(stores: Sequence[Path] | None = None) -> list[BenchEntry]:
         for home in _folders(folder):
             if (home / DOCUMENT).is_file():
                 entries.setdefault(home.name, _entry(home))
-    return sorted(entries.values(), key=_age, reverse=True)
 
+    def age(entry: BenchEntry) -> tuple[str, str]:
+        return (entry.document["created_at"] if entry.document else "", entry.name)
 
-def _age(entry: BenchEntry) -> tuple[str, str]:
-    return (entry.document["created_at"] if entry.document else "", entry.name)
+    return sorted(entries.values(), key=age, reverse=True)
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -214,11 +208,6 @@ def parse_document(content: bytes) -> dict[str, Any]:
     for key, kind in REQUIRED.items():
         if not isinstance(document.get(key), kind):
             raise StoreError(f"This is no document of a benchmark: {key!r} is missing or wrong.")
-    _check_results(document)
-    return document
-
-
-def _check_results(document: dict[str, Any]) -> None:
     figure = FIGURES.get(document["what"])
     if figure is None:
         raise StoreError("This is no document of a benchmark: 'what' is unknown.")
@@ -229,6 +218,7 @@ def _check_results(document: dict[str, Any]) -> None:
         wrong = [k for k, v in line.items() if k != "contender" and not _is_number(line, k) and v]
         if wrong:
             raise StoreError(f"This is no document of a benchmark: {wrong[0]!r} is no number.")
+    return document
 
 
 def _is_number(line: dict[str, Any], key: str) -> bool:

@@ -70,25 +70,18 @@ class BenchSettings:
             require(len(values) == len(set(values)), f"{name}: each may be named once")
         require(all(size > 0 for size in self.batch_sizes), "batch_sizes: must be above 0")
         if self.what == "topk":
-            self._check_topk()
-        elif self.what == "training":
+            require(
+                all(0 < ratio <= 1 for ratio in self.retain_ratios),
+                "retain_ratios: must be above 0 and at most 1",
+            )
+        if self.what in ("topk", "training"):
             require(None not in self.lengths, "lengths: give numbers of tokens")
+            least = 2 if self.what == "topk" else 1
         else:
-            self._check_variants()
-
-    def _check_topk(self) -> None:
-        require(
-            all(0 < ratio <= 1 for ratio in self.retain_ratios),
-            "retain_ratios: must be above 0 and at most 1",
-        )
-        lengths = [length for length in self.lengths if length is not None]
-        require(len(lengths) == len(self.lengths), "lengths: give numbers of tokens")
-        require(all(length > 1 for length in lengths), "lengths: must be at least 2")
-
-    def _check_variants(self) -> None:
-        # Room for the special tokens and one other.
-        require(all(n is None or n >= 3 for n in self.lengths), "lengths: must be at least 3")
-        for name in self.variants:
+            least = 3  # room for the special tokens and one other
+        fit = all(length is None or length >= least for length in self.lengths)
+        require(fit, f"lengths: must be at least {least}")
+        for name in () if self.what in ("topk", "training") else self.variants:
             require(name in VARIANTS, f"variants: there is no {name!r}, but {', '.join(VARIANTS)}")
             lacks = missing(VARIANTS[name])
             require(lacks is None, f"{name} {lacks}")

@@ -89,7 +89,7 @@ def bench(
         models = [cast(each, getattr(torch, settings.dtype)) for each in given]
         entries = enter(models[0], settings.variants, models[1:])
         facts = card(settings, task=task, texts=sequences.source, device=settings.device)
-        with open_session(facts["plan"], store) as session:
+        with open_session(facts, store) as session:
             measurement = _Measurement(settings, entries, encoded, references, session, report)
             return measurement.run(facts)
 
@@ -236,6 +236,7 @@ class _Measurement:
         """Rounds at one batch size and length, and the lines of the results."""
         until = None if budget is None else time.monotonic() + budget
         point = self._point(place["batch_size"], place["length"], budget)
+        sequences = len(next(iter(point.encoded.values())))
 
         def turn(entry: Entry) -> Any:
             rows = point.encoded[entry.model.name]
@@ -244,7 +245,8 @@ class _Measurement:
 
         def on_turn(name: str, seconds: float) -> None:
             self._turns_done += 1
-            self._report("turn", self._turn_event(point, name, seconds))
+            done = {"contender": name, "sequences_per_s": sequences / seconds}
+            self._report("turn", {**place, **done, "done": self._turns_done})
 
         taken = take_turns(
             {entry.name: turn(entry) for entry in self._entries},
@@ -254,20 +256,20 @@ class _Measurement:
             on_turn=on_turn,
             between=self._probe,
         )
-        return {
-            "results": self._lines(point, taken),
-            "rounds": _rounds(point, taken),
-        }
-
-    def _turn_event(self, point: _Point, name: str, seconds: float) -> Line:
-        sequences = len(next(iter(point.encoded.values())))
-        return {
-            "batch_size": point.batch_size,
-            "length": point.length,
-            "contender": name,
-            "sequences_per_s": sequences / seconds,
-            "done": self._turns_done,
-        }
+        rounds = [
+            {
+                "batch_size": point.batch_size,
+                "length": point.length or 0,
+                "retain_ratio": None,
+                "contender": name,
+                "round": number,
+                "seconds": seconds,
+                "sequences": sequences,
+            }
+            for name, times in taken.items()
+            for number, seconds in enumerate(times)
+        ]
+        return {"results": self._lines(point, taken), "rounds": rounds}
 
     def _lines(self, point: _Point, taken: dict[str, list[float]]) -> list[Line]:
         """One line a variant: measured and promised, against both controls."""
@@ -299,20 +301,3 @@ def _num_batches(affordable: float, repeats: int) -> int:
         repeats: Rounds that are wanted.
     """
     return max(int(affordable / repeats), min(int(affordable), FEWEST_BATCHES), 1)
-
-
-def _rounds(point: _Point, taken: dict[str, list[float]]) -> list[Line]:
-    sequences = len(next(iter(point.encoded.values())))
-    return [
-        {
-            "batch_size": point.batch_size,
-            "length": point.length or 0,
-            "retain_ratio": None,
-            "contender": name,
-            "round": number,
-            "seconds": seconds,
-            "sequences": sequences,
-        }
-        for name, times in taken.items()
-        for number, seconds in enumerate(times)
-    ]

@@ -63,7 +63,7 @@ def bench_topk(
         for ratio in settings.retain_ratios
     ]
     facts = card(settings, task=None, texts=None, device=settings.device)
-    with using_threads(settings.threads), open_session(facts["plan"], store) as session:
+    with using_threads(settings.threads), open_session(facts, store) as session:
         probe = Probe(*PROBE_SHAPE, device, torch.float32)
 
         def measure(place: Place, budget: float | None) -> dict[str, Any]:

@@ -72,8 +72,7 @@ def bench_training(
             for batch_size, length in settings.points
             for line in _measure(settings, model, batch_size, length or 0, probe, report)
         ]
-    document = {key: value for key, value in facts.items() if key != "plan"}
-    return document | {"noise": probe.noise().to_json(), "contenders": STEPS, "results": lines}
+    return facts | {"noise": probe.noise().to_json(), "contenders": STEPS, "results": lines}
 
 
 def _check(settings: BenchSettings, model: PrunedModel) -> None:

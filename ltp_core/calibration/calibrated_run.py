@@ -93,6 +93,19 @@ def save(request: Request, found: Calibration, folder: Path, *, duration_s: floa
     Raises:
         StoreError: The disk does not take a file, or another process writes the same run.
     """
+    model = request.model
+    try:
+        parent = store.read_manifest(request.source)
+    except store.StoreError:
+        parent = None
+    # The counterpart is the source itself if it is an unpruned run.
+    dense = parent.name if parent and parent.method == "unpruned" else model.dense
+    base = base_record(model, request.source)
+    # What deciding costs is no matter of the weights: these thresholds compute nothing for it.
+    deciding = DecisionCost.from_json(base).to_json()
+    base = {key: value for key, value in base.items() if key not in deciding}
+    inherited = parent.config if parent else {"task": request.task, "base": model.base}
+    config = {**inherited, "method": {"name": METHOD}, "select": asdict(request.select)}
     with store.lock_run(folder):
         try:
             _save_weights(request, folder)
@@ -100,22 +113,53 @@ def save(request: Request, found: Calibration, folder: Path, *, duration_s: floa
             raise store.StoreError(
                 f"{folder} cannot be written ({error}): make room or name another folder with --output."
             ) from error
-        base = _base(request)
         save_pruning(
             folder,
             found.method,
             task=request.task,
-            label_names=request.model.label_names,
-            max_length=request.model.max_length,
+            label_names=model.label_names,
+            max_length=model.max_length,
             base=base,
-            dense=_dense(request),
-            is_multi_label=request.model.is_multi_label,
-            input_scales=request.model.input_scales,
+            dense=dense,
+            is_multi_label=model.is_multi_label,
+            input_scales=model.input_scales,
         )
-        config = _config(request)
         store.write_json(folder / "config.json", config)
         store.write_table(folder, "candidates", found.frame())
-        manifest = _manifest(request, found, config, base, folder.name, duration_s)
+        manifest = RunManifest(
+            name=folder.name,
+            task=request.task,
+            method=METHOD,
+            fingerprint=request.fingerprint,
+            status="complete",
+            config=config,
+            seed=parent.seed if parent else 0,
+            git=environment.git_state(),
+            packages=environment.packages(),
+            hardware=environment.hardware(str(model.device)),
+            dataset={"calibration": request.data},
+            base=base,
+            parent=parent.name if parent else None,
+            dense=dense,
+            # Measured on the texts that it was chosen on.
+            summary={
+                "calibration": {
+                    "rows": request.data["rows"],
+                    "target_relative_flops": request.select.target_relative_flops,
+                    "relative_flops": found.chosen.relative_flops,
+                    "divergence": found.chosen.divergence,
+                    "agreement": found.chosen.agreement,
+                    "protects_separators": found.chosen.protects_separators,
+                    "thresholds": [
+                        found.method.threshold(i) for i in range(found.method.num_layers)
+                    ],
+                    "tried": found.tried,
+                    "cut_rows": found.cut_rows,
+                }
+            },
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            duration_s=round(duration_s, 1),
+        )
         return store.finish_run(folder, manifest)
 
 
@@ -133,78 +177,3 @@ def _save_weights(request: Request, folder: Path) -> None:
         is_multi_label=model.is_multi_label,
     )
     model.tokenizer.save(str(folder / "model" / "tokenizer.json"))
-
-
-def _base(request: Request) -> dict[str, Any]:
-    base = base_record(request.model, request.source)
-    # What deciding costs is no matter of the weights: these thresholds compute nothing for it.
-    deciding = DecisionCost.from_json(base).to_json()
-    return {key: value for key, value in base.items() if key not in deciding}
-
-
-def _source_manifest(request: Request) -> RunManifest | None:
-    try:
-        return store.read_manifest(request.source)
-    except store.StoreError:
-        return None
-
-
-def _dense(request: Request) -> str | None:
-    """The source itself if it is an unpruned run, else its dense counterpart."""
-    manifest = _source_manifest(request)
-    is_dense = manifest is not None and manifest.method == "unpruned"
-    return manifest.name if manifest is not None and is_dense else request.model.dense
-
-
-def _config(request: Request) -> dict[str, Any]:
-    manifest = _source_manifest(request)
-    inherited = {"task": request.task, "base": request.model.base}
-    if manifest is not None:
-        inherited = manifest.config
-    return {**inherited, "method": {"name": METHOD}, "select": asdict(request.select)}
-
-
-def _manifest(
-    request: Request,
-    found: Calibration,
-    config: dict[str, Any],
-    base: dict[str, Any],
-    name: str,
-    duration_s: float,
-) -> RunManifest:
-    parent = _source_manifest(request)
-    device = str(request.model.device)
-    return RunManifest(
-        name=name,
-        task=request.task,
-        method=METHOD,
-        fingerprint=request.fingerprint,
-        status="complete",
-        config=config,
-        seed=parent.seed if parent else 0,
-        git=environment.git_state(),
-        packages=environment.packages(),
-        hardware=environment.hardware(device),
-        dataset={"calibration": request.data},
-        base=base,
-        parent=parent.name if parent else None,
-        dense=_dense(request),
-        summary={"calibration": summary(request, found)},
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        duration_s=round(duration_s, 1),
-    )
-
-
-def summary(request: Request, found: Calibration) -> dict[str, Any]:
-    """What was found, measured on the texts that it was chosen on."""
-    return {
-        "rows": request.data["rows"],
-        "target_relative_flops": request.select.target_relative_flops,
-        "relative_flops": found.chosen.relative_flops,
-        "divergence": found.chosen.divergence,
-        "agreement": found.chosen.agreement,
-        "protects_separators": found.chosen.protects_separators,
-        "thresholds": [found.method.threshold(i) for i in range(found.method.num_layers)],
-        "tried": found.tried,
-        "cut_rows": found.cut_rows,
-    }

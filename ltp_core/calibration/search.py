@@ -171,7 +171,13 @@ def _shapes(
 ) -> Iterator[tuple[Probes, Candidate]]:
     """Candidates at the budget, one per shape and kind; half of all trials goes here at most."""
     counter = kinds[0].coarse.counter
-    _require_in_reach(kinds, num_layers, target)
+    everything: Thresholds = (ABOVE_ALL_SCORES,) * num_layers
+    cost = min(kind.coarse(everything).cost for kind in kinds)
+    if cost > target:
+        raise UserError(
+            f"Relative FLOPs of {target} are out of reach: with everything pruned after the first "
+            f"layer they are {cost:.3f}."
+        )
     multipliers = dict.fromkeys(range(len(kinds)), FIRST_MULTIPLIER)
     for ratios, (number, kind) in itertools.product(shapes(num_layers), enumerate(kinds)):
         if counter.tried > counter.most / 2:
@@ -183,16 +189,6 @@ def _shapes(
         if candidate is not None:
             multipliers[number] = max(candidate.thresholds)
             yield kind, candidate
-
-
-def _require_in_reach(kinds: Sequence[Probes], num_layers: int, target: float) -> None:
-    everything = (ABOVE_ALL_SCORES,) * num_layers
-    cost = min(kind.coarse(everything).cost for kind in kinds)
-    if cost > target:
-        raise UserError(
-            f"Relative FLOPs of {target} are out of reach: with everything pruned after the first "
-            f"layer they are {cost:.3f}."
-        )
 
 
 def reach(

@@ -9,10 +9,15 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ltp_core.environment import EMULATED, emulates_bfloat16
 from ltp_core.records import UserError
+
+if TYPE_CHECKING:
+    from ltp_core.checkpoint import PrunedModel
+
+T = TypeVar("T")
 
 DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
@@ -137,9 +142,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def positives(text: str) -> list[int]:
-    """Whole numbers from 1 on, separated by commas, for argparse."""
-    return [positive(part.strip()) for part in text.split(",")]
+def separated(kind: Callable[[str], T]) -> Callable[[str], list[T]]:
+    """Values of a kind, separated by commas, for argparse."""
+    return lambda text: [kind(part.strip()) for part in text.split(",")]
 
 
 def factor(text: str) -> float:
@@ -176,6 +181,22 @@ def usable_device(name: str) -> str:
     except (RuntimeError, AssertionError, NotImplementedError, ValueError) as error:
         raise UserError(f"The device {name!r} cannot be used here: take --device cpu.") from error
     return name
+
+
+def load_model(arguments: Namespace, device: str = "cpu") -> PrunedModel:
+    """The checkpoint that `add_checkpoint` names, as strong as `add_budget` wants it; imports torch.
+
+    Raises:
+        UserError: There is none of that name, it is damaged, or cannot be asked for a budget.
+    """
+    from ltp_core.checkpoint import load_checkpoint
+
+    return load_checkpoint(
+        arguments.checkpoint,
+        device=device,
+        budget=arguments.budget,
+        max_loss=arguments.max_loss,
+    )
 
 
 def warn_of_emulation(precisions: Collection[str], device: str) -> None:

@@ -38,8 +38,9 @@ from ltp_core.cli.base import (
     add_device,
     add_subset,
     factor,
+    load_model,
     positive,
-    positives,
+    separated,
     usable_device,
     warn_of_emulation,
 )
@@ -109,13 +110,13 @@ def _add_variants(parser: ArgumentParser) -> None:
 def _add_extent(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--batch-sizes",
-        type=positives,
+        type=separated(positive),
         metavar="N,N",
         help="default: 1,8,32; for topk, training and predict 32",
     )
     parser.add_argument(
         "--lengths",
-        type=_lengths,
+        type=separated(_length),
         metavar="N,N",
         help=f"tokens of every sequence; {DATA_LENGTHS} for those of the data (default: "
         f"{DATA_LENGTHS}; for scaling {_listed(SCALING_LENGTHS)}; for topk {_listed(TOPK_LENGTHS)}; "
@@ -123,7 +124,7 @@ def _add_extent(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--retain-ratios",
-        type=_ratios,
+        type=separated(factor),
         default=list(RETAIN_RATIOS),
         metavar="X,X",
         help=f"fractions that topk keeps (default: {_listed(RETAIN_RATIOS)})",
@@ -163,13 +164,8 @@ def _names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _lengths(text: str) -> list[int | None]:
-    parts = [part.strip() for part in text.split(",")]
-    return [None if part == DATA_LENGTHS else positive(part) for part in parts]
-
-
-def _ratios(text: str) -> list[float]:
-    return [factor(part.strip()) for part in text.split(",")]
+def _length(text: str) -> int | None:
+    return None if text == DATA_LENGTHS else positive(text)
 
 
 def _listed(values: tuple[Any, ...]) -> str:
@@ -190,11 +186,27 @@ def run(arguments: Namespace) -> Output:
 
         document = bench_topk(_settings(arguments, device, None, ()), store=keep, report=report)
         return Output(document=document, text=topk_card(document))
+    if arguments.checkpoint is None:
+        wanted = {
+            "training": "Name the checkpoint whose sizes are to be trained.",
+            "predict": "Name the checkpoint to predict with.",
+        }
+        usual = "Name the checkpoint to measure; `checkpoints` lists what there is."
+        raise UserError(wanted.get(arguments.what, usual))
     if arguments.what == "training":
-        document = _training(arguments, device, report)
+        from ltp_core.bench.training import bench_training
+
+        model = _load(arguments, device)
+        settings = _settings(arguments, device, model.name, ())
+        warn_of_emulation({settings.dtype}, device)
+        document = bench_training(settings, model, report=report)
         return Output(document=document, text=training_card(document))
     if arguments.what == "predict":
-        document = _predicting(arguments, device, report)
+        from ltp_core.bench.predicting import bench_predict
+
+        model = _load(arguments, device)
+        settings = _settings(arguments, device, model.name, ())
+        document = bench_predict(settings, model, data_dir=arguments.data_dir, report=report)
         return Output(document=document, text=predict_card(document))
     document = _bench(arguments, device, keep, report)
     return Output(document=document, text=throughput_card(document))
@@ -274,32 +286,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _training(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
-    from ltp_core.bench.training import bench_training
-    from ltp_core.checkpoint import load_checkpoint
-
-    if arguments.checkpoint is None:
-        raise UserError("Name the checkpoint whose sizes are to be trained.")
-    model = load_checkpoint(arguments.checkpoint, device=device)
-    settings = _settings(arguments, device, model.name, ())
-    warn_of_emulation({settings.dtype}, device)
-    return bench_training(settings, model, report=report)
-
-
-def _predicting(arguments: Namespace, device: str, report: Report) -> dict[str, Any]:
-    from ltp_core.bench.predicting import bench_predict
-
-    if arguments.checkpoint is None:
-        raise UserError("Name the checkpoint to predict with.")
-    model = _load(arguments, device)
-    settings = _settings(arguments, device, model.name, ())
-    return bench_predict(settings, model, data_dir=arguments.data_dir, report=report)
-
-
 def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report) -> dict[str, Any]:
-    if arguments.checkpoint is None:
-        raise UserError("Name the checkpoint to measure; `checkpoints` lists what there is.")
-
     from ltp_core.bench.throughput import bench
     from ltp_core.checkpoint import load_checkpoint
     from ltp_core.checkpoint_places import checkpoint_folder
@@ -325,10 +312,8 @@ def _bench(arguments: Namespace, device: str, keep: Path | None, report: Report)
 
 def _load(arguments: Namespace, device: str) -> PrunedModel:
     """The checkpoint; at another strength than its own its name says so, since figures are kept by name."""
-    from ltp_core.checkpoint import load_checkpoint
-
     budget, max_loss = arguments.budget, arguments.max_loss
-    model = load_checkpoint(arguments.checkpoint, device=device, budget=budget, max_loss=max_loss)
+    model = load_model(arguments, device)
     if budget is None and max_loss is None:
         return model
     strength = f"budget-{budget:g}" if max_loss is None else f"loss-{max_loss:g}"

@@ -28,45 +28,30 @@ def throughput_card(document: dict[str, Any]) -> str:
         f"{document['settings']['split']} ({document['texts']})",
         *_machine(document),
         "",
-        columns(
-            _HEADER,
-            [_row(line, document) for line in document["results"]],
-        ),
+        columns(_HEADER, [_row(line, document) for line in document["results"]]),
         "",
         *(f"{who['title']}: {who['meaning']}" for who in document["contenders"].values()),
-        *_ceilings(document),
-        *_answers(document),
     ]
-    return "\n".join(lines + _notes(document))
-
-
-def _ceilings(document: dict[str, Any]) -> list[str]:
-    """What the matrix products alone allow, where they took part."""
-    return [
+    # What the matrix products alone allow, where they took part.
+    lines += [
         f"batch {line['batch_size']}: the same matrix products alone become "
         f"{_times(line['ceiling_speedup'])} as fast; {percent(line['ceiling_share'], 0)} of that is "
         "realised"
         for line in document["results"]
         if not is_too_noisy(line, "ceiling_share")
     ]
-
-
-def _answers(document: dict[str, Any]) -> list[str]:
-    """What coarser numbers do to the answers."""
-    return [
-        f"batch {line['batch_size']}, {document['contenders'][line['contender']]['title']}: "
-        f"{percent(line['equal_predictions'])} of {line['sequences']} predictions are those of "
-        f"float32{_metrics(line)}"
-        for line in document["results"]
-        if "equal_predictions" in line
-    ]
-
-
-def _metrics(line: dict[str, Any]) -> str:
-    """The headline metric in both, where the texts have labels."""
-    if "metric" not in line:
-        return ""
-    return f"; metric {percent(line['metric'])}, there {percent(line['reference_metric'])}"
+    # What coarser numbers do to the answers; where the texts have labels, how good these are in both.
+    for line in document["results"]:
+        if "equal_predictions" in line:
+            lines.append(
+                f"batch {line['batch_size']}, {document['contenders'][line['contender']]['title']}: "
+                f"{percent(line['equal_predictions'])} of {line['sequences']} predictions are those of "
+                "float32"
+            )
+        if "metric" in line:
+            theirs = percent(line["reference_metric"])
+            lines[-1] += f"; metric {percent(line['metric'])}, there {theirs}"
+    return "\n".join(lines + _notes(document))
 
 
 def _machine(document: dict[str, Any]) -> list[str]:
@@ -152,9 +137,7 @@ def training_card(document: dict[str, Any]) -> str:
         for line in document["results"]
     ]
     table = columns(("batch", "length", "stage", "ms a step (quartiles)", "to finetuning"), rows)
-    warning = document["noise"]["warning"]
-    notes = ["", f"Noisy machine: {warning}."] if warning else []
-    return "\n".join([*_machine(document), "", table, *notes])
+    return "\n".join([*_machine(document), "", table, *_notes(document)])
 
 
 def predict_card(document: dict[str, Any]) -> str:
@@ -170,18 +153,16 @@ def predict_card(document: dict[str, Any]) -> str:
         for line in document["results"]
     ]
     header = ("batch", "what", "rows/s (quartiles)", "to the pipeline", "to the sorted one")
-    warning = document["noise"]["warning"]
-    notes = ["", f"Noisy machine: {warning}."] if warning else []
     texts = f"{document['rows']:,} rows: {document['texts']}"
-    return "\n".join([*_machine(document), texts, "", columns(header, rows), *notes])
+    return "\n".join([*_machine(document), texts, "", columns(header, rows), *_notes(document)])
 
 
 def _notes(document: dict[str, Any]) -> list[str]:
     notes = []
-    if document["skipped"]:
+    if document.get("skipped"):
         notes.append(f"The time limit left out {len(document['skipped'])} measurements.")
     if document["noise"]["warning"]:
         notes.append(f"Noisy machine: {document['noise']['warning']}.")
-    if document["name"]:
+    if document.get("name"):
         notes.append(f"Kept in the store as {document['name']}.")
     return ["", *notes] if notes else []

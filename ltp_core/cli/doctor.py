@@ -28,9 +28,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Output:
     """Looks at everything that the other commands need; status 1 if the base model is missing."""
+    import torch
+
     from ltp_core import environment
-    from ltp_core.environment import downloads_allowed
     from ltp_core.native_build import build_library, native_state
+    from ltp_core.threads import WAITING, choose_threads
 
     if arguments.build:
         print("Building the native pass: some seconds.", file=sys.stderr, flush=True)
@@ -39,39 +41,28 @@ def run(arguments: Namespace) -> Output:
     document = {
         "packages": environment.packages(),
         "hardware": environment.hardware(),
-        "threads": _threads(),
+        "threads": {
+            "number": torch.get_num_threads(),
+            "reason": choose_threads().reason,
+            # How threads wait for each other.
+            "waiting": {name: os.environ.get(name) for name in WAITING},
+        },
         "native": asdict(native_state()),
-        "devices": _devices(),
+        "devices": [
+            "cpu",
+            *(
+                f"cuda:{i} ({torch.cuda.get_device_name(i)})"
+                for i in range(torch.cuda.device_count())
+            ),
+        ],
         "code": environment.git_state(),
-        "downloads_allowed": downloads_allowed(),
+        "downloads_allowed": environment.downloads_allowed(),
         "base": base,
         "second_base": _second_base(),
         "stores": _stores(),
         "data": _data(arguments.data_dir),
     }
     return Output(document=document, text=_card(document), status=0 if base["found"] else 1)
-
-
-def _threads() -> dict[str, Any]:
-    """What was chosen, and how threads wait for each other."""
-    import torch
-
-    from ltp_core.threads import WAITING, choose_threads
-
-    return {
-        "number": torch.get_num_threads(),
-        "reason": choose_threads().reason,
-        "waiting": {name: os.environ.get(name) for name in WAITING},
-    }
-
-
-def _devices() -> list[str]:
-    import torch
-
-    cards = [
-        f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())
-    ]
-    return ["cpu", *cards]
 
 
 def _base() -> dict[str, Any]:

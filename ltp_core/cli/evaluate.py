@@ -21,6 +21,7 @@ from ltp_core.cli.base import (
     columns,
     factor,
     percent,
+    separated,
     usable_device,
     warn_of_emulation,
 )
@@ -28,7 +29,7 @@ from ltp_core.records import UserError
 
 if TYPE_CHECKING:
     from ltp_core.checkpoint import PrunedModel
-    from ltp_core.evaluate import CurvePoint, Evaluation
+    from ltp_core.evaluate import Evaluation
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -46,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scales",
-        type=factors,
+        type=separated(factor),
         metavar="X,Y,…",
         help="evaluate at these strengths too, nothing retrained: 1 as trained, 0 nothing pruned",
     )
@@ -60,11 +61,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="keep the records of every example as a run of their own, for the app's pages",
     )
-
-
-def factors(text: str) -> list[float]:
-    """Finite numbers from 0 on, separated by commas, for argparse."""
-    return [factor(part.strip()) for part in text.split(",")]
 
 
 def run(arguments: Namespace) -> Output:
@@ -200,15 +196,16 @@ def _curve(
     points = measure_curve(model, arguments.scales, evaluate)
     if arguments.save:
         save_curve(own_run(_folder(arguments, model)), points, device=arguments.device)
-    return {"curve": [_curve_point(point) for point in points]}
-
-
-def _curve_point(point: CurvePoint) -> dict[str, Any]:
     return {
-        "factor": point.factor,
-        "metrics": point.evaluation.metrics,
-        "relative_flops": point.evaluation.relative_flops,
-        "mean_retained": point.evaluation.mean_retained,
+        "curve": [
+            {
+                "factor": point.factor,
+                "metrics": point.evaluation.metrics,
+                "relative_flops": point.evaluation.relative_flops,
+                "mean_retained": point.evaluation.mean_retained,
+            }
+            for point in points
+        ]
     }
 
 

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ltp_core.cli.base import Command, Output, add_budget, add_checkpoint
+from ltp_core.cli.base import Command, Output, add_budget, add_checkpoint, load_model
 from ltp_core.records import UserError
 
 if TYPE_CHECKING:
@@ -46,35 +46,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Output:
     """Writes the file or folder."""
-    _check_options(arguments)
-
-    from ltp_core.checkpoint import load_checkpoint
-
-    model = load_checkpoint(
-        arguments.checkpoint, budget=arguments.budget, max_loss=arguments.max_loss
-    )
-    path = _output(arguments, model)
-    if path.exists() and not arguments.force:
-        raise UserError(f"{path} is there already: name another with --output, or add --force.")
-    inputs = _write(arguments, model, path)
-    document = {
-        "checkpoint": model.name,
-        "format": arguments.format,
-        "path": str(path),
-        "bytes": _size(path),
-        "pruned": arguments.format != "hf" and not arguments.unpruned,
-        "inputs": inputs,
-    }
-    text = f"{path}: {_size(path) / 1e6:.1f} MB, {_meaning(document)}"
-    if model.questions is not None and arguments.format == "hf":
-        text += (
-            "\nIts null threshold and stride are in task_specific_params of config.json; transformers "
-            "does not apply the threshold by itself."
-        )
-    return Output(document=document, text=text)
-
-
-def _check_options(arguments: Namespace) -> None:
     given = [name for name in ("unpruned", "single", "int8") if getattr(arguments, name)]
     if given and arguments.format != "onnx":
         raise UserError(f"--{given[0]} goes with --format onnx only.")
@@ -82,6 +53,30 @@ def _check_options(arguments: Namespace) -> None:
         raise UserError("--adapter goes with --format folder only.")
     if arguments.single and arguments.unpruned:
         raise UserError("--single goes with a pruned model only: leave out one of the two.")
+    model = load_model(arguments)
+    path = _output(arguments, model)
+    if path.exists() and not arguments.force:
+        raise UserError(f"{path} is there already: name another with --output, or add --force.")
+    inputs = _write(arguments, model, path)
+    files = [path] if path.is_file() else path.rglob("*")
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    is_pruned = arguments.format != "hf" and not arguments.unpruned
+    document = {
+        "checkpoint": model.name,
+        "format": arguments.format,
+        "path": str(path),
+        "bytes": size,
+        "pruned": is_pruned,
+        "inputs": inputs,
+    }
+    what = "tokens are removed inside" if is_pruned else "nothing is pruned"
+    text = f"{path}: {size / 1e6:.1f} MB, {what}"
+    if model.questions is not None and arguments.format == "hf":
+        text += (
+            "\nIts null threshold and stride are in task_specific_params of config.json; transformers "
+            "does not apply the threshold by itself."
+        )
+    return Output(document=document, text=text)
 
 
 def _output(arguments: Namespace, model: PrunedModel) -> Path:
@@ -119,15 +114,6 @@ def _write(arguments: Namespace, model: PrunedModel, path: Path) -> list[str]:
     from ltp_core.export.layers import INPUTS
 
     return list(INPUTS)
-
-
-def _size(path: Path) -> int:
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _meaning(document: dict[str, object]) -> str:
-    return "tokens are removed inside" if document["pruned"] else "nothing is pruned"
 
 
 COMMAND = Command(

@@ -42,16 +42,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", help="whose tokenizer counts (default: the default base model's)"
     )
-    _add_rule(parser)
     parser.add_argument(
         "--store",
         action="store_true",
         help="keep the counts in the store; a task on its own is counted anew",
     )
     add_data(parser)
-
-
-def _add_rule(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("divergence")
     group.add_argument(
         "--bins",

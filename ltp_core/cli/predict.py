@@ -21,6 +21,7 @@ from ltp_core.cli.base import (
     add_device,
     add_engine,
     check_engine,
+    load_model,
     positive,
     usable_device,
     warn_of_emulation,
@@ -98,16 +99,10 @@ def run(arguments: Namespace) -> Output:
     is_local = arguments.engine == "local"
     device = usable_device(arguments.device if is_local else "cpu")
 
-    from ltp_core.checkpoint import load_checkpoint
     from ltp_core.predicting.predict import predict_file, predict_stream, stream_lines, stream_rows
     from ltp_core.predicting.scoring import Scorer
 
-    model = load_checkpoint(
-        arguments.checkpoint,
-        device=device,
-        budget=arguments.budget,
-        max_loss=arguments.max_loss,
-    )
+    model = load_model(arguments, device)
     scorer = Scorer(
         model,
         runner=arguments.runner,
@@ -139,7 +134,8 @@ def run(arguments: Namespace) -> Output:
                 **options,
             )
         else:
-            from ltp_core.predicting.join import place_of, read_source
+            from ltp_core.predicting.join import read_source
+            from ltp_core.tasks.files import place_of
 
             rows = (
                 stream_rows(stream_lines(sys.stdin.buffer), columns)

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import TYPE_CHECKING, Any
 
-from ltp_core.cli.base import Command, Output, columns, factor, percent, positive, signed
+from ltp_core.cli.base import Command, Output, columns, factor, percent, positive, separated, signed
 from ltp_core.records import UserError, nearest
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def quantiles(text: str) -> tuple[float, ...]:
     """Ascending numbers between 0 and 1, separated by commas, for argparse."""
-    values = tuple(factor(part.strip()) for part in text.split(","))
-    if list(values) != sorted(set(values)) or not all(0 < value < 1 for value in values):
+    values = separated(factor)(text)
+    if values != sorted(set(values)) or not all(0 < value < 1 for value in values):
         raise ArgumentTypeError(f"{text!r} are no ascending numbers between 0 and 1")
-    return values
+    return tuple(values)
 
 
 def run(arguments: Namespace) -> Output:

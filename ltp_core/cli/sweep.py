@@ -31,10 +31,12 @@ def run(arguments: Namespace) -> Output:
 
     from ltp_core.store import default_store
     from ltp_core.sweep.plan import load_sweep, make_plan
+    from ltp_core.training.select import check_config
 
     sweep = load_sweep(arguments.sweep)
     plan = make_plan(sweep)
-    _check(plan)
+    for planned in plan:  # before the first hour is spent
+        check_config(planned.config)
     destination = default_store()
     problems: dict[str, str] = {}
     if not arguments.dry_run:
@@ -44,25 +46,20 @@ def run(arguments: Namespace) -> Output:
     return Output(document=document, text=_card(document), status=1 if problems else 0)
 
 
-def _check(plan: list[PlannedRun]) -> None:
-    """Refuses unknown tasks and settings of methods before the first hour is spent."""
-    from ltp_core.tasks.catalogue import find_task
-    from ltp_core.training.select import check_budget, check_data, check_selectable
-
-    for planned in plan:
-        find_task(planned.config.task)
-        check_data(planned.config)
-        check_selectable(planned.config)
-        check_budget(planned.config)
-
-
 def _carry_out(plan: list[PlannedRun], destination: Path, arguments: Namespace) -> dict[str, str]:
+    import gc
+
+    import torch
+
     from ltp_core.sweep.runner import SweepRunner
     from ltp_core.training.train import train
 
     def train_one(config: TrainConfig, needs_weights: bool) -> None:
         train(config, data_dir=arguments.data_dir, show_progress=True, needs_weights=needs_weights)
-        _free_memory()
+        # What one training leaves on an accelerator must not crowd the next one.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     runner = SweepRunner(plan=plan, destination=destination, train=train_one, say=_say)
     return runner.run()
@@ -96,17 +93,6 @@ def _carry_out_on_cluster(
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _free_memory() -> None:
-    """What one training leaves on an accelerator must not crowd the next one."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def _document(

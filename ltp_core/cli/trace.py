@@ -14,6 +14,7 @@ from ltp_core.cli.base import (
     add_checkpoint,
     columns,
     factor,
+    load_model,
     percent,
 )
 from ltp_core.records import (
@@ -58,12 +59,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Output:
     """Traces one text."""
-    from ltp_core.checkpoint import load_checkpoint
     from ltp_core.trace import trace_text
 
-    model = load_checkpoint(
-        arguments.checkpoint, budget=arguments.budget, max_loss=arguments.max_loss
-    )
+    model = load_model(arguments)
     trace = trace_text(
         model,
         arguments.text,
@@ -96,41 +94,37 @@ def _card(trace: Trace, kind: ScoreKind) -> str:
     if trace.unpruned:
         lines.append(f"same, unpruned     {_answer(trace.unpruned)}")
     paper, executed = trace.relative_flops["paper"], trace.relative_flops["executed"]
+    answer = trace.answer
+    of_window = f", of window {answer.window}" if answer and answer.num_windows > 1 else ""
     lines += [
         f"relative FLOPs     {percent(paper)} (paper's accounting), {percent(executed)} (executed)"
-        f"{_of_window(trace.answer)}",
+        f"{of_window}",
         f"tokens             {' → '.join(str(n) for n in trace.lengths)}",
     ]
     if absent := [str(i) for i, layer in enumerate(trace.layers, start=1) if not layer.runs]:
         lines.append(f"layers left out    {', '.join(absent)}")
-    if trace.answer is not None:
-        lines += _about_answer(trace.answer, trace)
+    if answer is not None:
+        lines.append(f"no answer          {certainty(answer)}")
+        if answer.best is not None:
+            where = "in another window than the one below"
+            far = survival(trace, answer.best) if answer.best.tokens else where
+            lines.append(f"answer's tokens    {far}")
+        if answer.num_windows > 1:
+            lines.append(
+                f"windows            the context was read in {answer.num_windows}; below is number "
+                f"{answer.window}"
+            )
     if trace.num_cut:
         lines.append(f"cut off            {trace.num_cut} tokens beyond the maximum length")
     rows = [
-        (token, _bar(trace.layers, i), fate(trace.layers, i, kind))
+        (
+            token,
+            "".join("●" if layer.retained[i] else "·" for layer in trace.layers),
+            fate(trace.layers, i, kind),
+        )
         for i, token in enumerate(trace.tokens)
     ]
     return "\n".join([*lines, "", columns(("token", "layers", ""), rows)])
-
-
-def _about_answer(answer: Answer, trace: Trace) -> list[str]:
-    """How sure the answer is, how far its tokens get, and which window is shown."""
-    lines = [f"no answer          {certainty(answer)}"]
-    if answer.best is not None and answer.best.tokens is None:
-        lines.append("answer's tokens    in another window than the one below")
-    elif answer.best is not None and answer.best.tokens is not None:
-        lines.append(f"answer's tokens    {survival(trace, answer.best)}")
-    if answer.num_windows > 1:
-        lines.append(
-            f"windows            the context was read in {answer.num_windows}; below is number "
-            f"{answer.window}"
-        )
-    return lines
-
-
-def _of_window(answer: Answer | None) -> str:
-    return "" if answer is None or answer.num_windows == 1 else f", of window {answer.window}"
 
 
 def certainty(answer: Answer) -> str:
@@ -162,10 +156,6 @@ def _answer(prediction: Prediction) -> str:
     if prediction.probabilities is None:
         return ", ".join(f"{value:.3f}" for value in prediction.logits)
     return f"{prediction.label} ({percent(max(prediction.probabilities))})"
-
-
-def _bar(layers: tuple[LayerTrace, ...], i: int) -> str:
-    return "".join("●" if layer.retained[i] else "·" for layer in layers)
 
 
 def fate(layers: tuple[LayerTrace, ...], i: int, kind: ScoreKind) -> str:

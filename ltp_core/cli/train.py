@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ltp_core.cli import events
 from ltp_core.cli.base import Command, Output, add_data, columns, factor, percent
@@ -235,18 +235,14 @@ def _name_dependents(name: str) -> None:
 
 
 def _card(manifest: RunManifest, folder: str) -> str:
-    rows = [
-        (split, *_headline(result), percent(result["relative_flops"]["paper"]))
-        for split, result in manifest.summary.items()
-        if isinstance(result, dict) and "metrics" in result
-    ]
+    rows = []
+    for split, result in manifest.summary.items():
+        if isinstance(result, dict) and "metrics" in result:
+            name, value = next(iter(result["metrics"].items()))
+            flops = percent(result["relative_flops"]["paper"])
+            rows.append((split, name, percent(value), flops))
     table = columns(("split", "metric", "value", "relative FLOPs"), rows)
     return f"{manifest.name}\n{folder}\n\n{table}"
-
-
-def _headline(result: dict[str, Any]) -> tuple[str, str]:
-    name, value = next(iter(result["metrics"].items()))
-    return name, percent(value)
 
 
 COMMAND = Command(

@@ -27,19 +27,22 @@ from ltp_core.lengths.counts import (
     own_key,
     own_prefix,
 )
-from ltp_core.records import UserError
+from ltp_core.records import UserError, first_line
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import (
     CHUNK_ROWS,
+    LINES,
     Chunk,
     DataError,
+    file_digest,
     read_chunks,
+    require_columns,
     split_files,
     table_rows,
     text_chunks,
 )
 from ltp_core.tasks.loading import load_rows
-from ltp_core.tasks.own_texts import LINES, line_rows
+from ltp_core.tasks.own_texts import line_rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -246,7 +249,10 @@ def content_hash(files: Mapping[str, Sequence[Path]], columns: Sequence[str]) ->
     Raises:
         DataError: A file cannot be read.
     """
-    contents = {split: _sha256(paths) for split, paths in files.items()}
+    contents = {
+        split: hashlib.sha256(b"".join(map(file_digest, paths))).hexdigest()
+        for split, paths in files.items()
+    }
     return _hash([contents, list(columns)])
 
 
@@ -331,13 +337,9 @@ def _hub_chunks(name: str, split: str, columns: Sequence[str]) -> Iterator[Chunk
         allowed = environment.downloads_allowed()
         table = read_split(*parse(name), split, allow_downloads=allowed)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"The split {split} of {name} cannot be had: {reason}") from error
-    missing = [column for column in columns if column not in table.column_names]
-    if missing:
-        raise DataError(
-            f"{name} has no column {missing[0]!r}; it has {', '.join(table.column_names)}."
-        )
+    require_columns(name, columns, table.column_names)
     batches = table.select(list(columns)).to_batches(CHUNK_ROWS)
     yield from text_chunks(table_rows(batches, table.num_rows), columns, f"{name}/{split}, row")
 
@@ -392,17 +394,6 @@ def join_names(names: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, quoting=csv.QUOTE_ALL, lineterminator="").writerow(names)
     return line.getvalue()
-
-
-def _sha256(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
-    return digest.hexdigest()
 
 
 def _hash(content: object) -> str:

@@ -20,16 +20,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ltp_core.files import atomic_file
-from ltp_core.tasks.files import CHUNK_ROWS, JSON_SUFFIXES, DataError, Row, read_rows
-from ltp_core.tasks.own_texts import LINES, line_rows
+from ltp_core.tasks.files import (
+    CHUNK_ROWS,
+    JSON_SUFFIXES,
+    LINES,
+    DataError,
+    Row,
+    place_of,
+    read_rows,
+)
+from ltp_core.tasks.own_texts import line_rows
 
 OUTPUTS = (".csv", ".tsv", ".jsonl", ".parquet")
-
-
-def place_of(source: Path) -> str:
-    """Beginning of a sentence about a row of a file; its number follows."""
-    kind = "line" if source.suffix.lower() in (".csv", ".tsv", LINES) else "row"
-    return f"{source.name}, {kind}"
 
 
 def write_joined(out: Path, source: Path, parts: Sequence[Path]) -> None:

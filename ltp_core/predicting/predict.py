@@ -28,7 +28,6 @@ from ltp_core.predicting.join import (
     OUTPUTS,
     changed_meanwhile,
     json_line,
-    place_of,
     read_source,
     write_joined,
 )
@@ -41,6 +40,7 @@ from ltp_core.tasks.files import (
     Row,
     check_text,
     is_missing,
+    place_of,
     read_rows,
 )
 from ltp_core.tasks.own_texts import line_rows
@@ -167,7 +167,9 @@ def predict_file(
             number = len(_parts(folder))
             chunks = _chunks(rows, columns, chunk_rows, place_of(source), names)
             for chunk, table, found in (engine or in_this_process(scorer))(chunks, prefix):
-                _save_part(folder / f"{number:06}.parquet", table, found)
+                content, metadata = io.BytesIO(), {"counts": json.dumps(asdict(found))}
+                pq.write_table(table.replace_schema_metadata(metadata), content)
+                atomic_write(folder / f"{number:06}.parquet", content.getvalue())
                 counts.add(found)
                 number += 1
                 report(counts.rows, chunk.fraction)
@@ -442,9 +444,3 @@ def _finished(folder: Path, plan: Mapping[str, Any], notice: Callable[[str], Non
     counts.resumed = counts.rows
     write_json(path, plan)
     return counts
-
-
-def _save_part(path: Path, table: pa.Table, counts: Counts) -> None:
-    content = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"counts": json.dumps(asdict(counts))}), content)
-    atomic_write(path, content.getvalue())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -20,10 +21,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ltp_core.records import UserError
+from ltp_core.records import UserError, first_line
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, ".parquet")
+LINES = ".txt"
+"""A text a line, without columns; `own_texts.line_rows` reads it."""
 
 CHUNK_ROWS = 4_096
 PREVIEW_ROWS = 200
@@ -131,8 +134,12 @@ def read_chunks(path: Path, columns: Sequence[str]) -> Iterator[Chunk]:
         DataError: The file cannot be read, a column is not there, or it holds something that is no
             text.
     """
-    place = f"{path.name}, {'line' if path.suffix.lower() in ('.csv', '.tsv') else 'row'}"
-    yield from text_chunks(read_rows(path, columns), columns, place)
+    yield from text_chunks(read_rows(path, columns), columns, place_of(path))
+
+
+def place_of(path: Path) -> str:
+    """Beginning of a sentence about a row of a file; its number follows."""
+    return f"{path.name}, {'line' if path.suffix.lower() in ('.csv', '.tsv', LINES) else 'row'}"
 
 
 def text_chunks(rows: Iterable[Row], columns: Sequence[str], place: str) -> Iterator[Chunk]:
@@ -224,7 +231,7 @@ def read_rows(path: Path, columns: Sequence[str] = (), *, keeps_all: bool = Fals
         if suffix == ".parquet":
             file = pq.ParquetFile(path)
             names = file.schema_arrow.names
-            _require(path.name, [*columns, *(names if keeps_all else ())], names)
+            require_columns(path.name, [*columns, *(names if keeps_all else ())], names)
             chosen = None if keeps_all else list(columns) or None
             batches = file.iter_batches(CHUNK_ROWS, columns=chosen)
             yield from table_rows(batches, file.metadata.num_rows)
@@ -232,14 +239,16 @@ def read_rows(path: Path, columns: Sequence[str] = (), *, keeps_all: bool = Fals
             rows = _json_rows(path)
             first = list(itertools.islice(rows, PREVIEW_ROWS))
             if first:
-                _require(path.name, columns, list(dict.fromkeys(n for _, o, _ in first for n in o)))
+                require_columns(
+                    path.name, columns, list(dict.fromkeys(n for _, o, _ in first for n in o))
+                )
             yield from itertools.chain(first, rows)
         else:
             yield from _csv_rows(path, columns, keeps_all=keeps_all)
     except UnicodeDecodeError as error:
         raise DataError(encoding_problem(path)) from error
     except (pa.ArrowException, OSError, ValueError, RecursionError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise DataError(f"{path.name} cannot be read ({reason}): save it again.") from error
 
 
@@ -312,7 +321,7 @@ def _csv_rows(path: Path, columns: Sequence[str], *, keeps_all: bool) -> Iterato
             values = [_unquoted(value) for value in values]
         if header is None:
             header = values
-            _require(path.name, [*columns, *(header if keeps_all else ())], header)
+            require_columns(path.name, [*columns, *(header if keeps_all else ())], header)
             continue
         if len(values) != len(header):
             raise DataError(
@@ -382,7 +391,12 @@ def _json_rows(path: Path) -> Iterator[Row]:
         yield number, row, fraction
 
 
-def _require(name: str, columns: Sequence[str], present: Sequence[str]) -> None:
+def require_columns(name: str, columns: Sequence[str], present: Sequence[str]) -> None:
+    """Refuses data that lack a column, or have it twice.
+
+    Raises:
+        DataError: They do.
+    """
     for column in columns:
         if column not in present:
             raise DataError(
@@ -390,6 +404,19 @@ def _require(name: str, columns: Sequence[str], present: Sequence[str]) -> None:
             )
         if list(present).count(column) > 1:
             raise DataError(f"{name} has {column!r} twice as a column: rename one.")
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a file's content.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
 def encoding_problem(path: Path) -> str:

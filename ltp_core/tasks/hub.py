@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from ltp_core.environment import downloads_allowed
-from ltp_core.tasks.files import DataError
+from ltp_core.records import first_line
+from ltp_core.tasks.files import DataError, require_columns
 
 HUB = "hub:"
 """What the name of a data set of the hub begins with, where a path could stand."""
@@ -92,14 +93,9 @@ def save_splits(name: str, columns: Sequence[str], folder: Path) -> None:
         with _hub_access(downloads_allowed()):
             loaded = datasets.load_dataset(*parse(name))
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"The data set {name} cannot be had: {reason}") from error
+        raise DataError(f"The data set {name} cannot be had: {first_line(error)}") from error
     for split, rows in loaded.items():
-        missing = [column for column in columns if column not in rows.column_names]
-        if missing:
-            raise DataError(
-                f"{name} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}."
-            )
+        require_columns(name, columns, rows.column_names)
         classes = {
             column: rows.features[column].names
             for column in columns

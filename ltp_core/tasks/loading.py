@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool, Int, Num
 
 from ltp_core.environment import downloads_allowed
-from ltp_core.records import QuestionSettings, UserError
+from ltp_core.records import QuestionSettings, UserError, first_line
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.files import DataError
 from ltp_core.tasks.hub import is_cached, read_split
@@ -249,8 +249,7 @@ def _load_glue(task: Task, split: str, data_dir: Path | None, allow_downloads: b
     try:
         table = read_split(path, config, name, allow_downloads=allow_downloads)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{absent} ({reason})") from error
+        raise DataError(f"{absent} ({first_line(error)})") from error
     return _from_table(table, task, split, f"hub data set {path}, {config}/{name}")
 
 
@@ -258,7 +257,7 @@ def _read_parquet(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{path} cannot be read as Parquet ({reason}): fetch it again.") from error
 
 

@@ -35,8 +35,10 @@ from ltp_core.tasks.files import (
     PREVIEW_ROWS,
     DataError,
     check_text,
+    file_digest,
     is_missing,
     look,
+    place_of,
     read_rows,
     split_files,
 )
@@ -344,7 +346,13 @@ def register(source: OwnSource) -> OwnTask:
             },
             sha256=sha256,
         )
-        _check(task)
+        total = sum(task.rows.values())
+        for split, least in (("train", MIN_TRAINING_ROWS), ("validation", 1)):
+            if task.rows.get(split, 0) < least:
+                raise DataError(
+                    f"{task.source} has {total} usable rows, of which {task.rows.get(split, 0)} are "
+                    f"for {split}: give more rows, or a folder with the splits train and validation."
+                )
         write_json(place / TASK_FILE, dataclasses.asdict(task))
         place.rename(folder)
     except OSError as error:
@@ -410,12 +418,7 @@ def _hash(files: Mapping[str, Sequence[Path]], source: OwnSource) -> str:
     )
     for split, paths in files.items():
         for path in paths:
-            digest.update(split.encode() + path.suffix.lower().encode())
-            try:
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            except OSError as error:
-                raise DataError(f"{path.name} cannot be read: {error.strerror}.") from error
+            digest.update(split.encode() + path.suffix.lower().encode() + file_digest(path))
     return digest.hexdigest()
 
 
@@ -436,11 +439,10 @@ def _rows(source: OwnSource, files: Mapping[str, Sequence[Path]]) -> Iterator[_R
     wanted = (*source.text_columns, source.label)
     for given, paths in files.items():
         for path in paths:
-            kind = "line" if path.suffix.lower() in (".csv", ".tsv") else "row"
             for number, row, _ in read_rows(path, wanted):
                 texts: tuple[Any, ...] = tuple(row.get(name) for name in source.text_columns)
                 label = _plain_label(row.get(source.label))
-                place = f"{path.name}, {kind} {number}"
+                place = f"{place_of(path)} {number}"
                 for name, text in zip(source.text_columns, texts, strict=True):
                     if not is_missing(text):
                         check_text(text, f"{place}: column {name!r}")
@@ -461,18 +463,12 @@ def _plain_label(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    return text if (names := _written_list(text)) is None else names
-
-
-def _written_list(text: str) -> list[Any] | None:
-    """The list that a cell of a table spells out, as JSON or Python write it; None for other texts."""
-    if len(text) > MAX_LIST_CHARACTERS or not (text.startswith("[") and text.endswith("]")):
-        return None
-    try:
-        found = ast.literal_eval(text)  # literals alone, nothing is run
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    return found if isinstance(found, list) else None
+    # A cell of a table may spell out a list, as JSON or Python write it.
+    if len(text) <= MAX_LIST_CHARACTERS and text.startswith("[") and text.endswith("]"):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = ast.literal_eval(text)  # literals alone, nothing is run
+            return found if isinstance(found, list) else text
+    return text
 
 
 def label_set(value: Any) -> tuple[str, ...]:
@@ -652,14 +648,3 @@ class _Splits:
             return _number(row.label)
         found = [self._index[name] for name in self._names(row)]
         return found if self._is_multi_label else found[0]
-
-
-def _check(task: OwnTask) -> None:
-    """Refuses what nothing can be trained on."""
-    total = sum(task.rows.values())
-    for split, least in (("train", MIN_TRAINING_ROWS), ("validation", 1)):
-        if task.rows.get(split, 0) < least:
-            raise DataError(
-                f"{task.source} has {total} usable rows, of which {task.rows.get(split, 0)} are for "
-                f"{split}: give more rows, or a folder with the splits train and validation."
-            )

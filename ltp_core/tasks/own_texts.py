@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 
 from ltp_core.tasks.files import (
+    LINES,
     SUFFIXES,
     DataError,
     Row,
     Texts,
     encoding_problem,
     look,
+    place_of,
     read_chunks,
     read_lines,
     text_chunks,
 )
-
-LINES = ".txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def sample_texts(
     # The least of random numbers, one an input, are a sample of a file that is read once.
     drawn: list[tuple[float, int, Texts]] = []
     total = left_out = 0
-    lines = text_chunks(line_rows(path), ["text"], f"{path.name}, line")
+    lines = text_chunks(line_rows(path), ["text"], place_of(path))
     for chunk in read_chunks(path, chosen) if chosen else lines:
         keyed = zip(
             random.random(len(chunk.texts)),

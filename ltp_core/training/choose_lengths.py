@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from ltp_core.inference import input_batches, predict
 from ltp_core.pruning.lat import LengthAdaptive, Lengths
 from ltp_core.tasks.catalogue import find_task
 from ltp_core.tasks.task import Rows
-from ltp_core.tokenize import Encoded, encode
+from ltp_core.tokenize import encode
 from ltp_core.training.losses import task_loss
 from ltp_core.training.search import (
     Candidate,
@@ -48,33 +48,24 @@ def choose_lengths(
         model, rows, seed=config.seed, max_configurations=select.max_configurations
     )
     best = best_within(found, select.target_relative_flops)
-    return _adaptive(model).with_lengths(best.lengths), found
+    assert isinstance(model.method, LengthAdaptive)
+    return model.method.with_lengths(best.lengths), found
 
 
 def search_lengths(
     model: PrunedModel, rows: Rows, *, seed: int, max_configurations: int
 ) -> list[Candidate]:
     """Searches the whole range of costs; every configuration is evaluated on all rows."""
-    method, config = _adaptive(model), model.encoder.config
+    method, config = model.method, model.encoder.config
+    assert isinstance(method, LengthAdaptive)
     encoded = encode(model.tokenizer, rows.texts, model.max_length)
     space = SearchSpace(
         initial_length=method.initial_length,
         num_layers=config.num_layers,
         cost=length_cost(encoded.length, **config.sizes),
     )
-    measure = _measure(model, rows, encoded)
-    return search(space, measure, seed=seed, max_configurations=max_configurations)
-
-
-def _adaptive(model: PrunedModel) -> LengthAdaptive:
-    assert isinstance(model.method, LengthAdaptive)
-    return model.method
-
-
-def _measure(model: PrunedModel, rows: Rows, encoded: Encoded) -> Callable[[Lengths], Candidate]:
-    """Evaluates configurations on the same rows again and again."""
-    method, task = _adaptive(model), find_task(rows.task)
-    batches = list(input_batches(model, encoded))
+    # The same batches are run again and again.
+    task, batches = find_task(rows.task), list(input_batches(model, encoded))
     labels = torch.from_numpy(rows.labels)
 
     def measure(lengths: Lengths) -> Candidate:
@@ -88,7 +79,7 @@ def _measure(model: PrunedModel, rows: Rows, encoded: Encoded) -> Callable[[Leng
             loss=_stored(float(task_loss(logits, labels))),
         )
 
-    return measure
+    return search(space, measure, seed=seed, max_configurations=max_configurations)
 
 
 def _stored(value: float) -> float:

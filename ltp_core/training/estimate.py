@@ -104,7 +104,14 @@ def estimate(config: TrainConfig, data_dir: Path | None = None) -> Estimate:
                 steps = num_steps(stage, len(prepared.data.encoded), accelerator.num_processes)
                 stages.append(StageTime(run=each.name, stage=name, steps=steps, step_s=step_s))
     row_s = FORWARD_SHARE * stages[0].step_s / runs[0].finetune.batch_size if stages else 0.0
-    counts = {split: _rows(config, split, data_dir) for split in (*EVALUATED_SPLITS, "train")}
+    counts = {
+        split: len(
+            load_rows(
+                config.task, split, data_dir=data_dir, limit=getattr(config.data, f"{split}_rows")
+            )
+        )
+        for split in (*EVALUATED_SPLITS, "train")
+    }
     evaluated = sum(counts[split] for split in EVALUATED_SPLITS)
     for each in runs:
         is_elastic = each.hard is not None and each.hard.elastic
@@ -144,15 +151,6 @@ def _step_s(prepared: Prepared, name: str, stage: StageConfig, folder: Path) -> 
         path.unlink()
     gaps = [after - before for before, after in itertools.pairwise(moments)]
     return statistics.median(gaps) if gaps else 0.0
-
-
-def _rows(config: TrainConfig, split: str, data_dir: Path | None) -> int:
-    limit = {
-        "train": config.data.train_rows,
-        "heldout": config.data.heldout_rows,
-        "validation": config.data.validation_rows,
-    }[split]
-    return len(load_rows(config.task, split, data_dir=data_dir, limit=limit))
 
 
 def within(config: TrainConfig, limit_s: float, expected: Estimate) -> TrainConfig:

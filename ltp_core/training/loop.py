@@ -23,14 +23,13 @@ from ltp_core.records import UserError
 from ltp_core.runners.base import Inputs, make_inputs
 from ltp_core.runners.repadded import WIDTHS
 from ltp_core.tokenize import Encoded, bucketed_batches, collate
-from ltp_core.training.losses import Pass, Student
+from ltp_core.training.losses import Pass, Student, budget_at
 from ltp_core.training.objective import (
     Moment,
     StepLoss,
     TrainingBatch,
     along_equal_cost_,
     elastic_loss,
-    goal_at,
     sandwich_loss,
     single_pass_loss,
     straight_loss,
@@ -310,7 +309,7 @@ def _settle_thresholds(
         assert isinstance(method, ThresholdMethod)
         whole = torch.tensor(out.whole_macs, device=relative_flops.device)
         macs, whole = accelerator.reduce(torch.stack([relative_flops * whole, whole]), "sum")
-        goal = goal_at(stage, progress)
+        goal = budget_at(stage, progress)
         method.steer_(macs.item(), whole.item(), goal, stage.budget_gain)
     elif budget is not None and isinstance(method, ThresholdMethod):
         assert isinstance(stage, HardConfig)

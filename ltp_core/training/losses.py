@@ -9,7 +9,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ltp_core.config import SoftConfig, StageConfig
+from ltp_core.config import HardConfig, SoftConfig, StageConfig
 from ltp_core.encoder.model import Encoder
 from ltp_core.flops import layer_macs
 from ltp_core.pruning.base import PruningMethod, SoftMaskForm, ThresholdMethod
@@ -203,8 +203,8 @@ def prediction_loss(
     return PredictionLoss((1 - share) * task + share * distilled, task, distilled)
 
 
-def budget_at(stage: SoftConfig, progress: float) -> float:
-    """The budget at a fraction of the soft stage: it falls linearly from 1 to the target."""
+def budget_at(stage: SoftConfig | HardConfig, progress: float) -> float:
+    """The budget at a fraction of a stage: it falls linearly from 1 to the target, then stays."""
     assert stage.target_relative_flops is not None
     fallen = min(1.0, progress / stage.budget_ramp) if stage.budget_ramp else 1.0
     return 1 + (stage.target_relative_flops - 1) * fallen

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ltp_core.config import HardConfig, SoftConfig, StageConfig
-from ltp_core.pruning.base import PruningMethod, SoftMaskForm, ThresholdMethod
+from ltp_core.pruning.base import PruningMethod, ThresholdMethod
 from ltp_core.pruning.lat import LengthAdaptive
 from ltp_core.pruning.unpruned import Unpruned
 from ltp_core.runners.base import Inputs
@@ -89,16 +89,11 @@ def single_pass_loss(
     moment: Moment,
 ) -> StepLoss:
     """Prediction loss of one pass, soft or hard, with the pruning penalty of the soft stage."""
-    out: Pass = model(batch.inputs, moment.temperature, _form(stage, method))
+    form = method.soft_form or (stage.soft_mask if isinstance(stage, SoftConfig) else "softmax")
+    out: Pass = model(batch.inputs, moment.temperature, form)
     prediction = prediction_loss(stage, out.logits, batch.labels, batch.teacher_logits)
     is_soft = moment.temperature is not None
     return StepLoss(out, prediction, pruning_penalty(stage, out, moment.progress, is_soft=is_soft))
-
-
-def _form(stage: StageConfig, method: PruningMethod) -> SoftMaskForm:
-    if method.soft_form is not None:
-        return method.soft_form
-    return stage.soft_mask if isinstance(stage, SoftConfig) else "softmax"
 
 
 def sandwich_loss(
@@ -217,9 +212,7 @@ def elastic_loss(
             batch.inputs, stage.mask_gradient, "softmax", None, method.log_scale.new_tensor(scale)
         )
         penalty = penalty + sub_model_divergence(out.logits, whole.logits.detach(), "forward")
-    return StepLoss(
-        out, PredictionLoss(prediction.total, prediction.task, prediction.distillation), penalty
-    )
+    return StepLoss(out, prediction, penalty)
 
 
 def along_equal_cost_(delta: nn.Parameter, cost_gradient: torch.Tensor) -> None:
@@ -231,10 +224,3 @@ def along_equal_cost_(delta: nn.Parameter, cost_gradient: torch.Tensor) -> None:
         return
     share = (delta.grad @ cost_gradient) / (cost_gradient @ cost_gradient).clamp_min(1e-12)
     delta.grad -= share * cost_gradient
-
-
-def goal_at(stage: HardConfig, progress: float) -> float:
-    """The budget at a fraction of the stage: it falls linearly from 1 to the target, then stays."""
-    assert stage.target_relative_flops is not None
-    fallen = min(1.0, progress / stage.budget_ramp) if stage.budget_ramp else 1.0
-    return 1 + (stage.target_relative_flops - 1) * fallen

@@ -95,6 +95,8 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None, watch: Watch) 
             "command again."
         ) from error
     model = load_checkpoint(str(folder), device=trained.device)
+    data = trained.prepared.config.data
+    limits = {split: getattr(data, f"{split}_rows") for split in EVALUATED_SPLITS}
     counters = {split: kind_counter(model) for split in EVALUATED_SPLITS}
     results: dict[str, Evaluation] = {}
     hard = trained.prepared.config.hard
@@ -110,7 +112,7 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None, watch: Watch) 
     one_more()
     for split, counter in counters.items():
         results[split] = evaluate_checkpoint(
-            model, split=split, data_dir=data_dir, counter=counter, limit=_limit(trained, split)
+            model, split=split, data_dir=data_dir, counter=counter, limit=limits[split]
         )
         task = trained.prepared.task
         if split == "heldout" and task.allows_no_answer:
@@ -131,7 +133,6 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None, watch: Watch) 
         store.write_table(folder, table, pd.concat(frames, ignore_index=True))
     kinds = [counter.frame(split) for split, counter in counters.items()]
     store.write_table(folder, "token_kinds", pd.concat(kinds, ignore_index=True))
-    limits = {split: _limit(trained, split) for split in EVALUATED_SPLITS}
     store.write_table(folder, "traces", _traces(model, results, data_dir, limits))
     if has_curve:
 
@@ -150,14 +151,8 @@ def finish(trained: Trained, folder: Path, data_dir: Path | None, watch: Watch) 
         store.write_table(folder, "curve", curve_frame(points))
     if trained.selection is not None:
         store.write_table(folder, "candidates", trained.selection.candidates)
-    manifest = _manifest(trained, results)
-    store.finish_run(folder, manifest)
+    store.finish_run(folder, _manifest(trained, results))
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
-
-
-def _limit(trained: Trained, split: str) -> int | None:
-    data = trained.prepared.config.data
-    return data.heldout_rows if split == "heldout" else data.validation_rows
 
 
 def _write_weights(prepared: Prepared, folder: Path) -> None:

@@ -43,12 +43,20 @@ class Selection:
     candidates: pd.DataFrame
 
 
-def check_selectable(config: TrainConfig) -> None:
-    """Refuses a `select` table where there is nothing to choose, and its absence where it is needed.
+def check_config(config: TrainConfig) -> None:
+    """Refuses an unknown task, and settings that nothing of the task or the method would follow.
 
     Raises:
-        UserError: It does not fit the method.
+        UserError: There is one.
     """
+    find_task(config.task)
+    _check_data(config)
+    _check_selectable(config)
+    check_budget(config)
+
+
+def _check_selectable(config: TrainConfig) -> None:
+    """Refuses a `select` table where there is nothing to choose, and its absence where it is needed."""
     name, task = config.method.name, find_task(config.task)
     if config.select is not None and (task.asks_questions or task.is_multi_label):
         raise UserError(f"select: for {config.task} there is no choice after training yet.")
@@ -59,12 +67,8 @@ def check_selectable(config: TrainConfig) -> None:
         raise UserError(f"method.name = {name!r}: trains nothing, so it needs a table [select].")
 
 
-def check_data(config: TrainConfig) -> None:
-    """Refuses settings of questions for a task that asks none.
-
-    Raises:
-        UserError: There is one, which nothing would follow.
-    """
+def _check_data(config: TrainConfig) -> None:
+    """Refuses settings of questions for a task that asks none."""
     if find_task(config.task).asks_questions:
         return
     for name in ("stride", "train_task", "unanswerable_share", "heldout_by"):

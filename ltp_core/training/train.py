@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from ltp_core import store
 from ltp_core.checkpoint_places import holds_weights, weights_sha256
-from ltp_core.config import StageConfig, TrainConfig, parent_config, resolve, stages_of
+from ltp_core.config import TrainConfig, parent_config, resolve, stages_of
 from ltp_core.encoder.bases import KNOWN_BASES, base_sha256, find_base
 from ltp_core.encoder.errors import ModelError
 from ltp_core.environment import EMULATED, emulates_bfloat16
@@ -29,7 +28,7 @@ from ltp_core.training.losses import Student
 from ltp_core.training.prepare import Prepared, prepare
 from ltp_core.training.results import Trained, finish
 from ltp_core.training.resume import SNAPSHOT_FILE, Journal, read_position
-from ltp_core.training.select import check_budget, check_data, check_selectable, select_method
+from ltp_core.training.select import check_config, select_method
 from ltp_core.training.watch import THINNING, Report, Watch
 
 ORIGIN_FILE = ".origin.json"
@@ -71,9 +70,7 @@ def train(
     """
     find_task(config.task)
     config = resolve(config)
-    check_data(config)
-    check_selectable(config)
-    check_budget(config)
+    check_config(config)
     target = destination or store.default_store()
     folder = store.run_folder(target, config.name)
     if not force and (done := _complete(config.name, target, needs_weights)):
@@ -92,7 +89,9 @@ def train(
     watch = Watch(config.name, report)
     if accelerator.mixed_precision != config.mixed_precision and accelerator.is_main_process:
         tqdm.write(f"{config.name} computes in float32: {EMULATED}.", file=sys.stderr)
-    with _locked(folder, accelerator):
+    # Of several processes of one training, the main one holds the run's lock.
+    is_main = accelerator.is_main_process
+    with store.lock_run(folder) if is_main else contextlib.nullcontext():
         if not force and (done := _complete(config.name, target, needs_weights)):
             return done  # another process was faster
         is_complete = (folder / store.MANIFEST).exists()
@@ -105,12 +104,12 @@ def train(
             accelerator.mixed_precision,
         )
         place = store.replacement_folder(folder) if is_complete else folder
-        if accelerator.is_main_process:
+        if is_main:
             _begin(prepared, parent_folder, place)
         accelerator.wait_for_everyone()
         watch.tell("begin", rows=len(prepared.data.encoded))
         duration_s = _run_stages(prepared, place, accelerator, show_progress, snapshot_every, watch)
-        if accelerator.is_main_process:
+        if is_main:
             trained = Trained(prepared, parent_folder, device_of(accelerator), duration_s)
             finish(_selected(trained, data_dir, target), place, data_dir, watch)
             (place / ORIGIN_FILE).unlink(missing_ok=True)
@@ -222,15 +221,6 @@ def device_of(accelerator: Accelerator) -> str:
     return str(accelerator.device) if accelerator.device.type == "cuda" else "cpu"
 
 
-@contextlib.contextmanager
-def _locked(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Of several processes of one training, the main one holds the run's lock."""
-    with contextlib.ExitStack() as stack:
-        if accelerator.is_main_process:
-            stack.enter_context(store.lock_run(folder))
-        yield
-
-
 def _run_stages(
     prepared: Prepared,
     folder: Path,
@@ -246,8 +236,12 @@ def _run_stages(
     journal = Journal(folder, is_shown=is_shown, watch=watch)
     if journal.rows:
         watch.tell("history", rows=journal.rows[:: 1 + len(journal.rows) // THINNING])
+    # From the stage on that the snapshot is of.
+    stages = stages_of(prepared.config)
+    position = read_position(folder)
+    started = list(stages).index(position.stage) if position and position.stage in stages else 0
     duration_s = 0.0
-    for number, (name, stage) in _open_stages(prepared, folder):
+    for number, (name, stage) in list(enumerate(stages.items()))[started:]:
         accelerator.wait_for_everyone()
         duration_s = run_stage(
             name,
@@ -263,11 +257,3 @@ def _run_stages(
         )
         accelerator.free_memory()  # else it would unscale this stage's gradients in the next one too
     return duration_s
-
-
-def _open_stages(prepared: Prepared, folder: Path) -> list[tuple[int, tuple[str, StageConfig]]]:
-    """Number, name and settings of the stages from the one that the snapshot is of."""
-    stages = stages_of(prepared.config)
-    position = read_position(folder)
-    started = list(stages).index(position.stage) if position and position.stage in stages else 0
-    return list(enumerate(stages.items()))[started:]

@@ -12,7 +12,7 @@ from jaxtyping import Float, Num
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
 from ltp_core.analysis.pays.strength import Strength
 from ltp_core.analysis.runs import CHOSEN_ON, REPORTED_ON, Row, number
-from ltp_core.flops import ACCOUNTINGS, FLOPS_PER_MAC, layer_macs
+from ltp_core.flops import ACCOUNTINGS, FLOPS_PER_MAC, NO_COST, layer_macs
 from ltp_core.lengths.counts import LengthCounts, share_longer
 from ltp_core.records import RunManifest, UserError
 from ltp_core.store import StoreError
@@ -165,12 +165,7 @@ def _flops_of(records: ExampleRecords, counts: LengthCounts) -> Float[np.ndarray
     assert records.size is not None
     n = np.asarray(counts.length, dtype=np.float64)
     macs = layer_macs(
-        n,
-        n,
-        hidden=records.size.hidden,
-        intermediate=records.size.intermediate,
-        ffn_maps=records.size.ffn_maps,
-        accounting="paper",
+        n, n, accounting="paper", query_length=None, decision=NO_COST, **records.size.sizes
     )
     return np.asarray(FLOPS_PER_MAC * records.num_layers * macs)
 
