@@ -61,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     "cluster": {"records", "environment", "threads", "checkpoint", "predicting"}
     | {"config", "sweep", "training"},
     "evaluate": PARTS | {"runners", "checkpoint", "inference"},
-    "bench": PARTS | {"runners", "checkpoint", "inference", "evaluate", "export", "predicting"},
+    "bench": PARTS
+    | {"runners", "checkpoint", "inference", "evaluate", "export", "predicting", "training"},
     "export": PARTS | {"runners", "checkpoint", "checkpoint_places"},
     "calibration": PARTS | {"runners", "checkpoint", "checkpoint_places", "inference"},
     "training": PARTS

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,7 +29,8 @@ from ltp_core.pruning import Unpruned
 from ltp_core.pruning.base import PruningMethod
 from ltp_core.records import UserError
 from ltp_core.runners import Inputs, PackedRunner, fastest_runner, run_masked, run_repadded
-from ltp_core.tokenize import Encoded, sorted_batches
+from ltp_core.tasks.loading import load_rows
+from ltp_core.tokenize import Encoded, encode, sorted_batches
 
 Pass = Callable[[Inputs], Tensor]
 """Runs a padded batch and gives its logits."""
@@ -166,6 +168,23 @@ def floating(model: PrunedModel) -> PrunedModel:
     return dataclasses.replace(model, encoder=encoder, packed=PackedRunner(encoder))
 
 
+def in_static_int8(model: PrunedModel) -> PrunedModel:
+    """A copy with the layers' maps in INT8, the inputs' scales from training rows of its task.
+
+    Raises:
+        UserError: It has no task, or there are no training rows of it at hand.
+    """
+    from ltp_core.training.prepare import SCALE_ROWS, measured_scales
+
+    if model.task is None:
+        raise UserError(f"{model.name} has no task whose training rows give it INT8 scales.")
+    rows = load_rows(model.task, "train", limit=SCALE_ROWS)
+    encoded = encode(model.tokenizer, rows.texts, model.max_length)
+    encoder = copy.deepcopy(model.encoder)
+    int8.quantize_(encoder, measured_scales(model, encoded, seed=0))
+    return dataclasses.replace(model, encoder=encoder)
+
+
 def cast(model: PrunedModel, dtype: torch.dtype) -> PrunedModel:
     """The model in another floating-point type; thresholds and scores stay in float32."""
     if dtype == next(model.encoder.parameters()).dtype:
@@ -280,9 +299,8 @@ def _openvino(model: PrunedModel, variant: Variant) -> Pass:
     from ltp_core.bench.openvino import OpenVinoSession
 
     return OpenVinoSession(
-        model,
+        in_static_int8(model) if variant.precision == "int8" else model,
         pruned=variant.is_pruned,
-        int8=variant.precision == "int8",
         precision="bf16" if variant.precision == "bfloat16" else "f32",
         threads=torch.get_num_threads(),
     ).run

@@ -24,8 +24,8 @@ class OpenVinoSession:
     Args:
         model: Loaded checkpoint.
         pruned: With tokens really removed; else the same weights, unpruned, on padded batches.
-        int8: From the file whose weights of matrix products are in int8.
-        precision: Type that the products are computed in; OpenVINO would take bfloat16 unasked.
+        precision: Type that the products are computed in, but for INT8 maps; OpenVINO would take
+            bfloat16 unasked.
         threads: Processor threads.
 
     Raises:
@@ -33,13 +33,13 @@ class OpenVinoSession:
     """
 
     def __init__(
-        self, model: PrunedModel, *, pruned: bool, int8: bool, precision: Precision, threads: int
+        self, model: PrunedModel, *, pruned: bool, precision: Precision, threads: int
     ) -> None:
         options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
-        self._any_batch = _compiled(onnx_model(model, pruned=pruned, int8=int8), options)
+        self._any_batch = _compiled(onnx_model(model, pruned=pruned), options)
         self._one = self._any_batch
         if pruned:  # a file of its own serves one sequence at a time with fewer operations
-            single = onnx_model(model, pruned=True, int8=int8, is_single=True)
+            single = onnx_model(model, pruned=True, is_single=True)
             self._one = _compiled(single, options)
 
     def run(self, inputs: Inputs) -> Float[Tensor, "batch label"]:

@@ -123,6 +123,7 @@ ENGINES = {
         meaning="the exported file in OpenVINO",
         modes=(False, True),
         precisions=("settings", "bfloat16", "int8"),
+        quantised="maps quantised statically, scales from training rows",
         orders=(True,),
         padding=("input", "attention"),
         packages=("openvino", "onnx", "onnxruntime"),
