@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Num, Shaped
 
 Vector = Num[np.ndarray, " examples"]
-
-
-def _f1(predictions: Vector, labels: Vector) -> float:
-    hits = np.count_nonzero((predictions == 1) & (labels == 1))
-    named = np.count_nonzero(predictions == 1) + np.count_nonzero(labels == 1)
-    return float(2 * hits / named) if named else 0.0
 
 
 def _pearson(x: Vector, y: Vector) -> float:
@@ -35,50 +28,8 @@ def _ranks(values: Vector) -> Vector:
     return shared
 
 
-def _accuracy_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
-    return {"accuracy": float(np.mean(predictions == labels))}
-
-
-def _accuracy_f1_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
-    accuracy = float(np.mean(predictions == labels))
-    f1 = _f1(predictions, labels)
-    return {"accuracy_f1": (accuracy + f1) / 2, "accuracy": accuracy, "f1": f1}
-
-
-def _correlation_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
-    x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
-    pearson, spearman = _pearson(x, y), _pearson(_ranks(x), _ranks(y))
-    return {
-        "pearson_spearman": (pearson + spearman) / 2,
-        "pearson": pearson,
-        "spearman": spearman,
-    }
-
-
-def _answer_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
-    groups = {
-        "f1": np.ones(len(labels), dtype=bool),
-        "has_answer_f1": labels == 1,
-        "no_answer_f1": labels == 0,
-    }
-    return {name: float(predictions[x].mean()) for name, x in groups.items() if x.any()}
-
-
-def _label_set_scores(predictions: Vector, labels: Vector) -> dict[str, float]:
-    del labels
-    return {"f1": float(predictions.mean())}
-
-
 Metric = Literal["accuracy", "accuracy_f1", "correlation", "answers", "label_sets"]
 """What tasks are judged by."""
-
-_SCORES: dict[Metric, Callable[[Vector, Vector], dict[str, float]]] = {
-    "accuracy": _accuracy_scores,
-    "accuracy_f1": _accuracy_f1_scores,
-    "correlation": _correlation_scores,
-    "answers": _answer_scores,
-    "label_sets": _label_set_scores,
-}
 
 
 def compute_metrics(
@@ -90,8 +41,9 @@ def compute_metrics(
 
     `accuracy`; `accuracy_f1`: the mean of accuracy and F1 (of class 1), then both; `correlation`: the
     mean of Pearson's and Spearman's, then both; `answers`: the mean over all questions, over those with
-    an answer and over those without; `label_sets`: the mean over all examples of the F1 of their labels. F1 is 0 where class 1 occurs neither in the predictions nor in the
-    labels; a correlation is 0 where either side is constant.
+    an answer and over those without; `label_sets`: the mean over all examples of the F1 of their labels.
+    F1 is 0 where class 1 occurs neither in the predictions nor in the labels; a correlation is 0 where
+    either side is constant.
 
     Args:
         metric: What is computed.
@@ -108,7 +60,27 @@ def compute_metrics(
     """
     if len(predictions) != len(labels) or not len(labels):
         raise ValueError(f"{len(predictions)} predictions do not fit {len(labels)} labels")
-    return _SCORES[metric](predictions, labels)
+    if metric == "correlation":
+        x, y = np.asarray(predictions, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+        pearson, spearman = _pearson(x, y), _pearson(_ranks(x), _ranks(y))
+        mean = (pearson + spearman) / 2
+        return {"pearson_spearman": mean, "pearson": pearson, "spearman": spearman}
+    if metric == "answers":
+        groups = {
+            "f1": np.ones(len(labels), dtype=bool),
+            "has_answer_f1": labels == 1,
+            "no_answer_f1": labels == 0,
+        }
+        return {name: float(predictions[x].mean()) for name, x in groups.items() if x.any()}
+    if metric == "label_sets":
+        return {"f1": float(predictions.mean())}
+    accuracy = float(np.mean(predictions == labels))
+    if metric == "accuracy":
+        return {"accuracy": accuracy}
+    hits = np.count_nonzero((predictions == 1) & (labels == 1))
+    named = np.count_nonzero(predictions == 1) + np.count_nonzero(labels == 1)
+    f1 = float(2 * hits / named) if named else 0.0
+    return {"accuracy_f1": (accuracy + f1) / 2, "accuracy": accuracy, "f1": f1}
 
 
 def paired_interval(

@@ -236,13 +236,12 @@ def states(plan: Sequence[PlannedRun], destination: Path) -> list[State]:
         plan: In the order of `make_plan`.
         destination: Store that is written to; the others are only read.
     """
-    names = {run.config.name for run in open_runs(plan, destination)}
-    return [_open_state(run, destination) if run.config.name in names else "done" for run in plan]
-
-
-def _open_state(run: PlannedRun, destination: Path) -> State:
-    folder = store.run_folder(destination, run.config.name)
-    return "being trained" if store.is_being_trained(folder) else "to do"
+    still_open = {run.config.name for run in open_runs(plan, destination)}
+    found: list[State] = []
+    for name in (run.config.name for run in plan):
+        is_begun = store.is_being_trained(store.run_folder(destination, name))
+        found.append(("being trained" if is_begun else "to do") if name in still_open else "done")
+    return found
 
 
 def open_runs(plan: Sequence[PlannedRun], destination: Path) -> list[PlannedRun]:
