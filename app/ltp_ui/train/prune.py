@@ -20,7 +20,7 @@ from app.ltp_ui.shared.wording import points as in_points
 from app.ltp_ui.train import finished
 from ltp_core.analysis.runs import rows
 from ltp_core.tasks.catalogue import known_task
-from ltp_core.tasks.own_texts import LINES
+from ltp_core.tasks.files import LINES
 
 KIND = "calibrate"
 ROWS = (100, 300, 1_000)
