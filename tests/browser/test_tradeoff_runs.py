@@ -32,7 +32,7 @@ def server(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def chart(page: Page) -> Page:
     """The page once its chart is drawn."""
     page.locator(
-        '[data-testid="stVegaLiteChart"] canvas, [data-testid="stVegaLiteChart"] svg'
+        '[data-testid="stVegaLiteChart"] :is(canvas, svg), .js-plotly-plot .main-svg'
     ).first.wait_for()
     page.wait_for_timeout(500)
     return page
