@@ -31,6 +31,7 @@ On two quiet cores 10,000 turns cost nothing; sleeping at once (`OMP_WAIT_POLICY
 """
 
 GIVEN = "OMP_NUM_THREADS says so"
+"""Reason of a number that a person gave and nothing here chose."""
 
 LOOKS, LOOK_S = 5, 0.002
 

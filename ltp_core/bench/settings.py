@@ -74,17 +74,20 @@ class BenchSettings:
                 all(0 < ratio <= 1 for ratio in self.retain_ratios),
                 "retain_ratios: must be above 0 and at most 1",
             )
-        if self.what in ("topk", "training"):
+        runs_network = self.what not in ("topk", "training")
+        if runs_network:
+            least = 3  # room for the special tokens and one other
+        else:
             require(None not in self.lengths, "lengths: give numbers of tokens")
             least = 2 if self.what == "topk" else 1
-        else:
-            least = 3  # room for the special tokens and one other
         fit = all(length is None or length >= least for length in self.lengths)
         require(fit, f"lengths: must be at least {least}")
-        for name in () if self.what in ("topk", "training") else self.variants:
-            require(name in VARIANTS, f"variants: there is no {name!r}, but {', '.join(VARIANTS)}")
-            lacks = missing(VARIANTS[name])
-            require(lacks is None, f"{name} {lacks}")
+        if runs_network:
+            for name in self.variants:
+                known = ", ".join(VARIANTS)
+                require(name in VARIANTS, f"variants: there is no {name!r}, but {known}")
+                lacks = missing(VARIANTS[name])
+                require(lacks is None, f"{name} {lacks}")
 
     @property
     def points(self) -> list[tuple[int, int | None]]:
