@@ -158,6 +158,14 @@ class Watched:
         self.page.wait_for_timeout(150)
         return self.page
 
+    def address(self, *parts: str, without: str | None = None) -> None:
+        """Waits until the address has these parts: it follows the picture, on a loaded machine late."""
+
+        def arrived(url: str) -> bool:
+            return all(part in url for part in parts) and (without is None or without not in url)
+
+        self.page.wait_for_url(arrived, wait_until="commit", timeout=READY_TIMEOUT_MS)
+
     def overflow(self) -> int:
         """Pixels by which the page is wider than the window."""
         found: int = self.page.evaluate(

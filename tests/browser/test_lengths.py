@@ -43,7 +43,7 @@ def test_the_evaluation_set_follows_and_the_link_with_it(visit: Visit) -> None:
     page.get_by_role("option", name="IMDB · train").click()
     page.get_by_text("they say nothing about a shift").wait_for()
     watched.settle()
-    assert "train_set=IMDB" in page.url
+    watched.address("train_set=IMDB")
     page.reload()
     page.get_by_text("IMDB · validation").first.wait_for()
     watched.settle()
@@ -62,7 +62,7 @@ def test_an_upload_is_counted_and_survives_a_reload(visit: Visit, tmp_path: Path
     page.get_by_role("button", name="Count tokens").click()
     page.get_by_text("mine.csv/all, 500 inputs").wait_for(timeout=COUNT_TIMEOUT_MS)
     watched.settle()
-    assert "eval_set=mine.csv" in page.url
+    watched.address("eval_set=mine.csv")
     page.reload()
     page.get_by_text("mine.csv/all, 500 inputs").wait_for()
     watched.settle()

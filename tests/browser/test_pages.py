@@ -43,7 +43,7 @@ def test_examples_fill_the_text(visit: Visit) -> None:
     page.get_by_role("radio", name="Three words").click()
     expect(page.get_by_label("Text")).to_have_value("Simply wonderful cinema")
     watched.settle(chips=True)
-    assert "text=Simply+wonderful+cinema" in page.url
+    watched.address("text=Simply+wonderful+cinema")
 
 
 def test_text_survives_a_visit_to_another_page(visit: Visit) -> None:
@@ -67,7 +67,7 @@ def test_multiplier_reruns_the_network(visit: Visit) -> None:
     watched.settle()
     page.get_by_text("18 → 18", exact=True).wait_for()
     page.get_by_text("100.0 %", exact=True).nth(1).wait_for()
-    assert "scale=0" in page.url
+    watched.address("scale=0")
 
 
 def test_back_needs_one_press_and_the_link_can_be_copied(visit: Visit) -> None:
@@ -80,7 +80,7 @@ def test_back_needs_one_press_and_the_link_can_be_copied(visit: Visit) -> None:
     for index in (3, 4):
         page.locator(".chip").nth(index).click()
         watched.settle()
-        assert f"token={index}" in page.url
+        watched.address(f"token={index}")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_role("button", name="Copy link").click()
     page.get_by_text("Copied", exact=True).wait_for()

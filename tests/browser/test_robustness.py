@@ -55,7 +55,7 @@ def test_a_line_of_the_table_picks_the_example(visit: Visit, records_server: str
     table.click(position={"x": 20, "y": 90})
     page.get_by_text("is not at hand").wait_for()
     watched.settle()
-    assert "row=" in page.url
+    watched.address("row=")
     page.reload()
     watched.settle()
     page.get_by_text("is not at hand").wait_for()
@@ -68,7 +68,7 @@ def test_a_click_on_a_trajectory_picks_it(visit: Visit, records_server: str) -> 
     watched.click_mark(page.locator(".mark-symbol path").first)
     page.get_by_text("is not at hand").wait_for()
     watched.settle()
-    assert "row=" in page.url
+    watched.address("row=")
 
 
 def test_the_table_comes_down(visit: Visit, records_server: str, tmp_path: Path) -> None:

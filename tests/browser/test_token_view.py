@@ -56,8 +56,8 @@ def test_the_mouse_links_chip_and_column(visit: Visit) -> None:
     assert "At layer 1:" in page.locator(".detail").inner_text()
     page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + 45)
     watched.settle()
-    assert "token=4" in page.url
-    assert "layer=3" in page.url
+    watched.address("token=4")
+    watched.address("layer=3")
 
 
 def test_click_pins_and_tells_python(visit: Visit) -> None:
@@ -67,11 +67,11 @@ def test_click_pins_and_tells_python(visit: Visit) -> None:
     page.locator(".chip").nth(5).click()
     page.get_by_role("heading", name="Pinned token: ‘and’").wait_for()
     watched.settle()
-    assert "token=5" in page.url
+    watched.address("token=5")
     page.locator(".chip").nth(5).click()
     page.get_by_role("heading", name="Pinned token").wait_for(state="detached")
     watched.settle()
-    assert "token=" not in page.url
+    watched.address(without="token=")
 
 
 def test_keyboard_reaches_everything(visit: Visit) -> None:
@@ -85,23 +85,23 @@ def test_keyboard_reaches_everything(visit: Visit) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     watched.settle()
-    assert "token=3" in page.url
-    assert "layer=3" in page.url
+    watched.address("token=3")
+    watched.address("layer=3")
     page.keyboard.press("d")
     page.wait_for_selector(".chip.forced-drop")
     watched.settle()
-    assert "drop=3" in page.url
+    watched.address("drop=3")
     page.keyboard.press("k")
     page.wait_for_selector(".chip.forced-keep")
     watched.settle()
-    assert "keep=3" in page.url
+    watched.address("keep=3")
     page.keyboard.press("k")
     page.wait_for_selector(".chip.forced-keep", state="detached")
     watched.settle()
     page.keyboard.press("End")
     page.keyboard.press("Enter")
     watched.settle()
-    assert f"token={page.locator('.chip').count() - 1}" in page.url
+    watched.address(f"token={page.locator('.chip').count() - 1}")
 
 
 FOCUSED = """() => [...document.querySelectorAll("[data-testid=stBidiComponentIsolated]")]
@@ -120,7 +120,7 @@ def test_a_decision_by_hand_leaves_the_focus_where_it_is(visit: Visit) -> None:
     page.keyboard.press("Home")
     page.keyboard.press("d")
     page.get_by_text("‘[CLS]’ is protected").wait_for()
-    assert "drop" not in page.url
+    watched.address(without="drop")
 
 
 def test_a_near_miss_is_pinned_by_a_click(visit: Visit) -> None:

@@ -48,13 +48,13 @@ def test_a_point_leads_to_its_run(visit: Visit) -> None:
     watched.click_mark(marks.first)
     page.get_by_role("heading", name="Runs", exact=True).wait_for()
     watched.settle()
-    assert "run=sst2-ltp-" in page.url
+    watched.address("run=sst2-ltp-")
     page.get_by_role("heading", name="LTP · SST-2 · ").wait_for()
     page.go_back()
     page.get_by_role("heading", name="Accuracy vs FLOPs").wait_for()
     watched.settle()
     page.wait_for_timeout(1000)
-    assert "tradeoff" in page.url
+    watched.address("tradeoff")
 
 
 def test_a_shared_link_shows_the_same_chart(visit: Visit) -> None:
@@ -63,13 +63,13 @@ def test_a_shared_link_shows_the_same_chart(visit: Visit) -> None:
     page = chart(watched.open("tradeoff?tradeoff.task=mrpc"))
     page.get_by_role("radio", name="metric", exact=True).click()
     watched.settle()
-    assert "tradeoff.y=metric" in page.url
+    watched.address("tradeoff.y=metric")
     page.reload()
     chart(watched.settle())
     chosen = page.get_by_role("radio", name="metric", exact=True)
     chosen.wait_for()
     assert chosen.get_attribute("aria-checked") == "true"
-    assert "tradeoff.task=mrpc" in page.url
+    watched.address("tradeoff.task=mrpc")
 
 
 def test_the_chart_can_be_taken_away(visit: Visit, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_run_is_found_opened_and_left(visit: Visit) -> None:
     page.get_by_role("link", name="Seed 2").click()
     other = tradeoff_samples.config("ltp", 0.3, seed=2).name
     page.get_by_text(f"{other}: LTP for SST-2").wait_for()
-    assert f"run={other}" in page.url
+    watched.address(f"run={other}")
     page.get_by_text("2 folders not in the table").wait_for()
 
 
@@ -128,7 +128,7 @@ def test_a_row_can_be_clicked(visit: Visit) -> None:
     grid.click(position={"x": 16, "y": 52}, force=True)
     page.get_by_role("heading", name="LAT · ").first.wait_for()
     watched.settle()
-    assert "-lat-" in page.url
+    watched.address("-lat-")
 
 
 def test_a_run_with_weights_opens_in_explore(visit: Visit) -> None:
@@ -138,7 +138,7 @@ def test_a_run_with_weights_opens_in_explore(visit: Visit) -> None:
     page.get_by_role("link", name="Open in Explore").click()
     page.get_by_role("heading", name="Explore a sentence").wait_for()
     watched.settle()
-    assert f"model={app_samples.PAIRS}" in page.url
+    watched.address(f"model={app_samples.PAIRS}")
 
 
 @pytest.mark.parametrize(("path", "scheme"), [("tradeoff", "dark"), (f"runs?run={LTP}", "light")])
