@@ -151,10 +151,12 @@ def by_band(
     return results
 
 
-def shortest_cost(records: ExampleRecords, quantiles: Sequence[float] = TABLE_3) -> float:
-    """Relative FLOPs on the shortest band, the paper's accounting; NaN where not known."""
-    [shortest, *_] = by_band(records, length_bands(records.length, quantiles))
-    estimate = shortest.relative_flops.get("paper")
+def band_cost(
+    records: ExampleRecords, band: int = 0, quantiles: Sequence[float] = TABLE_3
+) -> float:
+    """Relative FLOPs on a band, the shortest by default, the paper's accounting; NaN where not known."""
+    result = by_band(records, length_bands(records.length, quantiles))[band]
+    estimate = result.relative_flops.get("paper")
     return math.nan if estimate is None else estimate.value
 
 

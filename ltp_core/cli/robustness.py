@@ -58,7 +58,7 @@ def quantiles(text: str) -> tuple[float, ...]:
 
 def run(arguments: Namespace) -> Output:
     """Reads the runs' records and compares them band by band."""
-    from ltp_core.analysis.bands import shortest_cost
+    from ltp_core.analysis.bands import band_cost
     from ltp_core.analysis.robustness import compare, comparison_frame
     from ltp_core.analysis.runs import matched
 
@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> Output:
         settings = list(dict.fromkeys(runs["setting"]))
     else:
         costs = {
-            setting: shortest_cost(group[0], arguments.quantiles)
+            setting: band_cost(group[0], quantiles=arguments.quantiles)
             for setting, group in records.items()
         }
         settings = matched(runs, costs, arguments.target)

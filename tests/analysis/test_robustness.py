@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from ltp_core import store
-from ltp_core.analysis.bands import QUARTILES, shortest_cost
+from ltp_core.analysis.bands import QUARTILES, band_cost
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
 from ltp_core.analysis.robustness import compare, comparison_frame
 from ltp_core.analysis.runs import matched, runs_table
@@ -42,7 +42,7 @@ def chosen(runs: pd.DataFrame, *, without: str = "", **options: Any) -> list[str
     """Names of the first runs of what `matched` takes, of equal FLOPs on the shortest band."""
     first = runs.drop_duplicates("setting")
     costs = {
-        run.setting: shortest_cost(read_examples(run.folder, "validation"))
+        run.setting: band_cost(read_examples(run.folder, "validation"))
         for run in first.itertuples()
         if run.run != without
     }

@@ -13,7 +13,7 @@ import streamlit as st
 from app.ltp_ui.shared import stamps
 from app.ltp_ui.shared.stored import run_table
 from ltp_core import store
-from ltp_core.analysis.bands import shortest_cost
+from ltp_core.analysis.bands import band_cost
 from ltp_core.analysis.example_records import ExampleRecords, read_examples
 from ltp_core.analysis.robustness import Comparison, compare
 from ltp_core.analysis.runs import Row, matched, rows
@@ -90,12 +90,12 @@ def _broken(stamp: str) -> list[store.RunEntry]:
     return [entry for entry in store.list_runs() if entry.problem]
 
 
-def default_choice(found: Sequence[Series], split: str, *, on_shortest: bool) -> list[str]:
-    """Names of one series a method, of about equal FLOPs: over all inputs, or on the shortest band."""
+def default_choice(found: Sequence[Series], split: str, band: int | None = None) -> list[str]:
+    """Names of one series a method, of about equal FLOPs: over all inputs, or on a band of Table 3."""
     costs = {
-        each.setting: shortest_cost(records(each.runs[0], split))
-        if on_shortest
-        else each.cost(split)
+        each.setting: each.cost(split)
+        if band is None
+        else band_cost(records(each.runs[0], split), band)
         for each in found
     }
     runs = run_table()

@@ -34,7 +34,8 @@ def by_length(choice: Choice, head: DeltaGenerator) -> None:
     """The whole tab; the answer and the pictures go into `head`, above what was chosen."""
     comparison = data.comparison(choice.series, choice.split, choice.quantiles, choice.edges)
     with head:
-        blocks.answer(plain(answer(comparison, choice.titles)))
+        costs = {each.name: each.cost(choice.split) for each in choice.pruned}
+        blocks.answer(plain(answer(comparison, choice.titles, costs)))
         pictures = st.container()
         _say_empty(comparison)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -61,8 +62,10 @@ def by_length(choice: Choice, head: DeltaGenerator) -> None:
         _exports(comparison, choice, figures)
 
 
-def answer(comparison: Comparison, titles: Mapping[str, str]) -> str:
-    """What becomes of the longest inputs, and at which cost, in a sentence.
+def answer(
+    comparison: Comparison, titles: Mapping[str, str], costs: Mapping[str, float]
+) -> str:
+    """What becomes of the longest inputs, and at which cost there and on all inputs, in a sentence.
 
     Against the unpruned control where it is shown, else each point's own shortest inputs.
     """
@@ -98,8 +101,14 @@ def answer(comparison: Comparison, titles: Mapping[str, str]) -> str:
         return f"{metric}{against}: {shown(first, with_cost=True)}."
     return (
         f"{metric}{against} on inputs {long} tokens: {shown(last, with_cost=True)}; on those {short}: "
-        f"{shown(first)}."
+        f"{shown(first)}.{_whole_costs(costs, titles)}"
     )
+
+
+def _whole_costs(costs: Mapping[str, float], titles: Mapping[str, str]) -> str:
+    """What several points cost over all inputs: methods spend it on other lengths."""
+    known = [f"{titles[name]} {percent(cost, 0)}" for name, cost in costs.items() if cost == cost]
+    return f" On all inputs: {', '.join(known)} of the FLOPs." if len(known) > 1 else ""
 
 
 def _say_empty(comparison: Comparison) -> None:

@@ -81,9 +81,10 @@ def answer(bench: Bench, of_another: str) -> dict[str, Figure]:
     if sentence := headline(bench):
         blocks.answer(plain(sentence))
     st.caption(f"{plain(bench.subject)} · {plain(bench.machine)}")
-    _warnings(bench)
     draw = {"throughput": _throughput, "scaling": _scaling, "topk": _topk}[bench.what]
-    return draw(bench)
+    figures = draw(bench)
+    _warnings(bench)
+    return figures
 
 
 def headline(bench: Bench) -> str:
