@@ -30,6 +30,9 @@ SHAPES = (
     *("circle", "square", "diamond", "cross", "triangle-up", "triangle-down"),
     *("triangle-left", "triangle-right"),
 )
+HOLLOW = "M0,-1L1,0L0,1L-1,0ZM0,-0.55L-0.55,0L0,0.55L0.55,0Z"
+"""A diamond's rim, as an area: a legend fills what it shows."""
+
 DASHES = ([1, 0], [8, 3], [3, 3], [10, 4, 2, 4], [6, 2], [2, 2], [12, 2], [5, 5])
 
 PAPER_THROUGHPUT = (("QNLI", 1.9), ("QQP", 2.0))
@@ -296,7 +299,7 @@ def _promise_spec(control: str) -> dict[str, Any]:
     one = base.mark_rule(color=MUTED, strokeDash=[2, 3], aria=False).encode(x=alt.datum(1))
     legend = alt.Legend(title=None, orient="top", direction="vertical", labelLimit=LEGEND_LABEL)
     kinds = alt.Scale(domain=[MEASURED, PROMISED])
-    shapes = alt.Scale(domain=[MEASURED, PROMISED], range=["square", "diamond"])
+    shapes = alt.Scale(domain=[MEASURED, PROMISED], range=["square", HOLLOW])
     color = alt.Color("kind:N", scale=kinds, legend=legend)
     shape = alt.Shape("kind:N", scale=shapes, legend=legend)
     measured, by_flops = (
@@ -306,7 +309,7 @@ def _promise_spec(control: str) -> dict[str, Any]:
     spread = rows.mark_rule(color=MUTED, strokeWidth=2).encode(
         x=alt.X("low:Q", title=title), x2="high:Q"
     )
-    promised = by_flops.mark_point(size=110, filled=False, strokeWidth=2.5, opacity=1).encode(
+    promised = by_flops.mark_point(size=170, filled=True, opacity=1).encode(
         x=alt.X("promised:Q", title=title), color=color, shape=shape
     )
     return without_data(alt.layer(bars, spread, promised, one))
