@@ -62,9 +62,7 @@ def by_length(choice: Choice, head: DeltaGenerator) -> None:
         _exports(comparison, choice, figures)
 
 
-def answer(
-    comparison: Comparison, titles: Mapping[str, str], costs: Mapping[str, float]
-) -> str:
+def answer(comparison: Comparison, titles: Mapping[str, str], costs: Mapping[str, float]) -> str:
     """What becomes of the longest inputs, and at which cost there and on all inputs, in a sentence.
 
     Against the unpruned control where it is shown, else each point's own shortest inputs.
