@@ -76,6 +76,11 @@ def run(arguments: Namespace) -> Output:
             "\nIts null threshold and stride are in task_specific_params of config.json; transformers "
             "does not apply the threshold by itself."
         )
+    if arguments.int8 or (model.input_scales and arguments.format == "onnx"):
+        text += (
+            "\nOn x86 processors without VNNI open it with the session option session.x64quantprecision "
+            "= 1: ONNX Runtime cuts off its sums of int8 products there otherwise."
+        )
     return Output(document=document, text=text)
 
 

@@ -182,8 +182,10 @@ class EncoderNodes:
             inputs = add("DequantizeLinear", inputs, np.asarray(step), np.asarray(zero))
             steps = weight_scales(weight.detach().float())
             integers = to_integers(weight.detach().float(), 1 / steps[:, None]).to(torch.int8)
+            # Zero points are written out: ONNX Runtime moves them where it takes weights as unsigned.
+            zeros = np.zeros(len(steps), dtype=np.int8)
             factor = add(
-                "DequantizeLinear", integers.t().contiguous().numpy(), _array(steps), axis=1
+                "DequantizeLinear", integers.t().contiguous().numpy(), _array(steps), zeros, axis=1
             )
         product = add("MatMul", inputs, factor)
         return product if bias is None else add("Add", product, _array(bias))

@@ -440,7 +440,9 @@ def test_export_writes_what_it_says(
     again = run("export", REVIEWS, *options)
     assert 2 == again.status
     assert "--force" in again.stderr
-    assert 0 == run("export", REVIEWS, *options, "--force").status
+    forced = run("export", REVIEWS, *options, "--force")
+    assert 0 == forced.status
+    assert ("session.x64quantprecision" in forced.stdout) == ("--int8" in options)
 
 
 @pytest.mark.parametrize(
