@@ -138,15 +138,19 @@ class Bench:
         return list(dict.fromkeys(self.frame["place"]))
 
     @property
-    def rank(self) -> tuple[bool, bool, float]:
-        """The lowest is shown first: quiet and of this processor, else of the own task with least noise."""
+    def rank(self) -> tuple[bool, bool, bool, float]:
+        """The lowest is shown first: quiet and of this processor, else of the own task with least noise.
+
+        Those that were measured beside sorted batches go before, as the fairer comparison.
+        """
         spread = self.document["noise"].get("identical_work_spread")
         is_known = isinstance(spread, int | float) and math.isfinite(spread)
         is_quiet_here = self.warning is None and is_here(self.document)
         noise = float(spread) if is_known and not is_quiet_here else math.inf
         checkpoint, task = self.document.get("checkpoint"), self.document.get("task")
         is_own_task = str(checkpoint).startswith(f"{task}-")
-        return not is_quiet_here, not is_own_task, noise
+        is_fair = self.what != "throughput" or self.relative == "relative_to_sorted"
+        return not is_quiet_here, not is_own_task, not is_fair, noise
 
     @property
     def relative(self) -> str:

@@ -91,7 +91,9 @@ def headline(bench: Bench) -> str:
     """What a person comes for: speed, ratio to what everybody uses, and what padding alone is worth."""
     if bench.what == "topk":
         return _topk_headline(bench)
-    place = bench.places[-1]
+    # The largest batch, or the longest texts, of which a ratio is known.
+    known = bench.frame[(bench.frame["contender"] == METHOD) & bench.frame[bench.relative].notna()]
+    place = known["place"].iloc[-1] if len(known) else bench.places[-1]
     frame = bench.frame[bench.frame["place"] == place]
     rows = {row["contender"]: row for _, row in frame.iterrows()}
     if METHOD not in rows:
