@@ -55,7 +55,7 @@ def test_a_shipped_checkpoint_answers_as_it_did(name: str) -> None:
     """The kept tokens of every layer exactly, numbers to 1e-4.
 
     In INT8 a sum that another processor takes in another order may round to the next whole number, and
-    that to others: there logits to 0.1, and few tokens otherwise kept.
+    that to others: there logits to 0.1, and few tokens otherwise kept, which cost a few FLOPs.
     """
     expected, found = json.loads((GOLDEN / f"{name}.json").read_bytes()), _trace(name)
     assert found.keys() == expected.keys()
@@ -66,9 +66,9 @@ def test_a_shipped_checkpoint_answers_as_it_did(name: str) -> None:
         assert sum(a != b for a, b in marks) <= len(marks) / 20
         found["retained"] = expected["retained"]
     for key, value in expected.items():
-        is_logits = key in {"logits", "unpruned_logits"}
-        is_measured = is_logits or key in {"relative_flops", "thresholds", "scores"}
-        closest = 0.1 if is_int8 and is_logits else near
+        follows = {"logits": 0.1, "unpruned_logits": 0.1, "relative_flops": 0.05} if is_int8 else {}
+        is_measured = key in {"logits", "unpruned_logits", "relative_flops", "thresholds", "scores"}
+        closest = follows.get(key, near)
         wanted = pytest.approx(value, abs=closest, rel=near) if is_measured else value
         assert found[key] == wanted, key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,9 @@ def answer(comparison: Comparison, titles: Mapping[str, str], costs: Mapping[str
 
 def _whole_costs(costs: Mapping[str, float], titles: Mapping[str, str]) -> str:
     """What several points cost over all inputs: methods spend it on other lengths."""
-    known = [f"{titles[name]} {percent(cost, 0)}" for name, cost in costs.items() if cost == cost]
+    known = [
+        f"{titles[name]} {percent(cost, 0)}" for name, cost in costs.items() if math.isfinite(cost)
+    ]
     return f" On all inputs: {', '.join(known)} of the FLOPs." if len(known) > 1 else ""
 
 
