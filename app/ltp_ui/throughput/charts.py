@@ -17,8 +17,9 @@ from app.ltp_ui.shared.method_charts import MUTED
 from app.ltp_ui.throughput.data import Bench, people
 from ltp_core.bench.variants import CONTROL, DEFAULT, METHOD, VARIANTS
 
-HEIGHT = 320
-ROW_HEIGHT = 34
+HEIGHT, LEGEND_LINE = 320, 36
+ROW_HEIGHT, AROUND = 30, 120
+"""Pixels of a bar, and of legend and axis around the bars."""
 
 LEGEND_COLUMN, LEGEND_LABEL = 210, 320
 """Pixels of a column of the legend, and of the longest name: these are longer than the methods'."""
@@ -81,7 +82,7 @@ def promise_chart(bench: Bench, place: str) -> Figure:
             "promised": frame["theoretical_speedup"],
         }
     )
-    height = ROW_HEIGHT * max(2, len(shown)) + 40
+    height = ROW_HEIGHT * max(2, len(shown)) + AROUND
     return Figure(spec=_promise_spec(title_of(bench, CONTROL)) | {"height": height}, frame=shown)
 
 
@@ -280,7 +281,9 @@ def _lines_spec(
         for is_below, dy in ((True, 15), (False, -12)):
             side = paper.transform_filter(f"datum.below == {str(is_below).lower()}")
             layers.append(side.mark_text(dy=dy, color=MUTED, fontSize=12).encode(text="label:N"))
-    return without_data(alt.layer(*layers).properties(height=HEIGHT))
+    # On a phone every name has a line of the legend, which takes its height from the chart.
+    height = HEIGHT + LEGEND_LINE * max(0, len(series) - 3)
+    return without_data(alt.layer(*layers).properties(height=height))
 
 
 @cache
@@ -289,7 +292,9 @@ def _promise_spec(control: str) -> dict[str, Any]:
     title = f"times {control}"
     across = alt.X("value:Q", title=title, scale=alt.Scale(zero=True))
     rows = base.encode(
-        y=alt.Y("series:N", sort=None, title=None, axis=alt.Axis(labelLimit=210)),
+        y=alt.Y(
+            "series:N", sort=None, title=None, axis=alt.Axis(labelLimit=210, labelOverlap=False)
+        ),
         tooltip=[
             alt.Tooltip("series:N", title="who"),
             alt.Tooltip("value:Q", title=MEASURED, format=".2f"),
