@@ -60,16 +60,17 @@ def test_a_shipped_checkpoint_answers_as_it_did(name: str) -> None:
     expected, found = json.loads((GOLDEN / f"{name}.json").read_bytes()), _trace(name)
     assert found.keys() == expected.keys()
     is_int8 = "int8" in json.loads((SAMPLE / "runs" / name / PRUNING_FILE).read_bytes())
-    near = 1e-2 if is_int8 else 1e-4
+    near, follows = 1e-4, dict[str, float]()
     if is_int8:
+        near, follows = 1e-2, {"logits": 0.1, "unpruned_logits": 0.1, "relative_flops": 0.05}
         marks = list(zip("".join(found["retained"]), "".join(expected["retained"]), strict=True))
         assert sum(a != b for a, b in marks) <= len(marks) / 20
         found["retained"] = expected["retained"]
     for key, value in expected.items():
-        follows = {"logits": 0.1, "unpruned_logits": 0.1, "relative_flops": 0.05} if is_int8 else {}
         is_measured = key in {"logits", "unpruned_logits", "relative_flops", "thresholds", "scores"}
-        closest = follows.get(key, near)
-        wanted = pytest.approx(value, abs=closest, rel=near) if is_measured else value
+        wanted = (
+            pytest.approx(value, abs=follows.get(key, near), rel=near) if is_measured else value
+        )
         assert found[key] == wanted, key
 
 

@@ -48,7 +48,8 @@ def export_onnx(
         model: Loaded checkpoint.
         path: File to write.
         pruned: With its thresholds, tokens really removed; else the same weights, unpruned.
-        int8: Weights of matrix products in int8.
+        int8: Weights of matrix products in int8. On x86 without VNNI ONNX Runtime computes them right
+            with the session option `session.x64quantprecision = 1` only.
         is_single: Pruned, for one sequence at a time: fewer operations.
         finishes_first: Pruned: the last layer finishes the first token only.
 

@@ -56,8 +56,7 @@ def test_the_mouse_links_chip_and_column(visit: Visit) -> None:
     assert "At layer 1:" in page.locator(".detail").inner_text()
     page.mouse.click(frame["x"] + frame["width"] / 2, frame["y"] + 45)
     watched.settle()
-    watched.address("token=4")
-    watched.address("layer=3")
+    watched.address("token=4", "layer=3")
 
 
 def test_click_pins_and_tells_python(visit: Visit) -> None:
@@ -85,8 +84,7 @@ def test_keyboard_reaches_everything(visit: Visit) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     watched.settle()
-    watched.address("token=3")
-    watched.address("layer=3")
+    watched.address("token=3", "layer=3")
     page.keyboard.press("d")
     page.wait_for_selector(".chip.forced-drop")
     watched.settle()

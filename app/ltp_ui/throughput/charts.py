@@ -18,6 +18,7 @@ from app.ltp_ui.throughput.data import Bench, people
 from ltp_core.bench.variants import CONTROL, DEFAULT, METHOD, VARIANTS
 
 HEIGHT, LEGEND_LINE = 320, 36
+"""Pixels of a chart of lines, and of each name in its legend beyond the third."""
 ROW_HEIGHT, AROUND = 30, 120
 """Pixels of a bar, and of legend and axis around the bars."""
 
