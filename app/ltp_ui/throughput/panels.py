@@ -180,21 +180,18 @@ def _throughput(bench: Bench) -> dict[str, Figure]:
     has_bars = bench.frame["speedup"].notna().any()
     # One batch size is no line: its bars say all, where pruning was measured against its control.
     has_lines = len(bench.places) > 1 or not has_bars
-    left, right = st.columns(2, gap="large") if has_lines and has_bars else [st.container()] * 2
     if has_lines:
-        with left:
-            st.markdown("**Speed by batch size**")
-            figures["Speed by batch size"] = lines = charts.throughput_chart(bench)
-            about = f"Throughput relative to {bench.baseline} by batch size."
-            show(lines, alt=f"{about} {headline(bench)}")
+        st.markdown("**Speed by batch size**")
+        figures["Speed by batch size"] = lines = charts.throughput_chart(bench)
+        about = f"Throughput relative to {bench.baseline} by batch size."
+        show(lines, alt=f"{about} {headline(bench)}")
     if has_bars:
-        with right:
-            st.markdown("**Speed: promised by the FLOPs, and measured**")
-            place = bench.places[-1] if len(bench.places) == 1 else _choose_place(bench)
-            figures["Speed promised and measured"] = bars = charts.promise_chart(bench, place)
-            said = summary(bench, place)
-            show(bars, alt=f"Measured and promised speed at {place}. {said}")
-            st.markdown(said)
+        st.markdown("**Speed: promised by the FLOPs, and measured**")
+        place = bench.places[-1] if len(bench.places) == 1 else _choose_place(bench)
+        figures["Speed promised and measured"] = bars = charts.promise_chart(bench, place)
+        said = summary(bench, place)
+        show(bars, alt=f"Measured and promised speed at {place}. {said}")
+        st.markdown(said)
     return figures
 
 
